@@ -1,0 +1,138 @@
+"""Every error that a user can meet.
+
+    WorkbenchError              what happened, why, and what to do
+    ├── UsageError              the command or its arguments are wrong (exit status 2)
+    │   └── ConfigError         one or more settings are wrong; lists all of them
+    ├── WorkspaceError          the workspace cannot be read or written, or a name is unsafe
+    ├── ModelError              a model folder or config.json cannot be used
+    ├── PlanError               the planner cannot answer for these settings
+    ├── DataError               a data file or a row in it cannot be used (carries the line)
+    │   └── TemplateError       a chat template cannot render, or cannot be masked
+    ├── JobError                a job cannot be started, stopped or found
+    │   └── BusyError           another job owns the accelerator
+    ├── MemoryShortError        the accelerator or the machine has too little memory
+    ├── DiskError               the disk is full or will be
+    ├── EngineError             the playground engine refused or failed
+    ├── ExportError             a merge or an export cannot be done
+    └── NetworkError            a hub name was given and the hub cannot be reached
+
+A WorkbenchError is shown as one plain line; anything else is a defect of ours and keeps its traceback in the log.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class WorkbenchError(Exception):
+    """Say what happened, why, and what to do.
+
+    `kind` is the word that a failed job carries in its status (memory, disk, data, code).
+    """
+
+    exit_code = 1
+    kind = "code"
+
+    def __init__(self, what: str, why: str = "", remedy: str = "") -> None:
+        self.what = what.strip().rstrip(".")
+        self.why = why.strip().rstrip(".")
+        self.remedy = remedy.strip().rstrip(".")
+        super().__init__(self.line())
+
+    def line(self) -> str:
+        """Return the one plain line that a person reads: what, why, what to do."""
+        said = ". ".join(part for part in (self.what, self.why, self.remedy) if part)
+        return " ".join(said.split()) + "."
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the parts for a status file or a JSON answer."""
+        return {"kind": self.kind, "what": self.what, "why": self.why, "remedy": self.remedy}
+
+
+class UsageError(WorkbenchError):
+    """The command or its arguments are wrong."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One wrong setting: its dotted name, what is wrong with its limit, and what to do."""
+
+    field: str
+    message: str
+    remedy: str = ""
+
+    def line(self) -> str:
+        """Return the problem in one line."""
+        return f"{self.field}: {self.message}" + (f"; {self.remedy}" if self.remedy else "")
+
+
+class ConfigError(UsageError):
+    """One or more settings are wrong. `problems` lists all of them at once."""
+
+    def __init__(self, problems: list[Problem], source: str = "the settings") -> None:
+        self.problems = problems
+        count = len(problems)
+        what = f"{count} setting{'s' if count != 1 else ''} in {source} cannot be used"
+        super().__init__(what, " | ".join(problem.line() for problem in problems))
+
+
+class WorkspaceError(WorkbenchError):
+    """The workspace cannot be read or written, or a name is unsafe."""
+
+    kind = "disk"
+
+
+class ModelError(WorkbenchError):
+    """A model folder or config.json cannot be used."""
+
+
+class PlanError(UsageError):
+    """The planner cannot answer for these settings."""
+
+
+class DataError(WorkbenchError):
+    """A data file or a row in it cannot be used. `line` is 1-based, None when the whole file is meant."""
+
+    kind = "data"
+
+    def __init__(self, what: str, why: str = "", remedy: str = "", line: int | None = None) -> None:
+        self.line_number = line
+        super().__init__(f"Line {line}: {what}" if line is not None else what, why, remedy)
+
+
+class TemplateError(DataError):
+    """A chat template cannot render this conversation, or its loss mask cannot be proven."""
+
+
+class JobError(WorkbenchError):
+    """A job cannot be started, stopped or found."""
+
+
+class BusyError(JobError):
+    """Another job owns the accelerator."""
+
+
+class MemoryShortError(WorkbenchError):
+    """The accelerator or the machine has too little memory."""
+
+    kind = "memory"
+
+
+class DiskError(WorkbenchError):
+    """The disk is full or will be."""
+
+    kind = "disk"
+
+
+class EngineError(WorkbenchError):
+    """The playground engine refused or failed."""
+
+
+class ExportError(WorkbenchError):
+    """A merge or an export cannot be done."""
+
+
+class NetworkError(WorkbenchError):
+    """A hub name was given and the hub cannot be reached."""
