@@ -1,0 +1,170 @@
+"""The child's side of the job directory: hold the lock, beat, report, hear a stop, leave a last word."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+import psutil
+
+from app.errors import WorkbenchError
+from app.jobs.directory import JobDirectory, State, Status
+from app.jobs.lock import FileLock
+from app.jobs.metrics import MetricsWriter
+
+HEARTBEAT_S = 2.0
+Outcome = Literal["finished", "stopped"]
+
+
+class JobChild:
+    """A running job, seen from inside. Use it through `run_job`."""
+
+    def __init__(self, directory: JobDirectory) -> None:
+        self.directory = directory
+        self._mutex = threading.Lock()
+        self._terminated = threading.Event()
+        self._ended = threading.Event()
+        now = time.time()
+        self._status = Status(
+            state="running",
+            pid=os.getpid(),
+            process_created=psutil.Process().create_time(),
+            heartbeat=now,
+            started=now,
+            step=directory.recorded_status().step,
+        )
+        self._metrics = MetricsWriter(directory.metrics_file)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Return what the job was asked to do."""
+        return self.directory.config
+
+    def begin(self) -> None:
+        """Write the first status and start the heartbeat."""
+        signal.signal(signal.SIGTERM, self._on_terminate)
+        self._write()
+        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+
+    def progress(self, step: int, of: int, phase: str = "") -> None:
+        """Report how far the job is, in its own unit."""
+        self._update(step=step, of=of, phase=phase)
+
+    def metric(self, row: Mapping[str, Any]) -> None:
+        """Append a row of a logged step: at least `step` and `loss`; the time is added."""
+        self._metrics.write({**row, "time": time.time()})
+
+    def event(self, event: str, message: str) -> None:
+        """Append an event: a mark on the curve."""
+        self._metrics.write({"event": event, "message": message, "step": self._status.step, "time": time.time()})
+
+    def reopen_metrics(self) -> None:
+        """Open metrics.jsonl anew after it was replaced."""
+        self._metrics.close()
+        self._metrics = MetricsWriter(self.directory.metrics_file)
+
+    def stop_requested(self) -> bool:
+        """Tell whether the job shall end now, by a stop request or a TERM signal."""
+        if not self._terminated.is_set() and not self.directory.stop_requested():
+            return False
+        if self._status.state == "running":
+            self._update(state="stopping")
+        return True
+
+    def end(self, state: State, reason: str = "", kind: str = "", result: Mapping[str, Any] | None = None) -> None:
+        """Write the last word."""
+        self._ended.set()
+        self._update(state=state, reason=reason, kind=kind, ended=time.time(), result=dict(result or {}))
+        self._metrics.close()
+
+    def _update(self, **changes: Any) -> None:
+        with self._mutex:
+            self._status = replace(self._status, **changes)
+        self._write()
+
+    def _write(self) -> None:
+        with self._mutex:
+            self._status = replace(self._status, heartbeat=time.time())
+            self.directory.write_status(self._status)
+
+    def _beat(self) -> None:
+        while not self._ended.wait(HEARTBEAT_S):
+            try:
+                self._write()
+            except OSError:  # a full disk is reported by the work itself; the beat must not end the run
+                continue
+
+    def _on_terminate(self, number: int, frame: FrameType | None) -> None:
+        self._terminated.set()
+
+
+def run_job(work: Callable[[JobChild], tuple[Outcome, Mapping[str, Any]]]) -> int:
+    """Run `work` on the job directory named in argv and leave a last word, whatever happens. Return the exit status.
+
+    `work` returns its outcome and the figures of its result.
+    """
+    directory = JobDirectory(Path(sys.argv[1]).absolute())
+    lock = FileLock(directory.lock_file)
+    if not lock.acquire(timeout_s=5.0):
+        print(f"The job {directory.id} already runs.", file=sys.stderr)
+        return 1
+    child = JobChild(directory)
+    child.begin()
+    try:
+        outcome, result = work(child)
+        child.end(outcome, result=result)
+        return 0
+    except BaseException as error:  # the last word must be written for every way to end; the error goes to the log
+        traceback.print_exc()
+        kind, reason = explain(error)
+        child.event("failed", reason)
+        child.end("failed", reason=reason, kind=kind)
+        return 1
+
+
+def explain(error: BaseException) -> tuple[str, str]:
+    """Return the kind (memory, disk, data, code) and the plain line of an error."""
+    if isinstance(error, WorkbenchError):
+        return error.kind, error.line()
+    text = " ".join(str(error).split())
+    line = f"{type(error).__name__}: {text}"[:500]
+    if is_out_of_memory(error):
+        return "memory", f"Out of memory. {line}. Choose a smaller micro-batch or sequence length."
+    if is_disk_full(error):
+        return "disk", f"The disk is full or the file too large. {line}. Free room and resume the run."
+    return "code", f"{line}. The log has the details."
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error means that memory ran out, on the accelerator or on the machine."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(
+        words in text for words in ("out of memory", "can't allocate memory", "cannot allocate memory")
+    )
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Tell whether an error means that a file could not grow. torch.save reports it as a RuntimeError (measured)."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+        return True
+    text = str(error).lower()
+    return any(
+        words in text
+        for words in (
+            "no space left",
+            "file write failed",
+            "file too large",
+            "pytorchstreamwriter failed",
+            "disk quota",
+        )
+    )

@@ -1,0 +1,252 @@
+"""The job directory: what crosses from process to process.
+
+job.yaml says what was asked and is never rewritten; status.json says how it stands and is replaced atomically; the
+lock says whether the child lives. `JobDirectory.status` puts the three together and tells the truth after any crash.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from app.errors import JobError
+from app.jobs import lock
+from app.jobs.kinds import KINDS, Kind
+from app.jobs.metrics import MetricsWriter, last_row, read_rows
+from app.workspace import Workspace
+
+State = Literal["queued", "starting", "running", "stopping", "finished", "stopped", "failed", "interrupted"]
+LIVE: frozenset[str] = frozenset({"starting", "running", "stopping"})
+FINAL: frozenset[str] = frozenset({"finished", "stopped", "failed", "interrupted"})
+SCHEMA = 1
+# A child takes its lock before it imports anything heavy; a start without a lock for this long has failed.
+START_GRACE_S = 20.0
+# The heartbeat is written every 2 s; after this long without one the child is shown as not responding.
+SILENT_AFTER_S = 15.0
+_RECORDED = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "tokenizers")
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a job stands. Times are seconds since the epoch; `step` and `of` count the job's own unit."""
+
+    state: State = "queued"
+    step: int = 0
+    of: int = 0
+    pid: int | None = None
+    process_created: float | None = None
+    heartbeat: float | None = None
+    reason: str = ""
+    kind: str = ""
+    phase: str = ""
+    started: float | None = None
+    ended: float | None = None
+    result: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def live(self) -> bool:
+        """Tell whether a child is starting, running or stopping."""
+        return self.state in LIVE
+
+    @property
+    def final(self) -> bool:
+        """Tell whether nothing more will happen unless the job is resumed."""
+        return self.state in FINAL
+
+    @property
+    def silent(self) -> bool:
+        """Tell whether the child lives but its heartbeat is overdue."""
+        return self.live and self.heartbeat is not None and time.time() - self.heartbeat > SILENT_AFTER_S
+
+
+class JobDirectory:
+    """One job on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.id = path.name
+        self.job_file = path / "job.yaml"
+        self.status_file = path / "status.json"
+        self.metrics_file = path / "metrics.jsonl"
+        self.log_file = path / "log.txt"
+        self.stop_file = path / "stop.request"
+        self.lock_file = path / "lock"
+        self.secret_file = path / "secret"
+        self.checkpoints = path / "checkpoints"
+        self.result = path / "result"
+
+    @cached_property
+    def job(self) -> dict[str, Any]:
+        """Return what was asked. Raises JobError when job.yaml is missing or damaged."""
+        try:
+            job = yaml.safe_load(self.job_file.read_text(encoding="utf-8"))
+            if not isinstance(job, dict) or job.get("kind") not in KINDS:
+                raise ValueError("no known kind")
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise JobError(f"The job {self.id} cannot be read", str(error), "see `jobs list` for the jobs") from None
+        return job
+
+    @property
+    def kind(self) -> Kind:
+        """Return the kind of the job."""
+        return KINDS[self.job["kind"]]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Return what the job was asked to do: for a training job, the RunConfig as plain data."""
+        config: dict[str, Any] = self.job["config"]
+        return config
+
+    def recorded_status(self) -> Status:
+        """Return status.json as it is written, without asking whether the child lives."""
+        try:
+            raw = json.loads(self.status_file.read_text(encoding="utf-8"))
+            return Status(**{name: value for name, value in raw.items() if name in Status.__dataclass_fields__})
+        except (OSError, ValueError, TypeError):
+            return Status(state="interrupted", reason="status.json is missing or damaged")
+
+    def status(self) -> Status:
+        """Return the true status: a job that says it lives and holds no lock was interrupted."""
+        status = self.recorded_status()
+        if not status.live or lock.is_held(self.lock_file):
+            return status
+        fresh = status.heartbeat is not None and time.time() - status.heartbeat < START_GRACE_S
+        if status.state == "starting" and fresh:
+            return status
+        again = self.recorded_status()  # the child may have written its last word and left in between
+        if not again.live:
+            return again
+        if self.stop_forced():
+            return replace(again, state="stopped", reason="stopped by force; steps after the last checkpoint are lost")
+        return replace(again, state="interrupted", reason=again.reason or "the process ended without a last word")
+
+    def write_status(self, status: Status) -> None:
+        """Replace status.json; readers see the old or the new one, never a part."""
+        replace_file(self.status_file, json.dumps(asdict(status), ensure_ascii=False))
+
+    def stop_requested(self) -> bool:
+        """Tell whether somebody wants the job to end."""
+        return self.stop_file.exists()
+
+    def stop_forced(self) -> bool:
+        """Tell whether the stop was asked for by force."""
+        try:
+            return "force" in self.stop_file.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return False
+
+    def last_metrics(self) -> dict[str, Any] | None:
+        """Return the newest row of a logged step, or None."""
+        return last_row(self.metrics_file)
+
+    def add_event(self, event: str, message: str) -> None:
+        """Append an event row: something that a reader of the curve should see."""
+        writer = MetricsWriter(self.metrics_file)
+        writer.write({"event": event, "message": message, "time": time.time(), "step": self.recorded_status().step})
+        writer.close()
+
+    def eta_seconds(self) -> float | None:
+        """Return the seconds left, from the pace of the steps logged last, or None."""
+        status = self.status()
+        if status.state != "running" or not status.of:
+            return None
+        rows = [row for row in read_rows(self.metrics_file) if "loss" in row and "step" in row][-20:]
+        if len(rows) < 2 or rows[-1]["step"] <= rows[0]["step"]:
+            return None
+        pace_s = (rows[-1]["time"] - rows[0]["time"]) / (rows[-1]["step"] - rows[0]["step"])
+        return float(max(0.0, pace_s * (status.of - rows[-1]["step"])))
+
+    def describe(self) -> dict[str, Any]:
+        """Return what `jobs show --json` answers."""
+        status = self.status()
+        return {
+            "id": self.id,
+            "dir": str(self.path),
+            "job": self.job["kind"],
+            "name": self.job.get("name", ""),
+            "created": self.job.get("created"),
+            **asdict(status),
+            "responding": not status.silent,
+            "config": self.config,
+            "last": self.last_metrics(),
+            "result": str(self.result) if self.result.exists() else None,
+            "figures": status.result,
+            "eta_seconds": self.eta_seconds(),
+        }
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a file beside `path` and move it there in one step."""
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(path)
+
+
+def new_id(kind: str, now: float) -> str:
+    """Return a fresh id that sorts by time and says the kind."""
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
+    return f"{stamp}-{kind}-{secrets.token_hex(3)}"
+
+
+def create(
+    workspace: Workspace, kind: str, config: Mapping[str, Any], secret: str | None = None, **facts: Any
+) -> JobDirectory:
+    """Make the directory of a new job in state queued. `facts` (name, data hash, seed) go into job.yaml as they are.
+
+    A secret goes into a file of its own that only the owner reads, never into job.yaml.
+    """
+    now = time.time()
+    directory = JobDirectory(workspace.job_dir(new_id(kind, now)))
+    directory.path.mkdir()
+    if secret is not None:
+        directory.secret_file.touch(mode=0o600)
+        directory.secret_file.write_text(secret, encoding="utf-8")
+    job = {
+        "schema": SCHEMA,
+        "id": directory.id,
+        "kind": kind,
+        "created": now,
+        **facts,
+        "versions": versions(),
+        "config": dict(config),
+    }
+    replace_file(directory.job_file, yaml.safe_dump(job, sort_keys=False, allow_unicode=True))
+    directory.write_status(Status())
+    return directory
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that decide a run, without importing them."""
+    found = {"python": platform.python_version()}
+    for name in _RECORDED:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "missing"
+    return found
+
+
+def all_jobs(workspace: Workspace) -> list[JobDirectory]:
+    """Return every job of the workspace, oldest first."""
+    if not workspace.jobs.is_dir():
+        return []
+    return [JobDirectory(path) for path in sorted(workspace.jobs.iterdir()) if (path / "job.yaml").is_file()]
+
+
+def find(workspace: Workspace, job_id: str) -> JobDirectory:
+    """Return the job of this id. Raises JobError when there is none."""
+    directory = JobDirectory(workspace.job_dir(job_id))
+    if not directory.job_file.is_file():
+        raise JobError(f"There is no job {job_id}", f"{workspace.jobs} has no such folder", "see `jobs list`")
+    return directory

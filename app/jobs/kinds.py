@@ -1,0 +1,27 @@
+"""The kinds of job: which module a child runs, and who shares the accelerator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of job.
+
+    module: what the child runs, as `python -m MODULE JOB_DIRECTORY`.
+    accelerator: whether it owns the accelerator while it lives; there is one owner at a time.
+    gives_way: whether it is stopped when another job asks for the accelerator.
+    """
+
+    module: str
+    accelerator: bool
+    gives_way: bool = False
+
+
+KINDS = {
+    "train": Kind("app.training.child", accelerator=True),
+    "engine": Kind("app.engine.child", accelerator=True, gives_way=True),
+    "merge": Kind("app.export.child", accelerator=False),
+    "selftest": Kind("app.jobs.selftest", accelerator=True),
+}

@@ -1,0 +1,112 @@
+"""metrics.jsonl: append only, one complete line a write, thinned for charts.
+
+A row of a logged step has `step`, `loss` and `time`; a row of an event has `event`, `message` and `time`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+
+class MetricsWriter:
+    """Append rows so that a killed process loses none that was written and leaves at most one torn line."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
+        self._end_torn_line()
+
+    def _end_torn_line(self) -> None:
+        size = os.fstat(self._descriptor).st_size
+        if size:
+            os.lseek(self._descriptor, size - 1, os.SEEK_SET)
+            if os.read(self._descriptor, 1) != b"\n":
+                os.write(self._descriptor, b"\n")
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Append one row. Numbers that are not finite become null and are named under `not_finite`."""
+        os.write(self._descriptor, (json.dumps(finite(row), ensure_ascii=False) + "\n").encode())
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+
+def finite(row: Mapping[str, Any]) -> Row:
+    """Return the row with NaN and infinities as null, their names listed under `not_finite`."""
+    wrong = [name for name, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
+    kept = {name: None if name in wrong else value for name, value in row.items()}
+    return {**kept, "not_finite": wrong} if wrong else kept
+
+
+def parse_lines(data: bytes) -> list[Row]:
+    """Return the rows of complete lines; a torn or foreign line is skipped."""
+    rows = []
+    for line in data.split(b"\n"):
+        try:
+            row = json.loads(line)
+        except ValueError:  # a torn line, or bytes that are not UTF-8
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Return all rows of a metrics file; an absent file has none."""
+    try:
+        return parse_lines(path.read_bytes())
+    except FileNotFoundError:
+        return []
+
+
+def last_row(path: Path, tail_bytes: int = 65_536) -> Row | None:
+    """Return the newest row of a logged step from the file's end, or None."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - tail_bytes))
+            data = file.read()
+    except FileNotFoundError:
+        return None
+    steps = [row for row in parse_lines(data) if "step" in row and "loss" in row]
+    return steps[-1] if steps else None
+
+
+def rewind(path: Path, step: int) -> int:
+    """Drop the rows after `step`, which a resumed run will write again. Return how many were dropped.
+
+    The file is replaced as a whole, so a reader sees either the old or the new one; events stay.
+    """
+    rows = read_rows(path)
+    kept = [row for row in rows if "event" in row or row.get("step", 0) <= step]
+    if len(kept) == len(rows):
+        return 0
+    fresh = path.with_suffix(".tmp")
+    fresh.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept), encoding="utf-8")
+    fresh.replace(path)
+    return len(rows) - len(kept)
+
+
+def thin(rows: list[Row], most: int = 1000) -> list[Row]:
+    """Return at most `most` rows spread evenly, the first and the last among them."""
+    if len(rows) <= most:
+        return rows
+    stride = (len(rows) - 1) / (most - 1)
+    return [rows[round(index * stride)] for index in range(most)]
+
+
+def steps_of(rows: Iterable[Row]) -> list[Row]:
+    """Return the rows of logged steps."""
+    return [row for row in rows if "event" not in row and "loss" in row]
+
+
+def events_of(rows: Iterable[Row]) -> list[Row]:
+    """Return the event rows."""
+    return [row for row in rows if "event" in row]

@@ -1,0 +1,121 @@
+"""What the page and the command line ask of jobs: submit, stop, resume, remove, wait.
+
+Each call writes into directories and returns; none of them owns a process.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from app.errors import BusyError, JobError
+from app.jobs import directory as jobs
+from app.jobs import supervisor
+from app.jobs.directory import JobDirectory, Status
+from app.jobs.kinds import KINDS
+from app.workspace import Workspace
+
+
+def submit(
+    workspace: Workspace,
+    kind: str,
+    config: Mapping[str, Any],
+    *,
+    queue: bool = False,
+    secret: str | None = None,
+    **facts: Any,
+) -> JobDirectory:
+    """Hand in a job and return its directory at once.
+
+    Raises BusyError when the accelerator has an owner and `queue` is off. A playground engine gives way: it is asked to
+    stop, and the job starts when it has gone.
+    """
+    with supervisor.admission(workspace):
+        if KINDS[kind].accelerator:
+            _claim(workspace, queue)
+        job = jobs.create(workspace, kind, config, secret, **facts)
+        supervisor.ensure_running(workspace)
+    return job
+
+
+def _claim(workspace: Workspace, queue: bool) -> None:
+    for owner in jobs.all_jobs(workspace):
+        status = owner.status()
+        if status.final or not owner.kind.accelerator:
+            continue
+        if owner.kind.gives_way:
+            stop(owner)
+        elif not queue:
+            raise BusyError(
+                f"Another run owns the accelerator: {owner.id} is {status.state}",
+                "one job uses it at a time",
+                f"wait, add it to the queue (--queue), or stop that one with `jobs stop {owner.id}`",
+            )
+
+
+def stop(job: JobDirectory, force: bool = False) -> Status:
+    """Ask a job to end after its current step and save; with `force`, by TERM and after 10 s by KILL.
+
+    Asking again, or asking a job that ended, does nothing more.
+    """
+    status = job.status()
+    if not status.final:
+        if not job.stop_requested() or (force and not job.stop_forced()):
+            jobs.replace_file(job.stop_file, f"{time.time()}{' force' if force else ''}\n")
+    return status
+
+
+def resume(workspace: Workspace, job: JobDirectory, *, queue: bool = False) -> None:
+    """Put an ended job back in line; its child goes on from the newest complete checkpoint.
+
+    Raises JobError for a job that lives or has finished, BusyError as `submit` does.
+    """
+    with supervisor.admission(workspace):
+        status = job.status()
+        if not status.final:
+            raise JobError(f"{job.id} is {status.state}", "only an ended run can be resumed", "")
+        if status.state == "finished":
+            raise JobError(f"{job.id} has finished", "there is nothing left to do", "start a new run for more steps")
+        if job.kind.accelerator:
+            _claim(workspace, queue)
+        job.stop_file.unlink(missing_ok=True)
+        job.write_status(replace(status, state="queued", reason="", kind="", pid=None, ended=None))
+        supervisor.ensure_running(workspace)
+
+
+def remove(job: JobDirectory) -> None:
+    """Delete an ended job and everything in it. Raises JobError while it lives or waits."""
+    status = job.status()
+    if not status.final:
+        raise JobError(
+            f"{job.id} is {status.state}", "a living job is not removed", f"stop it with `jobs stop {job.id}`"
+        )
+    shutil.rmtree(job.path)
+
+
+def wait(
+    job: JobDirectory,
+    until: Callable[[Status], bool] = lambda status: status.final,
+    *,
+    timeout_s: float | None = None,
+    seen: Callable[[Status], None] = lambda status: None,
+    poll_s: float = 0.2,
+) -> Status:
+    """Wait until the status satisfies `until` or is final, and return it. `seen` is called at each look.
+
+    Raises JobError after `timeout_s` seconds.
+    """
+    end = None if timeout_s is None else time.monotonic() + timeout_s
+    while True:
+        status = job.status()
+        seen(status)
+        if status.final or until(status):
+            return status
+        if end is not None and time.monotonic() > end:
+            raise JobError(
+                f"{job.id} did not get there within {timeout_s:.0f} s", f"it is {status.state}", "see its log"
+            )
+        time.sleep(poll_s)

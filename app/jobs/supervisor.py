@@ -1,0 +1,230 @@
+"""The supervisor: the only place that starts processes.
+
+One small process a workspace, started by whoever hands in a job and gone again when nothing is left to do. It starts
+children in sessions of their own, starts queued jobs one after another, reaps what ended, and puts TERM and KILL behind
+a forced stop. It keeps nothing in memory that the directories and locks do not say: killed at any moment, the next one
+goes on where it stood.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+
+from app.jobs import directory as jobs
+from app.jobs.directory import JobDirectory
+from app.jobs.lock import FileLock, is_held
+from app.workspace import Workspace, open_workspace
+
+POLL_S = 0.2
+IDLE_EXIT_S = 10.0
+TERM_TO_KILL_S = 10.0
+_HOUSE = Path(__file__).resolve().parents[2]
+# Popen objects kept so that ended processes are reaped; nothing else depends on them.
+_started: list[subprocess.Popen[bytes]] = []
+
+
+def supervisor_lock(workspace: Workspace) -> Path:
+    """Return the lock file that a living supervisor holds."""
+    return workspace.root / "supervisor.lock"
+
+
+def admission(workspace: Workspace) -> FileLock:
+    """Return the lock under which jobs are admitted and the supervisor decides to leave."""
+    return FileLock(workspace.root / "admission.lock")
+
+
+def ensure_running(workspace: Workspace) -> None:
+    """Start the supervisor unless one lives. Call it while holding `admission`."""
+    reap()
+    if not is_held(supervisor_lock(workspace)):
+        log = workspace.root / "supervisor.log"
+        _started.append(_spawn(["-m", "app.jobs.supervisor", "--workspace", str(workspace.root)], log))
+
+
+def reap() -> None:
+    """Collect ended processes that this process started."""
+    _started[:] = [process for process in _started if process.poll() is None]
+
+
+def spawn_helper(module: str, args: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    """Start a short-lived helper that talks over its standard input and output, such as the warm data child.
+
+    A helper owns no work that must outlive its caller; it ends when its standard input closes.
+    """
+    command = [sys.executable, "-m", module, *args]
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=_HOUSE,
+        env=_environment(),
+    )
+
+
+def _spawn(arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+    """Start a process in a session of its own, with a file as its output: it outlives the one that starts it."""
+    if sys.platform == "win32":
+        detached = {"creationflags": subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP}
+    else:
+        detached = {"start_new_session": True}
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=_HOUSE,
+            env=_environment(),
+            **detached,
+        )
+
+
+def _environment() -> dict[str, str]:
+    """Return the child's environment: no telemetry, no progress bars in the log, no hub unless it was asked for."""
+    return {
+        **os.environ,
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": str(_HOUSE),
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+
+
+class Supervisor:
+    """The loop. `step` does one round and can be called by itself."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.children: dict[str, subprocess.Popen[bytes]] = {}
+        self._terminated: dict[str, float] = {}
+        self._settled: dict[str, int] = {}
+
+    def run(self) -> None:
+        """Serve until nothing has been left to do for a while."""
+        idle_since = time.monotonic()
+        while True:
+            if self.step():
+                idle_since = time.monotonic()
+            elif time.monotonic() - idle_since > IDLE_EXIT_S:
+                # Under the admission lock no job can come in between the last look and the end.
+                with admission(self.workspace):
+                    if not self.step():
+                        return
+            time.sleep(POLL_S)
+
+    def step(self) -> bool:
+        """Reap, stop and start what is due. Return whether any job is still open."""
+        open_jobs = [directory for directory in jobs.all_jobs(self.workspace) if not self._is_settled(directory)]
+        for directory in open_jobs:
+            self._look_after(directory)
+        self._start_next(open_jobs)
+        return any(not directory.status().final for directory in open_jobs)
+
+    def _is_settled(self, directory: JobDirectory) -> bool:
+        """Tell whether a job ended and its status has not been touched since; long histories then cost one stat."""
+        try:
+            stamp = directory.status_file.stat().st_mtime_ns
+        except FileNotFoundError:
+            return False
+        if self._settled.get(directory.id) == stamp and directory.id not in self.children:
+            return True
+        if directory.recorded_status().final:
+            self._settled[directory.id] = stamp
+        return False
+
+    def _look_after(self, directory: JobDirectory) -> None:
+        process = self.children.get(directory.id)
+        if process is not None and process.poll() is not None:
+            del self.children[directory.id]
+            self._note_end(directory, process.returncode)
+        status = directory.status()
+        recorded = directory.recorded_status()
+        if status.final and recorded.live:
+            directory.write_status(replace(status, ended=time.time()))
+        elif status.state == "queued" and directory.stop_requested():
+            directory.write_status(
+                replace(status, state="stopped", reason="stopped before it began", ended=time.time())
+            )
+        elif status.live and directory.stop_requested():
+            self._force_if_asked(directory, recorded.pid)
+
+    def _note_end(self, directory: JobDirectory, code: int) -> None:
+        """Write the last word for a child that could not write one itself."""
+        status = directory.recorded_status()
+        if status.final or is_held(directory.lock_file):
+            return
+        if status.state == "starting":
+            reason = f"the child ended with status {code} before it began; see log.txt"
+            directory.write_status(replace(status, state="failed", kind="code", reason=reason, ended=time.time()))
+        else:
+            how = f"by signal {-code}" if code < 0 else f"with status {code}"
+            reason = f"the process ended {how} without a last word"
+            truth = replace(directory.status(), ended=time.time())
+            directory.write_status(truth if truth.state == "stopped" else replace(truth, reason=reason))
+
+    def _force_if_asked(self, directory: JobDirectory, pid: int | None) -> None:
+        if pid is None or not directory.stop_forced():
+            return
+        first = self._terminated.get(directory.id)
+        if first is None:
+            self._terminated[directory.id] = time.monotonic()
+            signal_group(directory, pid, signal.SIGTERM)
+        elif time.monotonic() - first > TERM_TO_KILL_S:
+            signal_group(directory, pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+
+    def _start_next(self, open_jobs: Sequence[JobDirectory]) -> None:
+        """Start every queued job that may run, oldest request first; one owner of the accelerator at a time."""
+        busy = any(job.kind.accelerator and job.status().live for job in open_jobs)
+        waiting = [job for job in open_jobs if job.recorded_status().state == "queued" and not job.stop_requested()]
+        for job in sorted(waiting, key=lambda job: job.status_file.stat().st_mtime_ns):
+            if job.kind.accelerator and busy:
+                continue
+            busy = busy or job.kind.accelerator
+            self._start(job)
+
+    def _start(self, job: JobDirectory) -> None:
+        job.write_status(replace(job.recorded_status(), state="starting", heartbeat=time.time(), reason="", kind=""))
+        self._terminated.pop(job.id, None)
+        self.children[job.id] = _spawn(["-m", job.kind.module, str(job.path)], job.log_file)
+
+
+def signal_group(directory: JobDirectory, pid: int, number: signal.Signals) -> None:
+    """Send a signal to a job's own process group, and only if the pid is still the process that the status names."""
+    with suppress(psutil.NoSuchProcess, ProcessLookupError):
+        process = psutil.Process(pid)
+        recorded = directory.recorded_status().process_created
+        if recorded is not None and abs(process.create_time() - recorded) > 1.0:
+            return
+        if sys.platform == "win32":
+            process.terminate()
+        elif os.getpgid(pid) == pid:
+            os.killpg(pid, number)
+
+
+def main() -> int:
+    """Serve one workspace, unless another supervisor already does."""
+    parser = argparse.ArgumentParser(prog="app.jobs.supervisor")
+    parser.add_argument("--workspace", required=True)
+    workspace = open_workspace(parser.parse_args().workspace)
+    lock = FileLock(supervisor_lock(workspace))
+    if not lock.acquire():
+        return 0
+    Supervisor(workspace).run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""The workspace: the one folder that holds jobs, datasets and models, and the only place a user's string meets a path.
+
+<root>/jobs/<id>/        one folder a job
+<root>/datasets/<hash>/  tokenised data
+<root>/uploads/          files that came through the page
+<root>/presets/          presets of the user's own
+<root>/outputs/          merged models and exports that were given no folder
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import unicodedata
+from pathlib import Path
+
+from app.errors import WorkspaceError
+
+ENVIRONMENT_VARIABLE = "WORKBENCH_HOME"
+_ROOMS = ("jobs", "datasets", "uploads", "presets", "outputs")
+_JOB_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,79}")
+# Names that Windows keeps for devices, whatever their ending.
+_RESERVED = {"con", "prn", "aux", "nul", *(f"com{n}" for n in range(10)), *(f"lpt{n}" for n in range(10))}
+_LONGEST_NAME = 100
+
+
+class Workspace:
+    """One workspace on disk. Build it with `open_workspace`, which makes the folders."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.jobs, self.datasets, self.uploads, self.presets, self.outputs = (root / room for room in _ROOMS)
+
+    def job_dir(self, job_id: str) -> Path:
+        """Return the folder of a job. Raises WorkspaceError when the id is not a job id."""
+        if not _JOB_ID.fullmatch(job_id):
+            raise WorkspaceError(
+                f"{job_id!r:.80} is not a job id",
+                "ids are lower-case letters, digits and hyphens",
+                "see `jobs list` for the ids",
+            )
+        return self.jobs / job_id
+
+    def upload_path(self, name: str, content_hash: str) -> Path:
+        """Return where an uploaded file is kept: under its content hash, with a harmless form of its name."""
+        return self.uploads / content_hash[:16] / safe_name(name)
+
+    def preset_path(self, name: str) -> Path:
+        """Return the file of a user's own preset."""
+        return self.presets / f"{safe_name(name)}.yaml"
+
+    def output_dir(self, name: str) -> Path:
+        """Return a folder for a result that was given none."""
+        return self.outputs / safe_name(name)
+
+
+def default_root() -> Path:
+    """Return the workspace folder when none is named: WORKBENCH_HOME, else ~/lora-workbench."""
+    named = os.environ.get(ENVIRONMENT_VARIABLE, "").strip()
+    return Path(named).expanduser() if named else Path.home() / "lora-workbench"
+
+
+def open_workspace(root: str | Path | None = None) -> Workspace:
+    """Open a workspace and make its folders. Raises WorkspaceError when it cannot be written."""
+    path = (Path(root).expanduser() if root else default_root()).absolute()
+    workspace = Workspace(path)
+    try:
+        for room in _ROOMS:
+            (path / room).mkdir(parents=True, exist_ok=True)
+        probe = path / f".write-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise WorkspaceError(
+            f"The workspace {path} cannot be written",
+            error.strerror or str(error),
+            "choose another folder with --workspace, or give yourself the right to write there",
+        ) from None
+    return workspace
+
+
+def safe_name(name: str, fallback: str = "unnamed") -> str:
+    """Return a harmless file name for any text: one path part, no controls, no device name, no leading dash or dot."""
+    text = unicodedata.normalize("NFC", name.replace("\\", "/").rsplit("/", 1)[-1])
+    kept = "".join(c if c.isalnum() or c in "._- ()+" else "_" for c in text if unicodedata.category(c)[0] != "C")
+    kept = kept.strip(" .").lstrip("-. ")
+    stem, dot, ending = kept.rpartition(".")
+    if len(kept) > _LONGEST_NAME:
+        kept = (stem or ending)[: _LONGEST_NAME - 12] + (dot + ending[:10] if stem else "")
+    if kept.split(".")[0].strip().lower() in _RESERVED:
+        kept = "_" + kept
+    return kept or fallback
+
+
+def user_path(text: str) -> Path:
+    """Return the path that a person typed on the command line. Raises WorkspaceError for URLs and network shares."""
+    if "://" in text or text.startswith(("\\\\", "//")) or "\0" in text:
+        raise WorkspaceError(
+            f"{text!r:.120} is not a local path", "addresses are not opened", "name a file or folder on this machine"
+        )
+    return Path(text).expanduser().absolute()
+
+
+def existing_file(text: str, what: str = "file") -> Path:
+    """Return an existing file that a person named. Raises WorkspaceError when it is missing or a folder."""
+    path = user_path(text)
+    try:
+        found = path.is_file()
+    except OSError:
+        found = False
+    if not found:
+        why = "it is a folder" if path.is_dir() else "there is no such file"
+        raise WorkspaceError(f"The {what} {path} cannot be read", why, "check the name")
+    return path
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, read in pieces of 1 MiB."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
