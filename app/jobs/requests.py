@@ -62,9 +62,8 @@ def stop(job: JobDirectory, force: bool = False) -> Status:
     Asking again, or asking a job that ended, does nothing more.
     """
     status = job.status()
-    if not status.final:
-        if not job.stop_requested() or (force and not job.stop_forced()):
-            jobs.replace_file(job.stop_file, f"{time.time()}{' force' if force else ''}\n")
+    if not status.final and (not job.stop_requested() or (force and not job.stop_forced())):
+        jobs.replace_file(job.stop_file, f"{time.time()}{' force' if force else ''}\n")
     return status
 
 

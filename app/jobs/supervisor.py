@@ -75,10 +75,9 @@ def spawn_helper(module: str, args: Sequence[str] = ()) -> subprocess.Popen[byte
 
 def _spawn(arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
     """Start a process in a session of its own, with a file as its output: it outlives the one that starts it."""
+    flags = 0
     if sys.platform == "win32":
-        detached = {"creationflags": subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP}
-    else:
-        detached = {"start_new_session": True}
+        flags = subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP
     with log.open("ab") as output:
         return subprocess.Popen(
             [sys.executable, *arguments],
@@ -87,7 +86,8 @@ def _spawn(arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
             stderr=subprocess.STDOUT,
             cwd=_HOUSE,
             env=_environment(),
-            **detached,
+            start_new_session=sys.platform != "win32",
+            creationflags=flags,
         )
 
 
