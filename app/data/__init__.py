@@ -1,0 +1,25 @@
+"""From a file of rows to the very tokens a model is trained on.
+
+    sources -> readers -> formats -> conversation -> render (tokens + loss mask) -> audit -> build
+
+    limits         caps that keep a hostile or broken file from costing memory or time
+    sources        files, folders, archives and pasted text as streams of bytes
+    encodings      the text encoding of a stream, and its lines with their numbers
+    rows           a row and a problem, both with their line
+    json_rows, table_rows, prose_rows, arrow_rows    one reader per kind of file
+    readers        choose the reader and number the rows
+    formats        name the format of a row and say why
+    columns, marked_text    names of columns, and marks in text, that tell formats apart
+    conversation   turns and tool calls
+    conversions    from a row of each format to a conversation
+    templates      chat templates: the model's own, or a plain one
+    tokenizer      the fast tokenizer of a model folder, without torch
+    skeleton       where the turns lie in what a template writes
+    render         conversation -> text -> tokens and loss mask, with proof
+    audit          what is empty, double, cut, leaked or secret
+    packing        best-fit-decreasing packing
+    build          tokenised Arrow files under a content hash
+    child, client  the same work in a process with limits, and how to talk to it
+
+Importing this package imports nothing heavy: the page and the command line may do so.
+"""

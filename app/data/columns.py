@@ -1,0 +1,36 @@
+"""The names under which files keep the parts of an example, English and Chinese; the canonical name first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+INSTRUCTION = ("instruction", "instructions", "指令", "任务")
+INPUT = ("input", "输入", "context", "上下文")
+OUTPUT = ("output", "输出", "response", "answer", "回答", "响应")
+QUESTION = ("question", "问题", "query", "提问", "问", "q")
+ANSWER = ("answer", "回答", "答案", "response", "答", "a", "回复")
+PROMPT = ("prompt", "提示")
+COMPLETION = ("completion", "response", "补全", "output")
+MESSAGES = ("messages", "conversations", "conversation", "dialogue", "dialog", "chat", "对话", "消息")
+TEXT = ("text", "文本", "content", "内容", "document", "body")
+SYSTEM = ("system", "system_prompt", "系统", "系统提示")
+REASONING = ("reasoning", "reasoning_content", "thinking", "think", "cot", "思考")
+HISTORY = ("history", "历史")
+TOOLS = ("tools", "functions", "工具")
+CHOSEN = ("chosen", "选中", "preferred")
+REJECTED = ("rejected", "拒绝", "dispreferred")
+
+
+def find(fields: dict[str, Any], names: tuple[str, ...]) -> str | None:
+    """Return the row's column that goes by one of these names, compared without case and outer spaces."""
+    for name in names:
+        if name in fields:
+            return name
+    lowered = {key.strip().lower(): key for key in fields if isinstance(key, str)}
+    return next((lowered[name] for name in names if name in lowered), None)
+
+
+def value(fields: dict[str, Any], names: tuple[str, ...]) -> Any:
+    """Return the value of the first of these columns, None where there is none."""
+    column = find(fields, names)
+    return None if column is None else fields[column]

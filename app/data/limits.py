@@ -1,0 +1,22 @@
+"""Caps that keep a hostile or broken file from costing memory or time.
+
+Each is far above what an honest file holds and far below what hurts: a check of a hostile file has to end
+within five seconds and half a gigabyte.
+"""
+
+from __future__ import annotations
+
+# A row longer than this is no training example: 16 Mi characters are about 4 million tokens.
+MAX_ROW_CHARS = 16 * 1024 * 1024
+# Text seldom packs better than 20:1; deflate cannot exceed 1032:1, and bombs come close to that.
+MAX_ARCHIVE_RATIO = 200
+# The ratio counts only once this much came out, so that small repetitive samples pass.
+RATIO_GRACE_BYTES = 1024 * 1024
+MAX_ARCHIVE_MEMBERS = 10_000
+MAX_COLUMNS = 10_000
+# Tool schemas nest about 10 deep. Python's own JSON parser gives up near 1,000.
+MAX_DEPTH = 100
+# A quoted CSV cell may span lines, but an open quote must not swallow the file.
+MAX_QUOTED_LINES = 10_000
+CHUNK_BYTES = 1024 * 1024
+SNIFF_BYTES = 256 * 1024

@@ -1,0 +1,66 @@
+"""Read plain text and Markdown: a row is a paragraph, a section, or an example marked off in the text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
+
+from app.data import limits
+from app.data.encodings import read_lines, refuse_bad_text, too_long
+from app.data.json_rows import Record
+from app.data.rows import BadRow
+
+# The heading that opens an example in files written after the Alpaca prompt, in English and Chinese.
+INSTRUCTION_HEADING = re.compile(r"^#{2,3} ?(?:Instruction|Human|User|指令|问题|用户)\s*[:：]?", re.IGNORECASE)
+_CHATML_TURN = "<|im_start|>"
+_SECTION = re.compile(r"^#{1,2} ")
+_FENCE = re.compile(r"^(```|~~~)")
+Starts = Callable[[str, "list[str]"], bool]
+
+
+def read_prose(stream: BinaryIO, markdown: bool, head: str) -> Iterator[Record]:
+    """Cut text into rows by the marks that its beginning shows."""
+    block: list[str] = []
+    start = 1
+    starts = _block_start(markdown, head)
+    size = 0
+    for number, line in read_lines(stream):
+        if line is None or size > limits.MAX_ROW_CHARS:
+            yield start if line is not None else number, too_long()
+            block, size = [], 0
+            continue
+        if block and starts(line, block):
+            yield from _finished(start, block)
+            block, size = [], 0
+        if block or line.strip():
+            start = start if block else number
+            block.append(line)
+            size += len(line) + 1
+    yield from _finished(start, block)
+
+
+def _finished(start: int, block: list[str]) -> Iterator[Record]:
+    text = "\n".join(block).strip()
+    if not text:
+        return
+    try:
+        refuse_bad_text(text)
+        yield start, {"text": text}
+    except BadRow as problem:
+        yield start, problem
+
+
+def _block_start(markdown: bool, head: str) -> Starts:
+    """Choose what opens a row."""
+    if re.search(INSTRUCTION_HEADING.pattern, head, re.IGNORECASE | re.MULTILINE):
+        return lambda line, block: bool(INSTRUCTION_HEADING.match(line))
+    if _CHATML_TURN in head:
+        return lambda line, block: line.startswith(_CHATML_TURN) and not block[-1].strip()
+    if markdown:
+        return lambda line, block: bool(_SECTION.match(line)) and not _in_fence(block)
+    return lambda line, block: not block[-1].strip()
+
+
+def _in_fence(block: list[str]) -> bool:
+    return sum(bool(_FENCE.match(line)) for line in block) % 2 == 1

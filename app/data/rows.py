@@ -1,0 +1,54 @@
+"""A row and a problem, both with the line they come from."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Row:
+    """Hold one record of a data file.
+
+    `number` counts the records of the whole source from 1, bad ones included. `line` is the 1-based line on which
+    the record starts (in Parquet and Arrow: the record's position). `file` is empty when the source is one file.
+    """
+
+    number: int
+    line: int
+    fields: dict[str, Any]
+    file: str = ""
+
+
+@dataclass(frozen=True)
+class RowProblem:
+    """Hold what is wrong with one record: its line, a kind to group by, a message and what to do."""
+
+    line: int | None
+    kind: str
+    message: str
+    fix: str
+    row: int | None = None
+    file: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the entry that `data check --json` lists, the file's name in front of the message."""
+        entry = asdict(self)
+        file = entry.pop("file")
+        if file:
+            entry["message"] = f"{file}: {self.message}"
+        return entry
+
+
+class BadRow(Exception):
+    """Tell a reader that the record at hand cannot be used, while the others still can."""
+
+    def __init__(self, kind: str, message: str, fix: str) -> None:
+        self.kind = kind
+        self.message = message
+        self.fix = fix
+        super().__init__(message)
+
+    def at(self, line: int | None, row: int | None = None, file: str = "") -> RowProblem:
+        """Return the problem at its place."""
+        return RowProblem(line, self.kind, self.message, self.fix, row, file)

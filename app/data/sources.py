@@ -1,0 +1,200 @@
+"""Open files, folders, archives and pasted text as streams of bytes, guarded against bombs."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import lzma
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, cast
+
+from app.data import limits
+from app.errors import DataError
+
+_BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError, RuntimeError)
+_GZIP_MAGIC = b"\x1f\x8b"
+_ZIP_MAGIC = b"PK\x03\x04"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Name one stream of rows: a file, a member of an archive, or pasted text.
+
+    `name` is empty when the whole source is one file; `suffix` is lower case and without `.gz`.
+    `path` is set for plain files, so that column formats can be read with random access.
+    """
+
+    name: str
+    suffix: str
+    open: Callable[[], AbstractContextManager[BinaryIO]]
+    path: Path | None = None
+
+
+class GuardedStream(io.RawIOBase):
+    """Pass an unpacked stream on, and stop when it grows out of proportion to what was packed."""
+
+    def __init__(self, inner: BinaryIO, packed_bytes: Callable[[], int], name: str) -> None:
+        self._inner = inner
+        self._packed_bytes = packed_bytes
+        self._name = name
+        self._out_bytes = 0
+
+    def readable(self) -> bool:
+        """Say that the stream can be read."""
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        """Fill the buffer, then check the ratio."""
+        view = memoryview(cast(bytearray, buffer)).cast("B")
+        try:
+            data = self._inner.read(len(view))
+        except _BROKEN as error:
+            raise DataError(f"{self._name} is a damaged archive", str(error), "Pack or download it again") from error
+        view[: len(data)] = data
+        self._out_bytes += len(data)
+        self._refuse_bomb()
+        return len(data)
+
+    def _refuse_bomb(self) -> None:
+        if self._out_bytes <= limits.RATIO_GRACE_BYTES:
+            return
+        if self._out_bytes > limits.MAX_ARCHIVE_RATIO * max(1, self._packed_bytes()):
+            raise DataError(
+                f"{self._name} unpacks to more than {limits.MAX_ARCHIVE_RATIO} times its size",
+                "This is how archive bombs look; text packs about 5 to 20 times",
+                "Unpack it yourself if you trust it, and give the plain file",
+            )
+
+
+class _CountingFile(io.RawIOBase):
+    """Count the packed bytes that a decompressor has taken."""
+
+    def __init__(self, inner: BinaryIO) -> None:
+        self._inner = inner
+        self.taken_bytes = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        view = memoryview(cast(bytearray, buffer)).cast("B")
+        data = self._inner.read(len(view))
+        view[: len(data)] = data
+        self.taken_bytes += len(data)
+        return len(data)
+
+
+def open_sources(path: Path) -> Iterator[Source]:
+    """List the streams of a file, an archive or a folder, in a stable order."""
+    if path.is_dir():
+        yield from _folder_sources(path)
+    elif not path.is_file():
+        raise DataError(f"There is no data file at {path.name}", "", "Check the name, or upload the file again")
+    else:
+        yield from _file_sources(path, "")
+
+
+def pasted_source(text: str) -> Source:
+    """Return pasted text as a stream."""
+    data = text.encode("utf-8", "surrogatepass")
+
+    @contextmanager
+    def opened() -> Iterator[BinaryIO]:
+        yield io.BytesIO(data)
+
+    return Source("", "", opened)
+
+
+def _folder_sources(folder: Path) -> Iterator[Source]:
+    """List the files of a folder by name; hidden files and links are left out."""
+    files = [path for path in sorted(folder.rglob("*")) if _is_data_file(path, folder)]
+    if not files:
+        raise DataError(
+            f"The folder {folder.name} holds no data file", "", "Put .jsonl, .csv or .parquet files into it"
+        )
+    for path in files:
+        yield from _file_sources(path, path.relative_to(folder).as_posix())
+
+
+def _is_data_file(path: Path, folder: Path) -> bool:
+    parts = path.relative_to(folder).parts
+    return path.is_file() and not path.is_symlink() and not any(part.startswith(".") for part in parts)
+
+
+def _file_sources(path: Path, name: str) -> Iterator[Source]:
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        raise DataError(f"{path.name} cannot be read", str(error), "Check its permissions") from error
+    if magic == _ZIP_MAGIC:
+        yield from _zip_sources(path, name)
+    elif magic[:2] == _GZIP_MAGIC:
+        yield Source(name, inner_suffix(path.name), lambda: _open_gzip(path))
+    else:
+        yield Source(name, inner_suffix(path.name), lambda: _open_plain(path), path)
+
+
+def inner_suffix(name: str) -> str:
+    """Return the suffix that says what is inside, lower case and without `.gz`."""
+    pure = PurePosixPath(name.lower())
+    return PurePosixPath(pure.stem).suffix if pure.suffix == ".gz" else pure.suffix
+
+
+@contextmanager
+def _open_plain(path: Path) -> Iterator[BinaryIO]:
+    with path.open("rb") as file:
+        yield file
+
+
+@contextmanager
+def _open_gzip(path: Path) -> Iterator[BinaryIO]:
+    with path.open("rb") as packed:
+        counter = _CountingFile(packed)
+        with gzip.GzipFile(fileobj=cast(BinaryIO, counter)) as unpacked:
+            guarded = GuardedStream(cast(BinaryIO, unpacked), lambda: counter.taken_bytes, path.name)
+            yield cast(BinaryIO, io.BufferedReader(guarded, limits.CHUNK_BYTES))
+
+
+def _zip_sources(path: Path, name: str) -> Iterator[Source]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [info for info in archive.infolist() if _is_data_member(info)]
+    except _BROKEN as error:
+        raise DataError(f"{path.name} is a damaged archive", str(error), "Pack or download it again") from error
+    if not members or len(members) > limits.MAX_ARCHIVE_MEMBERS:
+        raise DataError(
+            f"{path.name} holds {len(members)} data files",
+            f"Between 1 and {limits.MAX_ARCHIVE_MEMBERS:,} can be read",
+            "Pack the .jsonl or .csv files themselves",
+        )
+    for info in members:
+        label = f"{name}/{info.filename}" if name else (info.filename if len(members) > 1 else "")
+        yield Source(label, inner_suffix(info.filename), _member_opener(path, info))
+
+
+def _is_data_member(info: zipfile.ZipInfo) -> bool:
+    parts = PurePosixPath(info.filename).parts
+    hidden = any(part.startswith((".", "__MACOSX")) for part in parts)
+    return not info.is_dir() and not hidden
+
+
+def _member_opener(path: Path, info: zipfile.ZipInfo) -> Callable[[], AbstractContextManager[BinaryIO]]:
+    @contextmanager
+    def opened() -> Iterator[BinaryIO]:
+        try:
+            archive = zipfile.ZipFile(path)
+            member = archive.open(info)
+        except _BROKEN as error:
+            raise DataError(f"{info.filename} cannot be unpacked", str(error), "Pack it without a password") from error
+        with archive, member:
+            packed = info.compress_size
+            guarded = GuardedStream(cast(BinaryIO, member), lambda: packed, info.filename)
+            yield cast(BinaryIO, io.BufferedReader(guarded, limits.CHUNK_BYTES))
+
+    return opened
