@@ -1,0 +1,49 @@
+"""Fetch one config.json from the Hugging Face hub: the only place of this room that may touch the network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from app.errors import ModelError, NetworkError
+
+_PROBE_TIMEOUT_S = 8.0
+
+
+def fetch_config(hub_id: str, revision: str | None = None) -> Path:
+    """Return the local path of a hub model's config.json; what is cached is taken without asking the hub."""
+    # Imported here: it costs start-up time, and most callers never need the network.
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(hub_id, "config.json", revision=revision)
+    return Path(cached) if isinstance(cached, str) else _download(hub_id, revision)
+
+
+def _download(hub_id: str, revision: str | None) -> Path:
+    import httpx
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HfHubHTTPError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        # hf_hub_download retries an unreachable hub for 20 s and more; one short question first fails at once.
+        get_hf_file_metadata(hf_hub_url(hub_id, "config.json", revision=revision), timeout=_PROBE_TIMEOUT_S)
+        return Path(hf_hub_download(hub_id, "config.json", revision=revision))
+    except GatedRepoError as error:
+        raise NetworkError(
+            f"{hub_id} is gated", "its owner asks for consent before download", "Accept its terms on the hub and log in"
+        ) from error
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise ModelError(f"{hub_id} is not on the hub", "no such model or revision", "Check the spelling") from error
+    except EntryNotFoundError as error:
+        raise ModelError(f"{hub_id} has no config.json", "it is not in the transformers format") from error
+    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
+        raise NetworkError(
+            f"The configuration of {hub_id} cannot be fetched",
+            "the hub cannot be reached from here",
+            "Connect to the network, choose a catalogue name, or give a local folder",
+        ) from error

@@ -1,0 +1,80 @@
+"""Turn a config.json into a ModelSpec: by numbers only, never by running what the folder brings along."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from app.catalog.families import FAMILIES
+from app.catalog.fields import ConfigFields
+from app.catalog.spec import ModelSpec
+from app.errors import ModelError
+
+_MAX_CONFIG_BYTES = 4 * 1024 * 1024
+_MAX_PARAMETERS = 10**13
+_DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+# Multimodal wrappers whose language model is one of ours, under `text_config`.
+_TEXT_INSIDE = {"gemma3": "gemma3_text", "mistral3": "mistral", "llava": "llama", "qwen2_5_vl": "qwen2"}
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the content of a config.json, or raise ModelError."""
+    try:
+        if path.stat().st_size > _MAX_CONFIG_BYTES:
+            raise ModelError(
+                f"{path.name} is too large for a model configuration", f"it has over {_MAX_CONFIG_BYTES:,} bytes"
+            )
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ModelError(
+            f"{path} cannot be read", error.strerror or str(error), "Check the path and its rights"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise ModelError(
+            f"{path} is not valid JSON", str(error)[:200], "Restore the model's own config.json"
+        ) from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path} is not a model configuration", "it does not hold a JSON object")
+    return content
+
+
+def _language_part(config: Mapping[str, Any], source: str) -> tuple[str, Mapping[str, Any], bool]:
+    """Return model type and fields of the language model, and whether it is wrapped in a multimodal one."""
+    family = config.get("model_type")
+    if not isinstance(family, str) or not family:
+        raise ModelError(
+            f"The configuration of {source} cannot be used",
+            "model_type: is missing",
+            "Use a model in the transformers format",
+        )
+    inner = config.get("text_config")
+    if family in _TEXT_INSIDE and isinstance(inner, dict):
+        return _TEXT_INSIDE[family], inner, True
+    return family, config, False
+
+
+def spec_from_config(config: Mapping[str, Any], name: str) -> ModelSpec:
+    """Return the ModelSpec of a parsed config.json; raise ModelError for an unknown or broken one."""
+    family, values, _ = _language_part(config, name)
+    reader = FAMILIES.get(family)
+    if reader is None:
+        raise ModelError(
+            f"The architecture '{family[:60]}' of {name} is not supported",
+            f"known are {', '.join(sorted(FAMILIES))}",
+            "Choose a model of one of these families",
+        )
+    fields = ConfigFields(values, name)
+    dtype = _DTYPES.get(fields.text("dtype") or fields.text("torch_dtype"), "bf16")
+    spec = ModelSpec(name=name, family=family, dtype=dtype, **reader(fields))
+    _check_size(spec, fields)
+    return spec
+
+
+def _check_size(spec: ModelSpec, fields: ConfigFields) -> None:
+    """Refuse numbers that are fine one by one but absurd together."""
+    from app.catalog.modules import total_parameters
+
+    if total_parameters(spec) > _MAX_PARAMETERS:
+        raise fields.fail("hidden_size", "the numbers together describe more than 10 trillion parameters")

@@ -1,0 +1,142 @@
+"""What the planner must know of a model: its architecture numbers, nothing of its weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+NormKind = Literal["rms", "layer", "layer-nobias", "plain"]
+QkNorm = Literal["none", "head", "full"]
+LayerKind = Literal["full", "sliding"]
+
+
+@dataclass(frozen=True)
+class Experts:
+    """Describe a mixture-of-experts block.
+
+    `intermediate` is the width of one routed expert, `shared_intermediate` that of all shared experts together.
+    The first `dense_layers` layers have an ordinary MLP.
+    """
+
+    count: int
+    per_token: int
+    intermediate: int
+    shared_intermediate: int = 0
+    shared_gate: bool = False
+    dense_layers: int = 0
+    bias: bool = False
+    router_bias: bool = False
+
+
+@dataclass(frozen=True)
+class LatentAttention:
+    """Describe multi-head latent attention (DeepSeek): low-rank query and key-value projections."""
+
+    q_rank: int | None
+    kv_rank: int
+    rope_dim: int
+    nope_dim: int
+    value_dim: int
+
+    @property
+    def query_dim(self) -> int:
+        """Return the width of one query head: the part without and the part with rotary embedding."""
+        return self.nope_dim + self.rope_dim
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Say what the catalogue knows of a published model besides its architecture.
+
+    `parameters` is the count its publisher's files state; the sources name where this and the architecture were read.
+    """
+
+    hub_id: str
+    licence: str
+    gated: bool
+    parameters: int
+    parameters_source: str
+    config_source: str
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Describe a decoder-only language model by the numbers of its config.json.
+
+    `positions` counts learned position embeddings (0: rotary or ALiBi), `norms` the hidden-size norms of one layer,
+    `parallel` says that attention and MLP read the same residual. `fused_qkv` and `fused_gate_up` say that one linear
+    module holds several projections. `linear_class` decides quantisation: only plain `nn.Linear` and Conv1D are
+    converted. `unplanned` counts parameters outside the language model (a vision tower): resident, never trained.
+    """
+
+    name: str
+    family: str
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    intermediate: int
+    vocab: int
+    tied: bool
+    max_positions: int = 0
+    norm: NormKind = "rms"
+    norms: int = 2
+    qk_norm: QkNorm = "none"
+    gated_mlp: bool = True
+    activation: str = "silu"
+    parallel: bool = False
+    fused_qkv: bool = False
+    fused_gate_up: bool = False
+    qkv_bias: bool = False
+    out_bias: bool = False
+    mlp_bias: bool = False
+    head_bias: bool = False
+    linear_class: Literal["linear", "conv1d", "own"] = "linear"
+    positions: int = 0
+    embedding_norm: bool = False
+    final_norm: bool = True
+    alibi: bool = False
+    sinks: bool = False
+    rotary_dim: int = 0
+    attention_softcap: bool = False
+    logit_softcap: bool = False
+    hidden_dropout: float = 0.0
+    attention_dropout: float = 0.0
+    embedding_dropout: float = 0.0
+    layer_kinds: tuple[LayerKind, ...] = ()
+    sliding_window: int | None = None
+    kv_shared_layers: int = 0
+    experts: Experts | None = None
+    latent: LatentAttention | None = None
+    unplanned: int = 0
+    dtype: str = "bf16"
+    listing: Listing | None = None
+
+    @property
+    def query_width(self) -> int:
+        """Return the width of all query heads together."""
+        return self.heads * (self.latent.query_dim if self.latent else self.head_dim)
+
+    @property
+    def kv_width(self) -> int:
+        """Return the width of all key (or value) heads together."""
+        return self.kv_heads * self.head_dim
+
+    @property
+    def value_width(self) -> int:
+        """Return the width of what the attention hands to its output projection."""
+        return self.heads * (self.latent.value_dim if self.latent else self.head_dim)
+
+    def is_moe_layer(self, index: int) -> bool:
+        """Tell whether layer `index` routes its tokens to experts."""
+        return self.experts is not None and index >= self.experts.dense_layers
+
+    def kind(self, index: int) -> LayerKind:
+        """Return how layer `index` attends."""
+        return self.layer_kinds[index] if self.layer_kinds else "full"
+
+    def with_layers(self, layers: int) -> ModelSpec:
+        """Return the same architecture with another depth."""
+        return replace(self, layers=layers, layer_kinds=self.layer_kinds[:layers])
