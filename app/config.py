@@ -198,7 +198,9 @@ class TrainingSection(Section):
         None, "Noise on the embeddings while training; none is off", label="NEFTune", ge=0, le=100
     )
     seed: int = setting(42, "Start of all random numbers", label="Seed", ge=0, le=2**32 - 1)
-    full_determinism: bool = setting(True, "Choose kernels that give the same bits each time", label="Deterministic")
+    full_determinism: bool = setting(
+        False, "Choose kernels that give the same bits each time; slower on a card", label="Deterministic"
+    )
     logging_steps: int = setting(
         1, "Steps between two points of the curve", label="Log every", unit="steps", ge=1, le=100_000
     )

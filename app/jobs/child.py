@@ -64,9 +64,10 @@ class JobChild:
         """Append a row of a logged step: at least `step` and `loss`; the time is added."""
         self._metrics.write({**row, "time": time.time()})
 
-    def event(self, event: str, message: str) -> None:
-        """Append an event: a mark on the curve."""
-        self._metrics.write({"event": event, "message": message, "step": self._status.step, "time": time.time()})
+    def event(self, event: str, message: str, **facts: Any) -> None:
+        """Append an event: a mark on the curve, with figures of its own."""
+        row = {"event": event, "message": message, "step": self._status.step, "time": time.time(), **facts}
+        self._metrics.write(row)
 
     def reopen_metrics(self) -> None:
         """Open metrics.jsonl anew after it was replaced."""

@@ -67,7 +67,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def last_row(path: Path, tail_bytes: int = 65_536) -> Row | None:
-    """Return the newest row of a logged step from the file's end, or None."""
+    """Return the newest row of a logged step from the file's end, with the newest validation loss, or None."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -75,8 +75,12 @@ def last_row(path: Path, tail_bytes: int = 65_536) -> Row | None:
             data = file.read()
     except FileNotFoundError:
         return None
-    steps = [row for row in parse_lines(data) if "step" in row and "loss" in row]
-    return steps[-1] if steps else None
+    rows = parse_lines(data)
+    steps = steps_of(rows)
+    if not steps:
+        return None
+    validated = [row["eval_loss"] for row in rows if "eval_loss" in row]
+    return {**steps[-1], "eval_loss": validated[-1] if validated else None}
 
 
 def rewind(path: Path, step: int) -> int:
