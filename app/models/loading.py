@@ -1,0 +1,189 @@
+"""Load a base model and its tokenizer: the one place where children do so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from app.errors import ModelError, NetworkError
+from app.models.names import is_local
+
+Quant = Literal["nf4", "fp4", "int8", "none"]
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+def device() -> torch.device:
+    """Return the accelerator if there is one, else the CPU."""
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def resolve_dtype(name: str) -> torch.dtype:
+    """Return the torch dtype of a RunConfig name.
+
+    `auto` is bf16 where the card can, else fp16 on a card; fp32 on a CPU.
+    """
+    if name != "auto":
+        return _DTYPES[name]
+    if not torch.cuda.is_available():
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
+def load_tokenizer(model: str, *, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a folder or hub id; one without a padding token pads with its end token."""
+    with _explained(model):
+        tokenizer = AutoTokenizer.from_pretrained(
+            model, revision=revision, trust_remote_code=False, local_files_only=is_local(model)
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_config(model: str, *, revision: str | None = None) -> Any:
+    """Load the configuration of a folder or hub id, without running code of the model."""
+    with _explained(model):
+        return AutoConfig.from_pretrained(
+            model, revision=revision, trust_remote_code=False, local_files_only=is_local(model)
+        )
+
+
+def load_base(
+    model: str,
+    *,
+    quant: Quant = "nf4",
+    double_quant: bool = True,
+    compute_dtype: str = "auto",
+    dtype: str = "auto",
+    attn_implementation: str = "sdpa",
+    revision: str | None = None,
+) -> PreTrainedModel:
+    """Load a base model, frozen and in eval mode, onto the accelerator or the CPU.
+
+    `dtype` and `compute_dtype` are RunConfig names; compute_dtype `auto` follows dtype. Only safetensors are read and
+    no code of the model runs. Raises ModelError, or NetworkError when a hub id cannot be fetched.
+    """
+    refuse_pickles(model)
+    config = load_config(model, revision=revision)
+    base_dtype = resolve_dtype(dtype)
+    quantization = None
+    if not _already_quantized(config, quant):
+        quantization = _quantization(
+            quant, double_quant, base_dtype if compute_dtype == "auto" else resolve_dtype(compute_dtype)
+        )
+    with _explained(model):
+        loaded = AutoModelForCausalLM.from_pretrained(
+            model,
+            config=config,
+            revision=revision,
+            dtype=base_dtype,
+            quantization_config=quantization,
+            attn_implementation=attn_implementation,
+            device_map={"": device()},
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=is_local(model),
+        )
+    keep_layout(loaded)
+    loaded.requires_grad_(False)
+    return loaded.eval()
+
+
+def keep_layout(model: torch.nn.Module) -> None:
+    """Forbid bitsandbytes to repack 4-bit weights in place on CPUs with AVX512-BF16.
+
+    An eval-mode forward would repack them for a kernel that passes no gradient to its input: training after an
+    evaluation would be silently wrong, and a merge would corrupt the model (measured with bitsandbytes 0.50.2).
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def refuse_pickles(model: str) -> None:
+    """Raise ModelError when a local model folder has no safetensors weights."""
+    if not is_local(model):
+        return  # from_pretrained(use_safetensors=True) refuses on the hub's file list
+    folder = Path(model)
+    if any(folder.glob("*.safetensors")):
+        return
+    pickles = [path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern)]
+    if pickles:
+        why = f"its weights are pickles ({', '.join(sorted(pickles)[:3])}), and a pickle can run code"
+        remedy = "convert the weights to safetensors first"
+    else:
+        why, remedy = "the folder has no *.safetensors file", "name the folder that the weights lie in"
+    raise ModelError(f"{folder} cannot be loaded", why, remedy)
+
+
+def _quantization(quant: Quant, double_quant: bool, compute_dtype: torch.dtype) -> BitsAndBytesConfig | None:
+    """Return the bitsandbytes settings with nothing left to its defaults (which are fp4 and float32)."""
+    if quant == "none":
+        return None
+    if quant == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=quant,
+        bnb_4bit_use_double_quant=double_quant,
+        bnb_4bit_compute_dtype=compute_dtype,
+    )
+
+
+def _already_quantized(config: Any, quant: Quant) -> bool:
+    """Tell whether the weights on disk are the asked bitsandbytes format already. Raises ModelError for any other."""
+    stored = getattr(config, "quantization_config", None)
+    if not stored:
+        return False
+    stored = stored if isinstance(stored, dict) else stored.to_dict()
+    in_4bit, in_8bit = bool(stored.get("load_in_4bit")), bool(stored.get("load_in_8bit"))
+    if (in_4bit and stored.get("bnb_4bit_quant_type", "fp4") == quant) or (in_8bit and quant == "int8"):
+        return True
+    method = stored.get("quant_method") or ("bitsandbytes" if in_4bit or in_8bit else "an unknown method")
+    raise ModelError(
+        f"The model is stored quantised by {method}",
+        f"it cannot be loaded as {quant}",
+        "use the original 16-bit model",
+    )
+
+
+@contextmanager
+def _explained(model: str) -> Iterator[None]:
+    """Turn what transformers and the hub raise into one plain line."""
+    try:
+        yield
+    except torch.OutOfMemoryError:  # a RuntimeError too; the job reports it as memory
+        raise
+    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
+        raise NetworkError(f"{model} cannot be fetched", _first_line(error), "check the name and the network") from None
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise ModelError(f"{model} is damaged", _first_line(error), "fetch the file again") from None
+    except OSError as error:
+        if is_local(model):
+            raise ModelError(f"{model} cannot be loaded", _first_line(error), "check the folder") from None
+        raise NetworkError(f"{model} cannot be fetched", _first_line(error), "check the name and the network") from None
+    except (ValueError, KeyError, ImportError) as error:
+        why = _first_line(error)
+        if "trust_remote_code" in str(error):
+            why = "it brings code of its own, which is never run here"
+        raise ModelError(f"{model} cannot be loaded", why, "choose a model that transformers knows") from None
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:300]

@@ -1,0 +1,55 @@
+"""Names of models: what a person types, and the folder or hub id that it stands for."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from app.errors import ModelError
+
+STARTER = "starter"
+_STARTER_FOLDER = Path(__file__).resolve().parents[2] / "assets" / "starter"
+# owner/name or an old name without an owner, as huggingface_hub's validate_repo_id allows them.
+_HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")
+
+
+def resolve(name: str) -> str:
+    """Return the folder (absolute) or the hub id that a model name stands for.
+
+    Raises ModelError for addresses, network shares, missing folders and anything that is no hub id.
+    """
+    text = name.strip()
+    if "://" in text or text.startswith(("\\\\", "//")) or "\0" in text:
+        raise ModelError(
+            f"{name!r:.120} is not a model name", "addresses are not opened", "name a local folder or a hub id"
+        )
+    if text == STARTER:
+        return str(_existing(_STARTER_FOLDER))
+    folder = Path(text).expanduser()
+    if _is_folder(folder):
+        return str(_existing(folder.absolute()))
+    if not _HUB_ID.fullmatch(text) or ".." in text or "--" in text:
+        raise ModelError(
+            f"There is no model {name!r:.120}", "it is neither a folder here nor a hub id", "check the name"
+        )
+    return text
+
+
+def is_local(resolved: str) -> bool:
+    """Tell whether a resolved name is a folder on this machine."""
+    return Path(resolved).is_absolute()
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name longer than the file system allows
+        return False
+
+
+def _existing(folder: Path) -> Path:
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"{folder} is not a model folder", "it has no config.json", "name the folder that config.json lies in"
+        )
+    return folder
