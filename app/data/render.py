@@ -1,0 +1,255 @@
+"""Render conversations to text, tokens and the loss mask: the one implementation for preview and training.
+
+The rendered text is tokenised once, as a whole. A token belongs to an answer when one of its characters does. At the
+border of an answer a token may also cover white space that the template writes (a word with the space before it, or an
+end token that swallows the line break after it): it is trained whole, since the model writes it whole. A token that
+joins an answer with other writing of the template cannot be trained without training the template: that row is
+refused.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from app.data.conversation import Conversation
+from app.data.skeleton import Place, Skeleton, SkeletonBuilder, leaves_of, shape_of
+from app.data.tokenizer import ModelTokenizer
+from app.errors import TemplateError
+
+TrainOn = Literal["assistant", "last", "all"]
+IGNORED = -100
+# Shapes differ by roles and number of turns; rows with tool calls are shapes of their own.
+_MAX_SHAPES = 2048
+
+
+@dataclass(frozen=True)
+class Span:
+    """Characters of a rendered text that the model writes in one turn."""
+
+    turn: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A conversation as text, with the spans to train. `skeleton` and `places` tell which turn wrote what."""
+
+    text: str
+    spans: tuple[Span, ...]
+    conversation: Conversation
+    skeleton: Skeleton | None = None
+    places: tuple[int, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Example:
+    """Tokens and the ranges of tokens that are trained. `offsets` are given where they were asked for."""
+
+    input_ids: list[int]
+    trained: tuple[tuple[int, int], ...]
+    warnings: tuple[str, ...] = ()
+    offsets: list[tuple[int, int]] = field(default_factory=list)
+
+    def labels(self) -> list[int]:
+        """Return the labels: the token where it is trained, else IGNORED."""
+        labels = [IGNORED] * len(self.input_ids)
+        for start, end in self.trained:
+            labels[start:end] = self.input_ids[start:end]
+        return labels
+
+    def trained_count(self) -> int:
+        """Return how many tokens are trained."""
+        return sum(end - start for start, end in self.trained)
+
+
+class Renderer:
+    """Render and tokenise conversations for one tokenizer."""
+
+    def __init__(self, tokenizer: ModelTokenizer, train_on: TrainOn = "assistant") -> None:
+        self.tokenizer = tokenizer
+        self.train_on = train_on
+        self._builder = SkeletonBuilder(tokenizer)
+        self._skeletons: OrderedDict[Any, Skeleton | TemplateError] = OrderedDict()
+        self._proven: dict[int, Skeleton] = {}  # by identity; the value keeps the identity from being reused
+
+    @property
+    def chat_template(self) -> str:
+        """Return the template's source, to be saved with the adapter's tokenizer."""
+        return self.tokenizer.template.source
+
+    def render(self, conversation: Conversation) -> Rendered:
+        """Render a conversation and find its answers; raise TemplateError where that cannot be done exactly."""
+        if conversation.text is not None:
+            return self._render_text(conversation, conversation.text)
+        leaves = leaves_of(conversation)
+        skeleton = self._skeleton(conversation)
+        text, places = self._matched(conversation, skeleton, leaves)
+        if places is None:
+            skeleton = self._builder.build(conversation, only_answers=True)
+            text, places = self._matched(conversation, skeleton, leaves)
+        if places is None:
+            raise TemplateError(
+                "The chat template rewrites the text of an answer",
+                "What it writes is not what the row says, so the loss mask cannot be proven",
+                "Change the row, or choose another chat template",
+            )
+        spans = self._spans(conversation, skeleton, places)
+        return Rendered(text, spans, conversation, skeleton, tuple(places), skeleton.warnings)
+
+    def _matched(
+        self, conversation: Conversation, skeleton: Skeleton, leaves: dict[tuple[int, str], str]
+    ) -> tuple[str, list[int] | None]:
+        messages = skeleton.dialect.messages(conversation)
+        text = self.tokenizer.template.render(messages, list(conversation.tools) or None) + skeleton.appended
+        return text, skeleton.match(text, leaves)
+
+    def _skeleton(self, conversation: Conversation) -> Skeleton:
+        """Return the skeleton of a shape, from the last ones used where possible."""
+        shape = shape_of(conversation)
+        known = self._skeletons.get(shape)
+        if known is None:
+            try:
+                known = self._builder.build(conversation)
+            except TemplateError as refusal:
+                known = refusal
+            self._skeletons[shape] = known
+            if len(self._skeletons) > _MAX_SHAPES:
+                self._skeletons.popitem(last=False)
+        if isinstance(known, TemplateError):
+            raise known
+        return known
+
+    def _render_text(self, conversation: Conversation, text: str) -> Rendered:
+        """Return plain text with the end token behind it; all of it is trained."""
+        eos = self.tokenizer.eos_token
+        whole = text if not eos or text.endswith(eos) else text + eos
+        return Rendered(whole, (Span(0, 0, len(whole)),), conversation)
+
+    def _spans(self, conversation: Conversation, skeleton: Skeleton, places: list[int]) -> tuple[Span, ...]:
+        spans = [
+            Span(answer.turn, _char(answer.start, places), _char(answer.end, places))
+            for answer in skeleton.answers
+            if conversation.turns[answer.turn].trained or self.train_on == "all"
+        ]
+        return tuple(spans[-1:] if self.train_on == "last" else spans)
+
+    def encode(self, rendered: list[Rendered], offsets: bool = False) -> list[Example | TemplateError]:
+        """Tokenise rendered texts in one batch; a row whose mask is not exact comes back as its error."""
+        plain = [i for i, one in enumerate(rendered) if one.skeleton is None]
+        chats = [i for i, one in enumerate(rendered) if one.skeleton is not None]
+        results: list[Example | TemplateError] = [TemplateError("not tokenised")] * len(rendered)
+        for indices, special in ((plain, True), (chats, False)):
+            texts = [rendered[i].text for i in indices]
+            if not texts:
+                continue
+            encodings = self.tokenizer.backend.encode_batch(texts, add_special_tokens=special)
+            for i, encoding in zip(indices, encodings, strict=True):
+                results[i] = self._example(rendered[i], encoding, offsets)
+        return results
+
+    def _example(self, rendered: Rendered, encoding: Any, offsets: bool) -> Example | TemplateError:
+        given = encoding.offsets if offsets else []
+        if self.train_on == "all" or rendered.skeleton is None:
+            return self._whole(rendered, encoding, given)
+        warnings = list(rendered.warnings)
+        try:
+            trained = tuple(_token_span(encoding, rendered.text, span, warnings) for span in rendered.spans)
+            example = Example(encoding.ids, trained, tuple(warnings), given)
+            self._prove_once(rendered.skeleton, rendered, example)
+        except TemplateError as error:
+            return error
+        return example
+
+    def _whole(self, rendered: Rendered, encoding: Any, offsets: list[tuple[int, int]]) -> Example:
+        """Train everything but what the tokenizer itself puts in front."""
+        ids = encoding.ids
+        eos = self.tokenizer.backend.token_to_id(self.tokenizer.eos_token) if self.tokenizer.eos_token else None
+        if rendered.skeleton is None and eos is not None and ids[-2:] == [eos, eos]:
+            ids = ids[:-1]
+        start = next((i for i, (_, end) in enumerate(encoding.offsets) if end > 0), 0)
+        return Example(ids, ((start, len(ids)),), rendered.warnings, offsets[: len(ids)])
+
+    def _prove_once(self, skeleton: Skeleton, rendered: Rendered, example: Example) -> None:
+        """Prove the first row of every shape; the others are held to it by the match of their texts and offsets."""
+        if id(skeleton) in self._proven:
+            return
+        self.prove(rendered, example)
+        if len(self._proven) > _MAX_SHAPES:
+            self._proven.clear()
+        self._proven[id(skeleton)] = skeleton
+
+    def prove(self, rendered: Rendered, example: Example) -> None:
+        """Decode the trained tokens and compare them with the answers, end-of-turn mark included."""
+        for span, (start, end) in zip(rendered.spans, example.trained, strict=True):
+            wanted = rendered.text[span.start : span.end]
+            got = self.tokenizer.decode(example.input_ids[start:end])
+            if _same(got, wanted) or not self._is_lossless(rendered.text, example.input_ids):
+                continue
+            raise TemplateError(
+                f"The trained tokens of turn {span.turn + 1} do not decode to its answer",
+                f"They decode to {got[:60]!r}, the answer is {wanted[:60]!r}",
+                "Choose another chat template",
+            )
+
+    def _is_lossless(self, text: str, ids: list[int]) -> bool:
+        """Say whether this tokenizer gives texts back as they were; some lower-case or drop spaces."""
+        return _same(self.tokenizer.decode(ids), text)
+
+
+def _char(place: Place, places: list[int]) -> int:
+    """Return the character of a place in a matched text."""
+    return (places[2 * place.piece - 1] if place.piece else 0) + place.offset
+
+
+def _token_span(encoding: Any, text: str, span: Span, warnings: list[str]) -> tuple[int, int]:
+    """Return the tokens of a span of characters, first and behind last; refuse tokens that train the template."""
+    first = _first_token(encoding, span.start, span.end)
+    last = _last_token(encoding, span.start, span.end)
+    if first is None or last is None:
+        raise TemplateError(
+            f"The tokenizer gives no token for the answer of turn {span.turn + 1}", "", "Check the row's characters"
+        )
+    begins, ends = encoding.token_to_chars(first)[0], encoding.token_to_chars(last)[1]
+    before, after = text[begins : span.start], text[span.end : ends]
+    if before.strip() or after.strip():
+        raise TemplateError(
+            f"A token at the border of turn {span.turn + 1} joins the answer with the template's own text",
+            f"It covers {text[begins : span.start + 1]!r}" if before else f"It covers {text[span.end - 1 : ends]!r}",
+            "Put a line break or a special token between them in the chat template",
+        )
+    if before and not text[span.start].isspace() and "\n" in before:
+        warnings.append(f"The first token of turn {span.turn + 1} also holds the template's {before!r}")
+    return first, last + 1
+
+
+def _first_token(encoding: Any, start: int, end: int) -> int | None:
+    """Return the token of the first character that has one; tokenizers may drop spaces."""
+    for char in range(start, end):
+        token = encoding.char_to_token(char)
+        if token is not None:
+            return int(token)
+    return None
+
+
+def _last_token(encoding: Any, start: int, end: int) -> int | None:
+    """Return the last token that covers the last character that has one."""
+    for char in range(end - 1, start - 1, -1):
+        token = encoding.char_to_token(char)
+        if token is not None:
+            count = len(encoding)
+            while token + 1 < count and encoding.token_to_chars(token + 1) == encoding.token_to_chars(token):
+                token += 1  # a character of several bytes may be spread over several tokens
+            return int(token)
+    return None
+
+
+def _same(got: str, wanted: str) -> bool:
+    """Compare texts but for outer white space and for Unicode composition, which tokenizers may change."""
+    if got == wanted or got.strip() == wanted.strip():
+        return True
+    return unicodedata.normalize("NFKC", got).split() == unicodedata.normalize("NFKC", wanted).split()

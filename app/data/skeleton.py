@@ -1,0 +1,464 @@
+"""Find where the turns lie in what a chat template writes, without help from the template.
+
+A template is rendered once more with every text replaced by a private mark. What stands between the marks is the
+template's own writing, and is the same for every conversation of that shape. From it follow, for each assistant turn,
+the character where the model begins to write and the end-of-turn mark it has to learn. A real rendering is then matched
+piece by piece against this skeleton; what does not match is refused, so that nothing is ever masked by guesswork.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from app.data.conversation import Conversation, Turn
+from app.data.templates import RenderingError
+from app.data.tokenizer import ModelTokenizer
+from app.errors import TemplateError
+
+# Private-use characters: no template trims, splits, capitalises or escapes them.
+_MARK_OPEN, _MARK_CLOSE = "\ue0f0", "\ue0f1"
+_MARK = re.compile(f"{_MARK_OPEN}(\\d{{6}}){_MARK_CLOSE}")
+_MARK_LENGTH = 8
+_SPARE_NUMBER = 999_999
+_THINK = re.compile(r"\A(\s*<think>\s*)(.*?)(\s*</think>\s*)(.*)\Z", re.DOTALL)
+_PRINTED_PARTS = re.compile(r"""['"]type['"]: ?['"]text['"]""")
+_THINK_OPENING = re.compile(r"<think>\s*\Z")
+# Ends of turns that models of today are trained with, for tokenizers that do not name theirs.
+_KNOWN_ENDS = (
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<end_of_turn>",
+    "<turn|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+    "<|END_OF_TURN_TOKEN|>",
+    "<｜end▁of▁sentence｜>",
+    "<end_of_utterance>",
+    "<|eot|>",
+    "<|tool_response>",
+    "<|endoftext|>",
+    "</s>",
+)
+_MARKER = re.compile(r"<\|[^|<>\s]{1,40}\|>|<｜[^｜<>\s]{1,40}｜>")
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One text of the conversation that the template writes."""
+
+    turn: int
+    part: str  # "content" or "reasoning"
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A character in a skeleton: an offset into the template's own writing before leaf `piece`."""
+
+    piece: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class AnswerPlace:
+    """Where the model writes one turn: from its first character to behind its end-of-turn mark."""
+
+    turn: int
+    start: Place
+    end: Place
+    end_mark: str
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """A template's writing for one shape of conversation: literals[0] leaf[0] literals[1] ... literals[-1]."""
+
+    literals: tuple[str, ...]
+    leaves: tuple[Leaf, ...]
+    answers: tuple[AnswerPlace, ...]
+    dialect: Dialect
+    appended: str = ""
+    warnings: tuple[str, ...] = ()
+
+    def match(self, text: str, leaves: dict[tuple[int, str], str]) -> list[int] | None:
+        """Return where each leaf starts and ends in a rendered text, flattened; None where the text differs."""
+        at, places = 0, []
+        for literal, leaf, following in zip(self.literals, self.leaves, self.literals[1:], strict=False):
+            if not text.startswith(literal, at):
+                return None
+            at += len(literal)
+            end = _match_leaf(text, at, leaves[leaf.turn, leaf.part], following)
+            if end < 0:
+                return None
+            places += [at, end]
+            at = end
+        return places if text[at:] == self.literals[-1] else None
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How messages are handed to a template.
+
+    Some want content as parts or arguments as text, know no developer, or have no place of their own for thinking.
+    """
+
+    parts: bool = False
+    arguments_as_text: bool = False
+    developer_as_system: bool = False
+    thinking_in_content: bool = False
+
+    def messages(self, conversation: Conversation) -> list[dict[str, Any]]:
+        """Return the messages in this dialect."""
+        return [self._message(message) for message in conversation.as_messages()]
+
+    def _message(self, message: dict[str, Any]) -> dict[str, Any]:
+        if self.thinking_in_content and "reasoning_content" in message:
+            thinking = message.pop("reasoning_content")
+            message["content"] = f"<think>\n{thinking}\n</think>\n\n{message['content']}"
+        if self.parts:
+            message["content"] = [{"type": "text", "text": message["content"]}]
+        if self.developer_as_system and message["role"] == "developer":
+            message["role"] = "system"
+        for call in message.get("tool_calls", ()) if self.arguments_as_text else ():
+            arguments = call["function"]["arguments"]
+            if not isinstance(arguments, str):
+                call["function"]["arguments"] = json.dumps(arguments, ensure_ascii=False)
+        return message
+
+
+def _match_leaf(text: str, at: int, leaf: str, following: str) -> int:
+    """Return where a leaf ends that starts at a position, as it is or as templates trim or quote it; -1 if nowhere."""
+    for written in _written_forms(leaf):
+        end = at + len(written)
+        if text.startswith(written, at) and text.startswith(following, end):
+            return end
+    return -1
+
+
+def _written_forms(leaf: str) -> Iterator[str]:
+    yield leaf
+    stripped = leaf.strip()
+    if stripped != leaf:
+        yield from (leaf.rstrip(), leaf.lstrip(), stripped, leaf.strip("\n"), leaf.lstrip("\n"), leaf.rstrip("\n"))
+    if '"' in leaf or "\\" in leaf or "\n" in leaf:
+        yield json.dumps(leaf, ensure_ascii=False)[1:-1]
+
+
+def split_thinking(turn: Turn) -> tuple[str, str, str, str]:
+    """Return what opens the thinking, the thinking, what closes it, and the answer, of a turn's content."""
+    found = _THINK.match(turn.content) if turn.role == "assistant" and "</think>" in turn.content else None
+    return found.groups() if found else ("", "", "", turn.content)  # type: ignore[return-value]
+
+
+def leaves_of(conversation: Conversation) -> dict[tuple[int, str], str]:
+    """Return the texts of a conversation by turn and part; blank ones are left out."""
+    leaves: dict[tuple[int, str], str] = {}
+    for index, turn in enumerate(conversation.turns):
+        _, thinking, _, answer = split_thinking(turn)
+        reasoning = turn.reasoning or thinking
+        if reasoning.strip():
+            leaves[index, "reasoning"] = reasoning
+        if answer.strip():
+            leaves[index, "content"] = answer
+    return leaves
+
+
+def shape_of(conversation: Conversation) -> tuple[Any, ...]:
+    """Return what a skeleton depends on: everything of a conversation but its texts."""
+    return (
+        tuple(_turn_shape(turn) for turn in conversation.turns),
+        json.dumps(conversation.tools, sort_keys=True) if conversation.tools else "",
+    )
+
+
+def _turn_shape(turn: Turn) -> tuple[Any, ...]:
+    opening, thinking, closing, answer = split_thinking(turn)
+    bare = (turn.role, bool(answer.strip()), answer if not answer.strip() else "")
+    if not (opening or turn.reasoning or turn.tool_calls or turn.name or turn.tool_call_id):
+        return bare
+    calls = json.dumps([call.as_message() for call in turn.tool_calls])
+    blank_reasoning = not (turn.reasoning or thinking).strip()
+    return (*bare, opening, closing, bool(turn.reasoning), blank_reasoning, calls, turn.name, turn.tool_call_id)
+
+
+class SkeletonBuilder:
+    """Build skeletons for one tokenizer's template."""
+
+    def __init__(self, tokenizer: ModelTokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._template = tokenizer.template
+        known = [mark for mark in _KNOWN_ENDS if mark in self._template.source or mark in tokenizer.end_tokens]
+        marks = dict.fromkeys([*tokenizer.end_tokens, *known])
+        self._ends = re.compile("|".join(re.escape(mark) for mark in sorted(marks, key=len, reverse=True)) or r"(?!)")
+
+    def build(self, conversation: Conversation, only_answers: bool = False) -> Skeleton:
+        """Return the skeleton of a conversation's shape, trying the dialects in turn.
+
+        With `only_answers` the other turns keep their texts, for templates that look into them.
+        """
+        refusals: list[TemplateError] = []
+        for dialect in _dialects(conversation):
+            try:
+                return self._build(conversation, dialect, only_answers)
+            except TemplateError as refusal:
+                refusals.append(refusal)
+        raise next((refusal for refusal in refusals if not isinstance(refusal, RenderingError)), refusals[0])
+
+    def _build(self, conversation: Conversation, dialect: Dialect, only_answers: bool) -> Skeleton:
+        marked, leaves = _marked(conversation, only_answers)
+        text = self._render(marked, dialect)
+        literals, found = _cut(text, leaves)
+        if dialect.parts and any(_PRINTED_PARTS.search(literal) for literal in literals):
+            raise RenderingError("The chat template prints a list of parts as it stands", "", "Choose another template")
+        _refuse_missing(conversation, leaves, found)
+        skeleton = Skeleton(tuple(literals), tuple(found), (), dialect)
+        answers, appended = self._answers(marked, skeleton, text)
+        if appended:
+            literals[-1] += appended
+        warnings = _warnings(leaves, found, appended, dialect)
+        return replace(skeleton, literals=tuple(literals), answers=answers, appended=appended, warnings=warnings)
+
+    def _render(self, conversation: Conversation, dialect: Dialect, generation_prompt: bool = False) -> str:
+        tools = list(conversation.tools) or None
+        return self._template.render(dialect.messages(conversation), tools, generation_prompt)
+
+    def _answers(self, marked: Conversation, skeleton: Skeleton, text: str) -> tuple[tuple[AnswerPlace, ...], str]:
+        """Return the places of all answers, and the end-of-turn text to append where the template writes none."""
+        answers: list[AnswerPlace] = []
+        appended = ""
+        for index, turn in enumerate(marked.turns):
+            if turn.role != "assistant" or not (turn.tool_calls or any(leaf.turn == index for leaf in skeleton.leaves)):
+                continue
+            start = self._start(marked, index, skeleton, text)
+            end, mark = self._end(marked, index, skeleton, start)
+            _refuse_lost_calls(turn, index, skeleton, start, end)
+            if end is None:
+                appended = mark
+                end = Place(len(skeleton.leaves), len(skeleton.literals[-1]) + len(mark))
+            answers.append(AnswerPlace(index, start, end, mark))
+        return tuple(answers), appended
+
+    def _start(self, marked: Conversation, index: int, skeleton: Skeleton, text: str) -> Place:
+        """Return where the model begins to write a turn.
+
+        That is the answer's first character. Thinking and tool calls need what the template writes around them too,
+        as far as the generation prompt does not already give it.
+        """
+        turn = marked.turns[index]
+        own = [i for i, leaf in enumerate(skeleton.leaves) if leaf.turn == index]
+        if own and skeleton.leaves[own[0]].part == "content":
+            return Place(own[0], len(skeleton.literals[own[0]]))
+        prompt = self._prompt(marked, index, skeleton.dialect)
+        if own:
+            opening = "<think>\n" if skeleton.dialect.thinking_in_content else split_thinking(turn)[0]
+            return self._thinking_start(own[0], skeleton, text, prompt, opening)
+        at = self._call_start(marked, index, skeleton.dialect, text)
+        if at is None and prompt is not None and text.startswith(prompt):
+            at = len(prompt)
+        if at is None:
+            raise _no_place(index, turn)
+        return _place_of(at, skeleton)
+
+    def _prompt(self, marked: Conversation, index: int, dialect: Dialect) -> str | None:
+        """Return what the model is given before it writes a turn, None where the template refuses to say."""
+        if index == 0:
+            return None
+        try:
+            return self._render(replace(marked, turns=marked.turns[:index]), dialect, generation_prompt=True)
+        except TemplateError:
+            return None
+
+    @functools.cached_property
+    def _cue(self) -> str:
+        """Return what the template writes to ask for an answer, such as `<|im_start|>assistant` and a line break."""
+        asked = Conversation((Turn("user", _mark(0)),))
+        try:
+            without, with_cue = self._render(asked, Dialect()), self._render(asked, Dialect(), generation_prompt=True)
+        except TemplateError:
+            return ""
+        return with_cue.removeprefix(without) if with_cue.startswith(without) else ""
+
+    def _thinking_start(self, first: int, skeleton: Skeleton, text: str, prompt: str | None, opening: str) -> Place:
+        """Return where thinking begins: at the row's own tag, else behind what the generation prompt gives."""
+        literal, cue = skeleton.literals[first], self._cue
+        own = len(literal) - len(opening) if opening and literal.endswith(opening) else 0
+        if prompt is not None and text.startswith(prompt):
+            place = _place_of(len(prompt), skeleton)
+            if place.piece == first:
+                given = place.offset + len(cue) * literal.startswith(cue, place.offset)
+                return Place(first, max(own, given))
+        if cue and cue in literal:
+            return Place(first, max(own, literal.rindex(cue) + len(cue)))
+        tag = _THINK_OPENING.search(literal)
+        return Place(first, own or (tag.start() if tag else len(literal)))
+
+    def _call_start(self, marked: Conversation, index: int, dialect: Dialect, text: str) -> int | None:
+        """Return where a turn of tool calls alone begins: where it parts from the same turn with a plain answer."""
+        plain = Turn("assistant", _mark(_SPARE_NUMBER))
+        turns = marked.turns[:index]
+        for rest in (marked.turns[index + 1 :], ()):
+            try:
+                other = self._render(replace(marked, turns=(*turns, plain, *rest)), dialect)
+            except TemplateError:
+                continue
+            if plain.content in other:
+                return self._whole_word(text, _common_prefix(text, other[: other.index(plain.content)]))
+        return None
+
+    def _whole_word(self, text: str, at: int) -> int:
+        """Move back from the middle of a tag or word to where it begins, at most to the end of the cue."""
+        tag = text.rfind("<", 0, at)
+        if tag >= 0 and ">" not in text[tag:at]:
+            return tag
+        cue = text.rfind(self._cue, 0, at) if self._cue else -1
+        in_word = not text[at - 1 : at].isspace() and text[at - 1 : at] not in (">", "]")
+        return cue + len(self._cue) if in_word and cue >= 0 else at
+
+    def _end(self, marked: Conversation, index: int, skeleton: Skeleton, start: Place) -> tuple[Place | None, str]:
+        """Return the place behind the end-of-turn mark and the mark; no place where it has to be appended."""
+        turn = marked.turns[index]
+        own = [i for i, leaf in enumerate(skeleton.leaves) if leaf.turn == index]
+        piece = own[-1] + 1 if own else start.piece
+        offset = 0 if own else start.offset
+        literal = skeleton.literals[piece]
+        found = list(self._ends.finditer(literal, offset))
+        if found:
+            mark = found[-1] if turn.tool_calls else found[0]
+            return Place(piece, mark.end()), mark.group()
+        if piece < len(skeleton.leaves) and marked.turns[skeleton.leaves[piece].turn].role == "assistant":
+            return Place(piece, 0), ""  # merged with the next turn, which carries the mark
+        if fallback := self._next_marker(literal, offset, turn):
+            return Place(piece, fallback.end()), fallback.group()
+        if piece == len(skeleton.leaves) and index == len(marked.turns) - 1 and self._tokenizer.eos_token:
+            return None, self._tokenizer.eos_token
+        raise TemplateError(
+            f"The chat template writes no end of turn after the answer of turn {index + 1}",
+            "The model would never learn to stop",
+            "Choose another chat template",
+        )
+
+    def _next_marker(self, literal: str, offset: int, turn: Turn) -> re.Match[str] | None:
+        """Return the special token right behind an answer, which then is what the model stops at."""
+        markers = [m for m in _MARKER.finditer(literal, offset) if m.group() in self._tokenizer.added_tokens]
+        if turn.tool_calls:
+            return markers[-1] if markers else None
+        return next((m for m in markers if not literal[offset : m.start()].strip()), None)
+
+
+def _dialects(conversation: Conversation) -> Iterator[Dialect]:
+    """Yield the ways to hand over a conversation, the plainest first."""
+    either = (False, True)
+    choices = itertools.product(
+        either,
+        either if any(turn.tool_calls for turn in conversation.turns) else (False,),
+        either if any(turn.role == "developer" for turn in conversation.turns) else (False,),
+        either if any(turn.reasoning for turn in conversation.turns) else (False,),
+    )
+    for flags in sorted(choices, key=sum):
+        yield Dialect(*flags)
+
+
+def _mark(number: int) -> str:
+    return f"{_MARK_OPEN}{number:06d}{_MARK_CLOSE}"
+
+
+def _marked(conversation: Conversation, only_answers: bool) -> tuple[Conversation, list[Leaf]]:
+    """Replace the texts by marks; return the marked conversation and what each mark stands for."""
+    leaves: list[Leaf] = []
+
+    def mark(index: int, part: str, text: str) -> str:
+        if not text.strip() or (only_answers and conversation.turns[index].role != "assistant"):
+            return text
+        leaves.append(Leaf(index, part))
+        return _mark(len(leaves) - 1)
+
+    turns = []
+    for index, turn in enumerate(conversation.turns):
+        opening, thinking, closing, answer = split_thinking(turn)
+        reasoning = mark(index, "reasoning", turn.reasoning) if turn.reasoning else ""
+        thinking = mark(index, "reasoning", thinking) if not reasoning else thinking
+        content = opening + thinking + closing + mark(index, "content", answer)
+        turns.append(replace(turn, content=content, reasoning=reasoning))
+    return replace(conversation, turns=tuple(turns)), leaves
+
+
+def _cut(text: str, leaves: list[Leaf]) -> tuple[list[str], list[Leaf]]:
+    """Cut a marked rendering into the template's own writing and the leaves between."""
+    pieces = _MARK.split(text)
+    return pieces[::2], [leaves[int(number)] for number in pieces[1::2]]
+
+
+def _refuse_missing(conversation: Conversation, leaves: list[Leaf], found: list[Leaf]) -> None:
+    """Refuse templates that leave a turn out or write an answer twice; the thinking of earlier turns may go."""
+    last_answer = max((i for i, turn in enumerate(conversation.turns) if turn.role == "assistant"), default=-1)
+    for leaf in leaves:
+        turn, count = conversation.turns[leaf.turn], found.count(leaf)
+        if count == 0 and (leaf.part == "content" or leaf.turn == last_answer):
+            what = "thinking" if leaf.part == "reasoning" else "text"
+            raise TemplateError(
+                f"The chat template leaves out the {turn.role} {what} of turn {leaf.turn + 1}",
+                "It has no place for such a turn" + (" beside a tool call" if turn.tool_calls else ""),
+                "Remove that text from the rows, or choose another chat template",
+            )
+        if count > 1 and turn.role == "assistant":
+            raise TemplateError(
+                f"The chat template writes the answer of turn {leaf.turn + 1} {count} times",
+                "It is not clear which of them the model should learn",
+                "Choose another chat template",
+            )
+
+
+def _refuse_lost_calls(turn: Turn, index: int, skeleton: Skeleton, start: Place, end: Place | None) -> None:
+    """Refuse templates that leave tool calls out, or write them apart from the rest of their turn."""
+    last = end.piece if end else len(skeleton.literals) - 1
+    written = "".join(skeleton.literals[start.piece : last + 1])[start.offset :]
+    written = written[: len(written) - len(skeleton.literals[last]) + end.offset] if end else written
+    for call in turn.tool_calls:
+        if call.name not in written:
+            raise TemplateError(
+                f"The chat template leaves out the tool call {call.name} of turn {index + 1}, or writes it elsewhere",
+                "It has no place for such a turn",
+                "Remove the rows with tool calls, or choose another chat template",
+            )
+
+
+def _warnings(leaves: list[Leaf], found: list[Leaf], appended: str, dialect: Dialect) -> tuple[str, ...]:
+    warnings = []
+    if dialect.thinking_in_content:
+        warnings.append("The template has no place for thinking; it is written between <think> tags in the answer")
+    if any(leaf not in found for leaf in leaves):
+        warnings.append("The template leaves the thinking of earlier turns out, so it is not trained")
+    if appended:
+        warnings.append(f"The template writes no end of turn after the last answer; {appended} is appended")
+    return tuple(warnings)
+
+
+def _place_of(at: int, skeleton: Skeleton) -> Place:
+    """Return the place of a character of the marked text; inside a mark it is the mark's own start."""
+    position = 0
+    for piece, literal in enumerate(skeleton.literals):
+        if at <= position + len(literal):
+            return Place(piece, at - position)
+        position += len(literal) + _MARK_LENGTH
+    raise AssertionError("a place behind the text's end")
+
+
+def _common_prefix(left: str, right: str) -> int:
+    limit = min(len(left), len(right))
+    return next((i for i in range(limit) if left[i] != right[i]), limit)
+
+
+def _no_place(index: int, turn: Turn) -> TemplateError:
+    return TemplateError(
+        f"The place of turn {index + 1} ({'tool calls' if turn.tool_calls else turn.role}) cannot be found",
+        "The chat template writes it differently each time",
+        "Choose another chat template",
+    )

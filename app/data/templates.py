@@ -1,0 +1,101 @@
+"""Chat templates: render the model's own, or a plain one for models that have none.
+
+Rendering goes through transformers' sandboxed renderer, so that what is trained is what the engine will send. A
+template is foreign code without a time limit: run this in the data child, which is stopped when it takes too long.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from app.errors import TemplateError
+
+_INSTRUCTION = """\
+{%- for message in messages -%}
+{%- if message['role'] == 'system' -%}
+{{ message['content'] + '\\n\\n' }}
+{%- elif message['role'] == 'user' -%}
+{{ '### Instruction:\\n' + message['content'] + '\\n\\n' }}
+{%- elif message['role'] == 'assistant' -%}
+{{ '### Response:\\n' + message['content'] + eos_token + '\\n\\n' }}
+{%- else -%}
+{{ raise_exception('The plain template instruction has no ' + message['role'] + ' turns') }}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{ '### Response:\\n' }}{%- endif -%}
+"""
+
+_DIALOGUE = """\
+{%- for message in messages -%}
+{%- if message['role'] == 'system' -%}
+{{ message['content'] + '\\n\\n' }}
+{%- elif message['role'] == 'user' -%}
+{{ 'User:\\n' + message['content'] + '\\n\\n' }}
+{%- elif message['role'] == 'assistant' -%}
+{{ 'Assistant:\\n' + message['content'] + eos_token + '\\n\\n' }}
+{%- else -%}
+{{ raise_exception('The plain template dialogue has no ' + message['role'] + ' turns') }}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{ 'Assistant:\\n' }}{%- endif -%}
+"""
+
+_CHATML = """\
+{%- for message in messages -%}
+{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\\n' }}{%- endif -%}
+"""
+
+# The answers begin on a line of their own, so that no token joins the heading and the answer.
+PLAIN_TEMPLATES = {"instruction": _INSTRUCTION, "dialogue": _DIALOGUE, "chatml": _CHATML}
+
+
+class RenderingError(TemplateError):
+    """The template itself refused or crashed, as against writing something that cannot be masked."""
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """A template's source, where it came from, and the special tokens it may write."""
+
+    source: str
+    origin: str
+    special_tokens: dict[str, str]
+
+    def render(
+        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, generation_prompt: bool = False
+    ) -> str:
+        """Render one conversation; raise TemplateError with the template's own complaint."""
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        try:
+            rendered, _ = render_jinja_template(
+                conversations=[messages],
+                tools=tools,
+                chat_template=self.source,
+                add_generation_prompt=generation_prompt,
+                **self.special_tokens,
+            )
+        except Exception as error:  # foreign code: a template can raise anything, from KeyError to MemoryError
+            raise _refusal(error) from error
+        return str(rendered[0])
+
+
+def _refusal(error: Exception) -> TemplateError:
+    said = " ".join(str(error).split())[:300] or type(error).__name__
+    return RenderingError(
+        "The chat template cannot render this conversation",
+        said,
+        "Change the row (roles, order, tools), or choose another chat template",
+    )
+
+
+def plain_template(name: str, special_tokens: dict[str, str]) -> ChatTemplate:
+    """Return a plain template by name."""
+    if name not in PLAIN_TEMPLATES:
+        raise TemplateError(
+            f"{name} is no plain chat template", f"There are {', '.join(PLAIN_TEMPLATES)}", "Choose one of them"
+        )
+    return ChatTemplate(PLAIN_TEMPLATES[name], f"the plain template {name}", special_tokens)
