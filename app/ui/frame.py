@@ -1,0 +1,34 @@
+"""What every tab is built into: the workspace, the language, the draft, and the tabs themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from app.ui.language import Key
+from app.ui.wording import Wording
+from app.workspace import Workspace
+
+# How handlers are wired: hidden from the API page, as many at once as there are readers, no flicker while they run.
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
+# Storage in the browser is scrambled with this; it is no secret, and every handler checks what comes back.
+STORAGE = "lora-workbench"
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The shared parts of the page. `language` and `draft` live in the browser's storage, not in the server."""
+
+    blocks: gr.Blocks
+    workspace: Workspace
+    wording: Wording
+    language: gr.BrowserState
+    draft: gr.BrowserState
+    tabs: gr.Tabs
+    timer: gr.Timer
+
+    def tab(self, name: str) -> gr.Tab:
+        """Open a tab; use it as `with frame.tab("plan"):` inside the tabs."""
+        return self.wording.make(gr.Tab, label=Key(f"tab.{name}"), id=name, elem_id=f"tab-{name}")

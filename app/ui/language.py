@@ -1,0 +1,67 @@
+"""The texts of the page, by key, in the languages of assets/locale.
+
+English is complete; another language falls back to it where a text is missing. Labels and help of settings come from
+RunConfig itself; a language may translate them under `setting.<dotted name>.label` and `.help`.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from app.config import settings
+
+FOLDER = Path(__file__).resolve().parents[2] / "assets" / "locale"
+ENGLISH = "en"
+# Each language by its code, in its own words.
+NAMES = {"en": "English", "zh": "中文"}
+
+
+class Key(str):
+    """The key of a text, where a text is wanted."""
+
+    __slots__ = ()
+
+
+@lru_cache(maxsize=len(NAMES))
+def texts(language: str) -> dict[str, str]:
+    """Return all texts of a language. An unknown language has none of its own."""
+    if language not in NAMES:
+        return {}
+    found: dict[str, str] = json.loads((FOLDER / f"{language}.json").read_text(encoding="utf-8"))
+    return found
+
+
+class Speech:
+    """Says texts in one language."""
+
+    def __init__(self, language: object = ENGLISH) -> None:
+        # The code comes from the browser's storage: anything else than a known one is English.
+        self.language = language if isinstance(language, str) and language in NAMES else ENGLISH
+
+    def __call__(self, key: str, **values: Any) -> str:
+        """Return a text with its values filled in. With `count=1` the text's `.one` form is taken, where it has one."""
+        if values.get("count") == 1 and f"{key}.one" in texts(ENGLISH):
+            key = f"{key}.one"
+        text = texts(self.language).get(key) or texts(ENGLISH).get(key)
+        if text is None:
+            text = _of_settings().get(key, key)
+        return text.format(**values) if values else text
+
+    def known(self, key: str, otherwise: str) -> str:
+        """Return a text that may not exist, such as the name of a new kind of part; else what is given."""
+        return texts(self.language).get(key) or texts(ENGLISH).get(key) or otherwise
+
+
+@lru_cache(maxsize=1)
+def _of_settings() -> dict[str, str]:
+    """Return RunConfig's own labels and helps under their keys."""
+    found = {}
+    for name, field in settings():
+        extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+        unit = extra.get("unit")
+        found[f"setting.{name}.label"] = str(extra.get("label") or name) + (f" ({unit})" if unit else "")
+        found[f"setting.{name}.help"] = field.description or ""
+    return found

@@ -1,0 +1,79 @@
+"""The page: the strip, the five tabs, and what happens when it is opened."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from app.ui import strip
+from app.ui.frame import QUIET, STORAGE, Frame
+from app.ui.language import Key, Speech
+from app.ui.wording import Wording
+from app.workspace import Workspace
+
+POLL_S = 2.0
+
+
+def build(workspace: Workspace) -> gr.Blocks:
+    """Build the whole page."""
+    with gr.Blocks(title="LoRA Workbench", analytics_enabled=False, fill_width=True) as blocks:
+        frame = Frame(
+            blocks=blocks,
+            workspace=workspace,
+            wording=Wording(),
+            language=gr.BrowserState(None, storage_key="workbench-language", secret=STORAGE),
+            draft=gr.BrowserState(None, storage_key="workbench-draft", secret=STORAGE),
+            tabs=gr.Tabs(elem_id="wb-tabs", render=False),
+            timer=gr.Timer(POLL_S),
+        )
+        switch = _strip(frame)
+        frame.tabs.render()
+        with frame.tabs:
+            for name in ("plan", "data", "train", "playground", "takeaway"):
+                with frame.tab(name):
+                    pass
+        _wire_language(frame, switch)
+    return blocks
+
+
+def _strip(frame: Frame) -> gr.Button:
+    """Build the strip and return its language switch."""
+    make = frame.wording.make
+    with gr.Row(elem_id="wb-strip-row"):
+        line = gr.HTML(elem_id="wb-strip")
+        stop = make(gr.Button, value=Key("strip.stop"), size="sm", variant="stop", visible=False, elem_id="wb-stop")
+        switch = make(gr.Button, value=Key("strip.other_language"), size="sm", elem_id="wb-language")
+        make(gr.Button, value=Key("strip.theme"), size="sm", elem_id="wb-theme")
+
+    def show(language: Any) -> tuple[Any, Any]:
+        text, job = strip.content(frame.workspace, Speech(language))
+        return text, gr.update(visible=bool(job))
+
+    def halt(language: Any) -> tuple[Any, Any]:
+        strip.stop_current(frame.workspace)
+        return show(language)
+
+    gr.on([frame.blocks.load, frame.timer.tick, frame.language.change], show, frame.language, [line, stop], **QUIET)
+    stop.click(halt, frame.language, [line, stop], **QUIET)
+    return switch
+
+
+def _wire_language(frame: Frame, switch: gr.Button) -> None:
+    """Say every text again when the language changes, and once when the page opens in another than English."""
+    controls = frame.wording.controls
+
+    def turn(language: Any) -> list[Any]:
+        speech = Speech("en" if Speech(language).language == "zh" else "zh")
+        return [speech.language, *frame.wording.updates(speech)]
+
+    def greet(language: Any, request: gr.Request) -> list[Any]:
+        if language is None:
+            accepted = request.headers.get("accept-language", "")
+            language = "zh" if accepted.lower().startswith("zh") else "en"
+        speech = Speech(language)
+        texts = frame.wording.updates(speech) if speech.language != "en" else [gr.skip()] * len(controls)
+        return [speech.language, *texts]
+
+    switch.click(turn, frame.language, [frame.language, *controls], **QUIET)
+    frame.blocks.load(greet, frame.language, [frame.language, *controls], **QUIET)

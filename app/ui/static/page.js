@@ -1,0 +1,35 @@
+// The page's own script: the light and dark switch, which is the browser's business alone.
+(() => {
+  const KEY = "workbench-theme";
+  const stored = () => {
+    try {
+      return localStorage.getItem(KEY);
+    } catch {
+      return null; // storage can be switched off; the page then follows the system
+    }
+  };
+  const system = () => (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+  const apply = (name) => document.body.classList.toggle("dark", name === "dark");
+  const settle = () => apply(stored() || system());
+  document.addEventListener("click", (event) => {
+    if (!event.target.closest?.("#wb-theme")) return;
+    const next = document.body.classList.contains("dark") ? "light" : "dark";
+    try {
+      localStorage.setItem(KEY, next);
+    } catch {
+      /* the choice then lasts until the page is closed */
+    }
+    apply(next);
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", settle);
+  if (document.body) settle();
+  else document.addEventListener("DOMContentLoaded", settle);
+  // The framework sets its own choice once while it starts; ours is put back when it differs.
+  const watch = new MutationObserver(() => {
+    const wanted = (stored() || system()) === "dark";
+    if (document.body.classList.contains("dark") !== wanted) settle();
+  });
+  const begin = () => watch.observe(document.body, { attributes: true, attributeFilter: ["class"] });
+  if (document.body) begin();
+  else document.addEventListener("DOMContentLoaded", begin);
+})();

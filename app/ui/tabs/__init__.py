@@ -1,0 +1,1 @@
+"""One file a tab; a tab builds its controls and wires its handlers."""
