@@ -20,7 +20,7 @@ import psutil
 from app.errors import WorkbenchError
 from app.jobs.directory import JobDirectory, State, Status
 from app.jobs.lock import FileLock
-from app.jobs.metrics import MetricsWriter
+from app.jobs.metrics import MetricsWriter, rewind
 
 HEARTBEAT_S = 2.0
 Outcome = Literal["finished", "stopped"]
@@ -69,10 +69,12 @@ class JobChild:
         row = {"event": event, "message": message, "step": self._status.step, "time": time.time(), **facts}
         self._metrics.write(row)
 
-    def reopen_metrics(self) -> None:
-        """Open metrics.jsonl anew after it was replaced."""
+    def rewind_metrics(self, step: int) -> int:
+        """Drop the rows after `step`, which will be run again. Return how many there were."""
         self._metrics.close()
+        dropped = rewind(self.directory.metrics_file, step)
         self._metrics = MetricsWriter(self.directory.metrics_file)
+        return dropped
 
     def stop_requested(self) -> bool:
         """Tell whether the job shall end now, by a stop request or a TERM signal."""

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 
@@ -98,6 +98,14 @@ class JobDirectory:
         return job
 
     @property
+    def readable(self) -> bool:
+        """Tell whether the folder holds a job; one damaged folder must not hide the others."""
+        try:
+            return bool(self.job)
+        except JobError:
+            return False
+
+    @property
     def kind(self) -> Kind:
         """Return the kind of the job."""
         return KINDS[self.job["kind"]]
@@ -111,9 +119,8 @@ class JobDirectory:
     def recorded_status(self) -> Status:
         """Return status.json as it is written, without asking whether the child lives."""
         try:
-            raw = json.loads(self.status_file.read_text(encoding="utf-8"))
-            return Status(**{name: value for name, value in raw.items() if name in Status.__dataclass_fields__})
-        except (OSError, ValueError, TypeError):
+            return _status_from(json.loads(self.status_file.read_text(encoding="utf-8")))
+        except (OSError, ValueError):
             return Status(state="interrupted", reason="status.json is missing or damaged")
 
     def status(self) -> Status:
@@ -186,6 +193,13 @@ class JobDirectory:
         }
 
 
+def _status_from(raw: Any) -> Status:
+    """Build a Status from what status.json held. Raises ValueError when it is not one."""
+    if not isinstance(raw, dict) or raw.get("state") not in get_args(State) or not isinstance(raw.get("step"), int):
+        raise ValueError("not a status")
+    return Status(**{name: value for name, value in raw.items() if name in Status.__dataclass_fields__})
+
+
 def replace_file(path: Path, text: str) -> None:
     """Write a file beside `path` and move it there in one step."""
     fresh = path.with_name(f"{path.name}.{os.getpid()}.tmp")
@@ -238,10 +252,10 @@ def versions() -> dict[str, str]:
 
 
 def all_jobs(workspace: Workspace) -> list[JobDirectory]:
-    """Return every job of the workspace, oldest first."""
+    """Return every job of the workspace that can be read, oldest first."""
     if not workspace.jobs.is_dir():
         return []
-    return [JobDirectory(path) for path in sorted(workspace.jobs.iterdir()) if (path / "job.yaml").is_file()]
+    return [job for path in sorted(workspace.jobs.iterdir()) if (job := JobDirectory(path)).readable]
 
 
 def find(workspace: Workspace, job_id: str) -> JobDirectory:

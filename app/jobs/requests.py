@@ -47,7 +47,7 @@ def _claim(workspace: Workspace, queue: bool) -> None:
         if status.final or not owner.kind.accelerator:
             continue
         if owner.kind.gives_way:
-            stop(owner)
+            _stop(owner)
         elif not queue:
             raise BusyError(
                 f"Another run owns the accelerator: {owner.id} is {status.state}",
@@ -56,13 +56,21 @@ def _claim(workspace: Workspace, queue: bool) -> None:
             )
 
 
-def stop(job: JobDirectory, force: bool = False) -> Status:
+def stop(workspace: Workspace, job: JobDirectory, force: bool = False) -> Status:
     """Ask a job to end after its current step and save; with `force`, by TERM and after 10 s by KILL.
 
-    Asking again, or asking a job that ended, does nothing more.
+    A job that still waits ends at once. Asking again, or asking a job that ended, does nothing more. Return the status
+    before the request.
     """
+    with supervisor.admission(workspace):
+        return _stop(job, force)
+
+
+def _stop(job: JobDirectory, force: bool = False) -> Status:
     status = job.status()
-    if not status.final and (not job.stop_requested() or (force and not job.stop_forced())):
+    if status.state == "queued":
+        job.write_status(replace(status, state="stopped", reason="stopped before it began", ended=time.time()))
+    elif status.live and (not job.stop_requested() or (force and not job.stop_forced())):
         jobs.replace_file(job.stop_file, f"{time.time()}{' force' if force else ''}\n")
     return status
 

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import psutil
 
+from app.errors import JobError
 from app.jobs import directory as jobs
 from app.jobs.directory import JobDirectory
 from app.jobs.lock import FileLock, is_held
@@ -115,23 +116,31 @@ class Supervisor:
     def run(self) -> None:
         """Serve until nothing has been left to do for a while."""
         idle_since = time.monotonic()
-        while True:
-            if self.step():
+        while self.workspace.jobs.is_dir():
+            try:
+                open_jobs = self.step()
+            except (JobError, OSError) as error:  # a job removed or damaged in mid-look; the next look goes without it
+                print(f"{time.ctime()}: {error}", flush=True)
+                open_jobs = True
+            if open_jobs:
                 idle_since = time.monotonic()
             elif time.monotonic() - idle_since > IDLE_EXIT_S:
                 # Under the admission lock no job can come in between the last look and the end.
                 with admission(self.workspace):
-                    if not self.step():
+                    if not self._open_jobs():
                         return
             time.sleep(POLL_S)
 
     def step(self) -> bool:
         """Reap, stop and start what is due. Return whether any job is still open."""
-        open_jobs = [directory for directory in jobs.all_jobs(self.workspace) if not self._is_settled(directory)]
+        open_jobs = self._open_jobs()
         for directory in open_jobs:
             self._look_after(directory)
         self._start_next(open_jobs)
-        return any(not directory.status().final for directory in open_jobs)
+        return bool(open_jobs)
+
+    def _open_jobs(self) -> list[JobDirectory]:
+        return [directory for directory in jobs.all_jobs(self.workspace) if not self._is_settled(directory)]
 
     def _is_settled(self, directory: JobDirectory) -> bool:
         """Tell whether a job ended and its status has not been touched since; long histories then cost one stat."""
@@ -154,10 +163,6 @@ class Supervisor:
         recorded = directory.recorded_status()
         if status.final and recorded.live:
             directory.write_status(replace(status, ended=time.time()))
-        elif status.state == "queued" and directory.stop_requested():
-            directory.write_status(
-                replace(status, state="stopped", reason="stopped before it began", ended=time.time())
-            )
         elif status.live and directory.stop_requested():
             self._force_if_asked(directory, recorded.pid)
 
@@ -187,8 +192,14 @@ class Supervisor:
 
     def _start_next(self, open_jobs: Sequence[JobDirectory]) -> None:
         """Start every queued job that may run, oldest request first; one owner of the accelerator at a time."""
+        if not any(job.recorded_status().state == "queued" for job in open_jobs):
+            return
+        with admission(self.workspace):
+            self._start_waiting(open_jobs)
+
+    def _start_waiting(self, open_jobs: Sequence[JobDirectory]) -> None:
         busy = any(job.kind.accelerator and job.status().live for job in open_jobs)
-        waiting = [job for job in open_jobs if job.recorded_status().state == "queued" and not job.stop_requested()]
+        waiting = [job for job in open_jobs if job.recorded_status().state == "queued"]
         for job in sorted(waiting, key=lambda job: job.status_file.stat().st_mtime_ns):
             if job.kind.accelerator and busy:
                 continue

@@ -1,0 +1,128 @@
+"""`jobs`: list, show, watch, stop, resume, remove."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+from app.cli.terminal import Verbs, answer, progress, table, workspace_of
+from app.errors import JobError
+from app.jobs import directory, requests
+from app.jobs.directory import JobDirectory, Status
+
+
+def register(verbs: Verbs) -> None:
+    """Add the verbs."""
+    group = verbs.group("jobs", help="what ran, runs and waits", example="python3 launch.py jobs list")
+    group.add("list", list_jobs, help="every job, oldest first", example="python3 launch.py jobs list --json")
+    for name, run, help in (
+        ("show", show, "how one job stands"),
+        ("watch", watch, "follow one job to its end"),
+        ("stop", stop, "end a job after its current step, with a checkpoint"),
+        ("resume", resume, "go on from the newest complete checkpoint"),
+        ("remove", remove, "delete an ended job and everything in it"),
+    ):
+        parser = group.add(name, run, help=help, example=f"python3 launch.py jobs {name} ID")
+        parser.add_argument("id", metavar="ID", help="id of the job, as `jobs list` shows it")
+        if name == "stop":
+            parser.add_argument("--force", action="store_true", help="end it by TERM, and after 10 s by KILL")
+        if name == "resume":
+            parser.add_argument("--queue", action="store_true", help="wait behind what runs")
+
+
+def _job(arguments: argparse.Namespace) -> JobDirectory:
+    return directory.find(workspace_of(arguments), arguments.id)
+
+
+def list_jobs(arguments: argparse.Namespace) -> None:
+    """Print every job."""
+    described = [job.describe() for job in directory.all_jobs(workspace_of(arguments))]
+    rows = [
+        {**job, "step": f"{job['step']}/{job['of']}", "loss": _loss(job), "when": _when(job["created"])}
+        for job in described
+    ]
+    lines = table(rows, ("id", "job", "state", "step", "loss", "when")) if rows else ["No jobs yet. `demo` makes one."]
+    answer(arguments, described, lines)
+
+
+def _loss(job: dict[str, Any]) -> str:
+    loss = (job["last"] or {}).get("loss")
+    return "" if loss is None else f"{loss:.4f}"
+
+
+def _when(created: float | None) -> str:
+    return "" if created is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(created))
+
+
+def show(arguments: argparse.Namespace) -> None:
+    """Print one job."""
+    print_job(arguments, _job(arguments))
+
+
+def print_job(arguments: argparse.Namespace, job: JobDirectory) -> None:
+    """Print how a job stands."""
+    facts = job.describe()
+    lines = [f"{job.id}: {facts['state']}{', ' + facts['reason'] if facts['reason'] else ''}"]
+    if facts["of"]:
+        lines.append(f"step {facts['step']} of {facts['of']}, loss {_loss(facts) or 'not logged yet'}")
+    if facts["eta_seconds"] is not None:
+        lines.append(f"about {facts['eta_seconds']:.0f} s left")
+    if not facts["responding"]:
+        lines.append("not responding: its heartbeat is overdue")
+    lines.append(f"folder {facts['dir']}")
+    answer(arguments, facts, lines)
+
+
+def watch(arguments: argparse.Namespace) -> None:
+    """Follow one job to its end."""
+    job = _job(arguments)
+    follow(job)
+    print_job(arguments, job)
+
+
+def follow(job: JobDirectory) -> Status:
+    """Wait for a job's end with a progress line for every change; raise JobError when it failed."""
+    shown = ""
+
+    def show_change(status: Status) -> None:
+        nonlocal shown
+        last = job.last_metrics() if status.state == "running" else None
+        loss = f", loss {last['loss']:.4f}" if last and last.get("loss") is not None else ""
+        step = f" {status.step}/{status.of}" if status.of else ""
+        phase = f" {status.phase}" if status.phase and status.state == "running" else ""
+        line = f"{job.id}: {status.state}{phase}{step}{loss}"
+        if line != shown:
+            shown = line
+            progress(line)
+
+    status = requests.wait(job, seen=show_change, poll_s=0.5)
+    if status.state in ("failed", "interrupted"):
+        raise JobError(
+            f"{job.id} {status.state}" + (f" ({status.kind})" if status.kind else ""),
+            status.reason,
+            f"the log is {job.log_file}; `jobs resume {job.id}` goes on from the newest checkpoint",
+        )
+    return status
+
+
+def stop(arguments: argparse.Namespace) -> None:
+    """Ask a job to end."""
+    job = _job(arguments)
+    before = requests.stop(workspace_of(arguments), job, force=arguments.force)
+    said = "had already ended" if before.final else "will end after its current step"
+    answer(arguments, {"id": job.id, "state": job.status().state}, [f"{job.id} {said}."])
+
+
+def resume(arguments: argparse.Namespace) -> None:
+    """Put an ended job back in line."""
+    job = _job(arguments)
+    requests.resume(workspace_of(arguments), job, queue=arguments.queue)
+    answer(arguments, {"id": job.id, "dir": str(job.path)}, [f"{job.id} goes on. `jobs watch {job.id}` follows it."])
+
+
+def remove(arguments: argparse.Namespace) -> None:
+    """Delete an ended job."""
+    job = _job(arguments)
+    requests.remove(job)
+    answer(arguments, {"id": job.id, "removed": True}, [f"{job.id} is gone."])

@@ -1,0 +1,91 @@
+"""Read the command line, run one verb, and turn every error into one plain line and an exit status."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Collection, Sequence
+
+from app import __version__
+from app.cli import data, demo, doctor, jobs, page, plan, playground, take_away, train
+from app.cli.terminal import Parser, Verbs
+from app.errors import UsageError, WorkbenchError
+
+_VERBS = (page, demo, doctor, plan, data, train, jobs, playground, take_away)
+_INTERRUPTED = 130
+
+
+def build_parser() -> tuple[Parser, Verbs]:
+    """Return the parser and the verbs it knows."""
+    common = Parser(add_help=False)
+    common.add_argument(
+        "--workspace",
+        metavar="DIR",
+        default=argparse.SUPPRESS,
+        help="where jobs, datasets and models live (default: WORKBENCH_HOME, else ~/lora-workbench)",
+    )
+    common.add_argument(
+        "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of a failure"
+    )
+    parser = Parser(
+        prog="launch.py",
+        description="LoRA Workbench: plan, format, train, compare and take away LoRA adapters on one consumer GPU.",
+        epilog="example: python3 launch.py demo",
+        parents=[common],
+    )
+    parser.add_argument("--version", action="version", version=f"LoRA Workbench {__version__}")
+    verbs = Verbs(parser.add_subparsers(dest="verb", metavar="VERB", parser_class=Parser), common)
+    for module in _VERBS:
+        module.register(verbs)
+    verbs.add(
+        "test",
+        _test,
+        help="install the development requirements and run the tests",
+        example="python3 launch.py test",
+        answers=False,
+    )
+    return parser, verbs
+
+
+def _test(arguments: argparse.Namespace) -> None:
+    """Say where the verb is: the launcher runs it before this command line is loaded."""
+    raise UsageError("`test` is run by the launcher", "", "run `python3 launch.py test`")
+
+
+def with_default_verb(words: Sequence[str], verbs: Collection[str]) -> list[str]:
+    """Return the words with `ui` put in front where no verb is named."""
+    if any(word in verbs or word in ("-h", "--help", "--version") for word in words):
+        return list(words)
+    return ["ui", *words] if not words or words[0].startswith("-") else list(words)
+
+
+def main(words: Sequence[str]) -> int:
+    """Run one verb and return the exit status: 0 success, 1 failure, 2 usage error."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    debug = "--debug" in words
+    try:
+        parser, verbs = build_parser()
+        arguments = parser.parse_args(with_default_verb(words, verbs.names))
+        arguments.run(arguments)
+        sys.stdout.flush()
+        return 0
+    except WorkbenchError as error:
+        return _report(error.line(), error.exit_code, debug)
+    except KeyboardInterrupt:
+        return _report("Stopped.", _INTERRUPTED, debug=False)
+    except BrokenPipeError:  # the reader of our output left; nothing is wrong
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # a defect of ours: one line for the person, the traceback on request
+        line = f"Something unforeseen failed: {type(error).__name__}: {' '.join(str(error).split())}"
+        return _report(f"{line}. Run the same command with --debug and report what it shows.", 1, debug)
+
+
+def _report(line: str, status: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print(line, file=sys.stderr)
+    return status

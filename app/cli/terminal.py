@@ -1,0 +1,98 @@
+"""What every verb shares: its parser, its workspace, its data on standard output, its progress on standard error."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NoReturn
+
+from app.errors import UsageError
+from app.workspace import Workspace, open_workspace
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose usage errors are one plain line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError in place of printing the usage and leaving."""
+        raise UsageError(message[:1].upper() + message[1:], "", f"see `{self.prog} --help`")
+
+
+class Verbs:
+    """The collection of verbs that `register` functions add to."""
+
+    def __init__(self, subparsers: argparse._SubParsersAction[Parser], common: Parser) -> None:
+        self._subparsers = subparsers
+        self._common = common
+
+    @property
+    def names(self) -> Collection[str]:
+        """Return the names of the verbs."""
+        return self._subparsers.choices
+
+    def add(self, name: str, run: Any, *, help: str, example: str, answers: bool = True) -> Parser:
+        """Add a verb and return its parser. `answers` gives it --json; `run` takes the parsed arguments."""
+        parser = self._subparsers.add_parser(
+            name,
+            help=help,
+            description=help,
+            epilog=f"example: {example}",
+            parents=[self._common],
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if answers:
+            parser.add_argument("--json", action="store_true", help="answer with one JSON object on standard output")
+        parser.set_defaults(run=run)
+        return parser
+
+    def group(self, name: str, *, help: str, example: str) -> Verbs:
+        """Add a verb that has verbs of its own."""
+        parser = self._subparsers.add_parser(
+            name,
+            help=help,
+            description=help,
+            epilog=f"example: {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        inner = parser.add_subparsers(dest=f"{name}_verb", metavar="VERB", required=True, parser_class=Parser)
+        return Verbs(inner, self._common)
+
+
+def workspace_of(arguments: argparse.Namespace) -> Workspace:
+    """Open the workspace that the command line names."""
+    return open_workspace(getattr(arguments, "workspace", None))
+
+
+def answer(arguments: argparse.Namespace, data: Any, lines: Sequence[str]) -> None:
+    """Print the data as JSON when --json is given, else the lines for people."""
+    if getattr(arguments, "json", False):
+        print(json.dumps(data, ensure_ascii=False, indent=2))
+    else:
+        print("\n".join(lines))
+
+
+def progress(text: str, *, end: str = "\n") -> None:
+    """Print a progress line on standard error."""
+    print(text, file=sys.stderr, end=end, flush=True)
+
+
+def named_folders(words: Sequence[str], option: str = "--adapter") -> dict[str, str]:
+    """Read `name=DIR` words. Raises UsageError for a word without a name, and for a name given twice."""
+    found: dict[str, str] = {}
+    for word in words:
+        name, separator, folder = word.partition("=")
+        if not separator or not name or not folder:
+            raise UsageError(f"{option} {word!r:.80} has no name", "", f"write {option} name=DIR")
+        if name in found or name == "base":
+            raise UsageError(f"The name {name!r:.60} is taken", "every column has a name of its own", "choose another")
+        found[name] = folder
+    return found
+
+
+def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[str]:
+    """Return rows as aligned text lines with a heading."""
+    cells = [list(columns)] + [[str(row.get(column, "")) for column in columns] for row in rows]
+    widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]

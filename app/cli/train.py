@@ -1,0 +1,76 @@
+"""`train`: hand in a run and follow it, or leave it to the background."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from app import presets, runs
+from app.cli.jobs import follow, print_job
+from app.cli.terminal import Verbs, answer, progress, workspace_of
+from app.config import RunConfig, parse_assignments
+from app.errors import UsageError
+from app.workspace import Workspace
+
+
+def register(verbs: Verbs) -> None:
+    """Add the verb."""
+    parser = verbs.add(
+        "train",
+        run,
+        help="fine-tune an adapter in the background",
+        example="python3 launch.py train --preset cpu-starter --model starter --data assets/datasets/pirate.json",
+    )
+    add_run_options(parser)
+    parser.add_argument("--detach", action="store_true", help="print the job's id and return at once")
+    parser.add_argument("--queue", action="store_true", help="wait behind what runs instead of being refused")
+    parser.add_argument("--name", default="", help="a name for people")
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what a run is."""
+    parser.add_argument("--config", metavar="FILE", help="YAML file with the run's settings")
+    parser.add_argument("--preset", metavar="P", help="start from a preset, for example cpu-starter or 8gb")
+    parser.add_argument("--model", metavar="M", help="catalogue name, local folder or hub id")
+    parser.add_argument("--data", metavar="FILE", help="training file")
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], help="one setting by its dotted name; repeatable"
+    )
+
+
+def config_of(arguments: argparse.Namespace, workspace: Workspace) -> RunConfig:
+    """Return the RunConfig that the options describe; later options win: file or preset, then options, then --set."""
+    if arguments.config and arguments.preset:
+        raise UsageError("--config and --preset cannot both be given", "each is a whole set of settings", "choose one")
+    config = RunConfig()
+    if arguments.config:
+        config = presets.read_named_file(arguments.config).config
+    elif arguments.preset:
+        config = presets.load(arguments.preset, workspace).config
+    changes: dict[str, Any] = {}
+    if arguments.model:
+        changes["model.name"] = arguments.model
+    if arguments.data:
+        changes["data.file"] = arguments.data
+    changes.update(parse_assignments(arguments.set))
+    return config.changed(changes, "the command line") if changes else config
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Start the run."""
+    workspace = workspace_of(arguments)
+    config = config_of(arguments, workspace)
+    job = runs.start(workspace, config, queue=arguments.queue, name=arguments.name)
+    if arguments.detach:
+        lines = [f"{job.id} was handed in. `jobs watch {job.id}` follows it."]
+        answer(arguments, {"id": job.id, "dir": str(job.path)}, lines)
+        return
+    progress(f"{job.id}: {job.path}")
+    try:
+        follow(job)
+    except KeyboardInterrupt:
+        progress(
+            f"\nThe run goes on in the background. `jobs watch {job.id}` follows it, `jobs stop {job.id}` ends it."
+        )
+        raise
+    print_job(arguments, job)

@@ -1,0 +1,1 @@
+"""What the training child runs. Everything but `checkpoints` imports torch and is for child processes only."""

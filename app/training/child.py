@@ -1,0 +1,154 @@
+"""The training child: `python -m app.training.child JOB_DIRECTORY`.
+
+data -> base model -> adapter -> trainer -> checkpoints -> result. What the trainer reads are the very tokens and labels
+that the data tab shows.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from peft import get_peft_model
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+
+from app.config import RunConfig, parse
+from app.jobs.child import JobChild, Outcome, run_job
+from app.models.loading import device, load_base, load_tokenizer, resolve_dtype
+from app.models.names import resolve
+from app.training import checkpoints
+from app.training.arguments import lora_config, sft_arguments
+from app.training.reporting import JobReporter
+from app.training.rows import TrainingRows, prepare_rows
+from app.training.trainer import WorkbenchTrainer
+
+_ADAPTER_DTYPES = {"auto": torch.float32, "fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def work(child: JobChild) -> tuple[Outcome, Mapping[str, Any]]:
+    """Run the job's RunConfig to its end or to a stop request."""
+    config = parse(child.config, child.directory.id)
+    use_threads(config)
+    folder = resolve(config.model.name)
+    child.progress(0, 0, phase="reading the data")
+    rows = prepare_rows(child, config, folder)
+    if child.stop_requested():
+        return "stopped", {}
+    child.progress(0, 0, phase="loading the base model")
+    tokenizer = load_tokenizer(folder, revision=config.model.revision)
+    model = build_model(config, folder)
+    trainer = build_trainer(child, config, model, tokenizer, rows)
+    train(child, trainer)
+    finished = trainer.state.global_step >= trainer.state.max_steps
+    if not finished:
+        return "stopped", {"steps": trainer.state.global_step}
+    save_result(child, config, trainer, tokenizer)
+    return "finished", report(child, trainer, rows)
+
+
+def use_threads(config: RunConfig) -> None:
+    """Use one thread for the bundled starter on a CPU: its matrices are too small to share out."""
+    if device().type == "cpu" and config.model.name == "starter":
+        torch.set_num_threads(1)
+
+
+def build_model(config: RunConfig, folder: str) -> PreTrainedModel:
+    """Load the base and put the adapter on it."""
+    quantization = config.quantization
+    quant = quantization.bnb_4bit_quant_type if quantization.load_in_4bit else "none"
+    model = load_base(
+        folder,
+        quant="int8" if quantization.load_in_8bit else quant,
+        double_quant=quantization.bnb_4bit_use_double_quant,
+        compute_dtype=quantization.bnb_4bit_compute_dtype,
+        dtype=config.model.dtype,
+        attn_implementation=config.model.attn_implementation,
+        revision=config.model.revision,
+    )
+    if config.adapter.method == "full":
+        return model.requires_grad_(True).train()
+    # The seed is set just before the adapter's random start, so that nothing done earlier can move it.
+    set_seed(config.training.seed)
+    return get_peft_model(model, lora_config(config))
+
+
+def build_trainer(
+    child: JobChild,
+    config: RunConfig,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: TrainingRows,
+) -> WorkbenchTrainer:
+    """Assemble the trainer from the run's parts."""
+    work_folder = child.directory.path / "work"
+    dtype = resolve_dtype(config.model.dtype)
+    arguments = sft_arguments(config, work_folder, dtype, device().type, validate=rows.validation is not None)
+    full = config.adapter.method == "full"
+    return WorkbenchTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=rows.training,
+        eval_dataset=rows.validation,
+        processing_class=tokenizer,
+        callbacks=[JobReporter(child, keep=config.training.save_total_limit)],
+        adapter_dtype=None if full else _ADAPTER_DTYPES[config.adapter.dtype],
+    )
+
+
+def train(child: JobChild, trainer: WorkbenchTrainer) -> None:
+    """Train from the newest complete checkpoint, or from the start."""
+    checkpoint, passed = checkpoints.newest(child.directory.checkpoints)
+    for damaged in passed:
+        child.event("checkpoint refused", f"checkpoint at step {damaged.step} is not used: {damaged.problem}")
+    step = checkpoint.step if checkpoint else 0
+    dropped = child.rewind_metrics(step)
+    shutil.rmtree(child.directory.path / "work", ignore_errors=True)
+    if checkpoint:
+        again = f"; {dropped} later steps are run again" if dropped else ""
+        child.event("resumed", f"resumed from the checkpoint at step {step}{again}")
+    trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
+    shutil.rmtree(child.directory.path / "work", ignore_errors=True)
+
+
+def save_result(
+    child: JobChild, config: RunConfig, trainer: WorkbenchTrainer, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Write the adapter (or the whole model) and its tokenizer; the folder appears only when it is complete."""
+    name = "model" if config.adapter.method == "full" else "adapter"
+    child.progress(trainer.state.global_step, trainer.state.max_steps, phase="saving the result")
+    child.directory.result.mkdir(exist_ok=True)
+    fresh, target = child.directory.result / f"{name}.part", child.directory.result / name
+    shutil.rmtree(fresh, ignore_errors=True)
+    trainer.model.save_pretrained(str(fresh))
+    tokenizer.save_pretrained(str(fresh))
+    (fresh / "README.md").unlink(missing_ok=True)
+    shutil.rmtree(target, ignore_errors=True)
+    fresh.rename(target)
+
+
+def report(child: JobChild, trainer: WorkbenchTrainer, rows: TrainingRows) -> dict[str, Any]:
+    """Write result/report.json and return its figures."""
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    trainable = sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad)
+    figures = {
+        "steps": trainer.state.global_step,
+        "first_loss": losses[0] if losses else None,
+        "last_loss": losses[-1] if losses else None,
+        "trainable_params": trainable,
+        "rows": rows.count,
+        "dataset": rows.content_hash,
+        "vram_peak_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
+        "ended": time.time(),
+    }
+    path = child.directory.result / "report.json"
+    path.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    return figures
+
+
+if __name__ == "__main__":
+    sys.exit(run_job(work))

@@ -1,0 +1,30 @@
+"""What all tests share: a workspace of their own, and no network for the libraries."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.jobs import directory, requests
+from app.workspace import Workspace, open_workspace
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+    """A fresh workspace; what still runs in it at the end is stopped by force."""
+    root = tmp_path / "workspace"
+    monkeypatch.setenv("WORKBENCH_HOME", str(root))
+    opened = open_workspace(root)
+    yield opened
+    open_jobs = [job for job in directory.all_jobs(opened) if not job.status().final]
+    for job in open_jobs:
+        requests.stop(opened, job, force=True)
+    for job in open_jobs:
+        requests.wait(job, timeout_s=60)

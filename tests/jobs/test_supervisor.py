@@ -1,0 +1,173 @@
+"""The whole mechanism with real processes: submit, queue, stop, kill, resume, a killed supervisor."""
+
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import psutil
+import pytest
+
+from app.errors import BusyError, JobError
+from app.jobs import directory, requests, supervisor
+from app.jobs.directory import JobDirectory, Status
+from app.jobs.lock import is_held
+from app.jobs.metrics import events_of, read_rows, steps_of
+from app.workspace import Workspace
+
+
+def running_at(job: JobDirectory, step: int) -> Status:
+    return requests.wait(job, lambda status: status.state == "running" and status.step >= step, timeout_s=60)
+
+
+def steps(job: JobDirectory) -> list[int]:
+    return [row["step"] for row in steps_of(read_rows(job.metrics_file))]
+
+
+def test_a_job_runs_to_its_end(workspace: Workspace) -> None:
+    job = requests.submit(workspace, "selftest", {"steps": 5, "step_s": 0.01})
+    status = requests.wait(job, timeout_s=60)
+    assert (status.state, status.step, status.of, status.result) == ("finished", 5, 5, {"steps": 5})
+    assert steps(job) == [1, 2, 3, 4, 5]
+    assert job.describe()["last"]["step"] == 5
+    assert not is_held(job.lock_file)
+
+
+@pytest.mark.parametrize(
+    ("fault", "state", "kind"),
+    [
+        ("crash", "failed", "code"),
+        ("memory", "failed", "memory"),
+        ("disk", "failed", "disk"),
+        ("kill", "interrupted", ""),
+    ],
+)
+def test_every_bad_end_is_told_truly(workspace: Workspace, fault: str, state: str, kind: str) -> None:
+    job = requests.submit(workspace, "selftest", {"steps": 9, "step_s": 0.01, "fault": fault, "fault_step": 3})
+    status = requests.wait(job, timeout_s=60)
+    assert (status.state, status.kind, status.step) == (state, kind, 2)
+    assert status.reason
+
+
+def test_a_number_that_is_not_finite_does_not_break_the_curve(workspace: Workspace) -> None:
+    job = requests.submit(workspace, "selftest", {"steps": 4, "step_s": 0.01, "fault": "nan", "fault_step": 2})
+    assert requests.wait(job, timeout_s=60).state == "finished"
+    assert [row["loss"] is None for row in steps_of(read_rows(job.metrics_file))] == [False, True, False, False]
+
+
+def test_twenty_starts_at_once_give_one_job_and_nineteen_refusals(workspace: Workspace) -> None:
+    def start(_: int) -> str:
+        try:
+            return requests.submit(workspace, "selftest", {"steps": 100, "step_s": 0.05}).id
+        except BusyError:
+            return "refused"
+
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(start, range(20)))
+    assert answers.count("refused") == 19
+    assert len(directory.all_jobs(workspace)) == 1
+
+
+def test_a_queued_job_waits_for_the_owner_and_can_be_taken_back(workspace: Workspace) -> None:
+    first = requests.submit(workspace, "selftest", {"steps": 20, "step_s": 0.05})
+    second = requests.submit(workspace, "selftest", {"steps": 2, "step_s": 0.01}, queue=True)
+    third = requests.submit(workspace, "selftest", {"steps": 2}, queue=True)
+    running_at(first, 1)
+    requests.stop(workspace, third)
+    assert second.status().state == "queued"
+    assert requests.wait(third, timeout_s=30).state == "stopped"
+    assert requests.wait(second, timeout_s=60).state == "finished"
+    assert first.status().state == "finished"
+    assert (second.status().started or 0) >= (first.status().ended or 0)
+
+
+def test_stop_ends_within_a_step_and_is_idempotent(workspace: Workspace) -> None:
+    job = requests.submit(workspace, "selftest", {"steps": 500, "step_s": 0.05})
+    before = running_at(job, 2).step
+    requests.stop(workspace, job)
+    requests.stop(workspace, job)
+    status = requests.wait(job, timeout_s=30)
+    assert status.state == "stopped"
+    assert status.step <= before + 3
+    assert requests.stop(workspace, job).state == "stopped"
+
+
+def test_a_hung_child_is_ended_by_force_alone(workspace: Workspace) -> None:
+    job = requests.submit(workspace, "selftest", {"steps": 9, "step_s": 0.01, "fault": "hang", "fault_step": 3})
+    pid = running_at(job, 2).pid
+    requests.stop(workspace, job)
+    time.sleep(1.0)
+    assert job.status().live
+    assert pid is not None
+    bystander = psutil.Process()
+    requests.stop(workspace, job, force=True)
+    status = requests.wait(job, timeout_s=40)
+    assert status.state == "stopped" and "force" in status.reason
+    assert bystander.is_running()
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_killed_child_is_interrupted_within_five_seconds_and_can_resume(workspace: Workspace) -> None:
+    job = requests.submit(workspace, "selftest", {"steps": 30, "step_s": 0.05})
+    pid = running_at(job, 3).pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    assert requests.wait(job, timeout_s=5).state == "interrupted"
+    requests.resume(workspace, job)
+    assert requests.wait(job, timeout_s=60).state == "finished"
+    with pytest.raises(JobError, match="finished"):
+        requests.resume(workspace, job)
+
+
+def test_a_killed_supervisor_leaves_the_job_alone_and_the_next_one_reattaches(workspace: Workspace) -> None:
+    job = requests.submit(workspace, "selftest", {"steps": 60, "step_s": 0.05})
+    waiting = requests.submit(workspace, "selftest", {"steps": 2, "step_s": 0.01}, queue=True)
+    pid = running_at(job, 2).pid
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if "app.jobs.supervisor" in words and str(workspace.root) in words:
+            process.kill()
+            process.wait(10)
+    assert not is_held(supervisor.supervisor_lock(workspace))
+    before = job.status()
+    assert before.state == "running"
+    with supervisor.admission(workspace):
+        supervisor.ensure_running(workspace)
+    assert requests.wait(job, timeout_s=60).state == "finished"
+    assert job.status().pid == pid
+    assert steps(job) == list(range(1, 61))
+    assert requests.wait(waiting, timeout_s=60).state == "finished"
+
+
+def test_a_living_job_is_not_removed(workspace: Workspace) -> None:
+    job = requests.submit(workspace, "selftest", {"steps": 100, "step_s": 0.05})
+    with pytest.raises(JobError, match="stop it"):
+        requests.remove(job)
+    requests.stop(workspace, job)
+    requests.wait(job, timeout_s=30)
+    requests.remove(job)
+    assert not job.path.exists()
+
+
+def test_an_event_is_a_mark_on_the_curve(workspace: Workspace) -> None:
+    job = requests.submit(workspace, "selftest", {"steps": 2, "step_s": 0.01})
+    requests.wait(job, timeout_s=60)
+    job.add_event("note", "looked at it")
+    assert events_of(read_rows(job.metrics_file))[-1]["message"] == "looked at it"
+
+
+def test_a_child_that_stops_answering_is_silent_and_recovers(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directory, "SILENT_AFTER_S", 3.0)
+    job = requests.submit(workspace, "selftest", {"steps": 200, "step_s": 0.05})
+    pid = running_at(job, 2).pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(4.0)
+    assert job.status().state == "running" and job.status().silent
+    os.kill(pid, signal.SIGCONT)
+    time.sleep(3.0)
+    assert job.status().state == "running" and not job.status().silent
+    requests.stop(workspace, job)
+    assert requests.wait(job, timeout_s=30).state == "stopped"

@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from app import presets
+from app.config import RunConfig
+from app.errors import ConfigError, UsageError
+from app.workspace import Workspace
+
+SHIPPED = sorted(presets.FOLDER.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_preset_parses_and_explains_each_setting(path: Path) -> None:
+    preset = presets.read(path)
+    assert preset.title and preset.note
+    assert preset.config != RunConfig()
+    tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert (preset.vram_gb is None) == ("vram_gb" not in tree["preset"])
+    assert preset.vram_gb == preset.config.memory.vram_gb
+
+
+def test_there_is_a_preset_for_every_size() -> None:
+    assert next(preset.name for preset in presets.all_presets()) == "cpu-starter"
+    assert {preset.vram_gb for preset in presets.all_presets()} >= {None, 8.0, 12.0, 16.0, 24.0}
+
+
+@pytest.mark.parametrize("name", ["8gb", "8", "8 GB", "8GB"])
+def test_names_are_forgiving(name: str) -> None:
+    assert presets.load(name).vram_gb == 8
+
+
+def test_an_unknown_preset_names_the_known_ones() -> None:
+    with pytest.raises(UsageError, match="cpu-starter"):
+        presets.load("huge")
+
+
+def test_own_presets_are_saved_listed_and_loaded(workspace: Workspace) -> None:
+    config = RunConfig().changed({"adapter.r": 4})
+    presets.save(workspace, "mine", config, note="small")
+    assert presets.load("mine", workspace).config == config
+    assert presets.all_presets(workspace)[-1].note == "small"
+
+
+def test_a_strangers_preset_takes_nothing_outside_the_schema(tmp_path: Path) -> None:
+    file = tmp_path / "stranger.yaml"
+    file.write_text(
+        "preset: {title: x, script: rm -rf}\ntraining: {learning_rate: 1.0e+308, hub_token: s}\nadapter: {r: -3}\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        presets.read(file)
+    assert {problem.field for problem in caught.value.problems} == {
+        "training.learning_rate",
+        "training.hub_token",
+        "adapter.r",
+    }
+    file.write_text("preset: {title: x, script: rm -rf}\n")
+    with pytest.raises(ConfigError, match="takes only"):
+        presets.read(file)
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe\x00", b"preset: [", b"x" * (2 << 20)])
+def test_a_damaged_preset_is_one_clear_error(tmp_path: Path, data: bytes) -> None:
+    file = tmp_path / "damaged.yaml"
+    file.write_bytes(data)
+    with pytest.raises(ConfigError):
+        presets.read(file)
