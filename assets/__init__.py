@@ -1,0 +1,1 @@
+"""Hold what the workbench ships: the starter model, the sample datasets and the program that makes both."""
