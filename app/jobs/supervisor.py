@@ -97,6 +97,8 @@ def _environment() -> dict[str, str]:
     return {
         **os.environ,
         "PYTHONUNBUFFERED": "1",
+        # PEFT writes target_modules from a set: with a fixed hash seed two equal runs write equal files.
+        "PYTHONHASHSEED": "0",
         "PYTHONPATH": str(_HOUSE),
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",

@@ -73,6 +73,8 @@ def damage(path: Path) -> str:
     """Return what is wrong with a checkpoint folder, naming the file, or an empty string when it is complete."""
     try:
         files = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["files"]
+        if not files:
+            return f"{MANIFEST} names no file"
         for name, facts in files.items():
             file = path / name
             if not file.is_file():
