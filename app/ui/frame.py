@@ -13,6 +13,13 @@ from app.workspace import Workspace
 
 # How handlers are wired: hidden from the API page, as many at once as there are readers, no flicker while they run.
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
+# An HTML block in which every element with data-pick can be clicked; the handler gets its value by `picked`.
+PICK = """
+element.addEventListener("click", (event) => {
+  const chosen = event.target.closest("[data-pick]");
+  if (chosen) trigger("select", { value: chosen.dataset.pick });
+});
+"""
 # Storage in the browser is scrambled with this; it is no secret, and every handler checks what comes back.
 STORAGE = "lora-workbench"
 
@@ -32,3 +39,10 @@ class Frame:
     def tab(self, name: str) -> gr.Tab:
         """Open a tab; use it as `with frame.tab("plan"):` inside the tabs."""
         return self.wording.make(gr.Tab, label=Key(f"tab.{name}"), id=name, elem_id=f"tab-{name}")
+
+
+def picked(event: gr.EventData) -> str:
+    """Return the value that was clicked in an HTML block, or an empty text for anything that is none."""
+    data = event._data
+    value = data.get("value") if isinstance(data, dict) else None
+    return value if isinstance(value, str) else ""

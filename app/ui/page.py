@@ -9,6 +9,7 @@ import gradio as gr
 from app.ui import strip
 from app.ui.frame import QUIET, STORAGE, Frame
 from app.ui.language import Key, Speech
+from app.ui.tabs import train
 from app.ui.wording import Wording
 from app.workspace import Workspace
 
@@ -30,9 +31,16 @@ def build(workspace: Workspace) -> gr.Blocks:
         switch = _strip(frame)
         frame.tabs.render()
         with frame.tabs:
-            for name in ("plan", "data", "train", "playground", "takeaway"):
-                with frame.tab(name):
-                    pass
+            with frame.tab("plan"):
+                pass
+            with frame.tab("data"):
+                pass
+            with frame.tab("train"):
+                train.build(frame)
+            with frame.tab("playground"):
+                pass
+            with frame.tab("takeaway"):
+                pass
         _wire_language(frame, switch)
     return blocks
 

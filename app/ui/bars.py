@@ -1,0 +1,128 @@
+"""Bars as HTML strings: memory as stacked parts, short bars to compare, a histogram with a limit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.ui import figures
+from app.ui.markup import Html, element
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a stacked bar: a role's name, what it is called, and its bytes."""
+
+    name: str
+    label: str
+    size_bytes: int
+
+
+def stacked(parts: Sequence[Part], limit_bytes: int | None, limit_label: str, label: str) -> Html:
+    """Return a bar of parts with its legend, and a line where the free memory ends."""
+    shown = [part for part in parts if part.size_bytes > 0]
+    total = sum(part.size_bytes for part in shown)
+    full = max(total, limit_bytes or 0, 1) * 1.03
+    pieces = [
+        element(
+            "span",
+            class_=f"wb-part wb-part-{part.name.replace('_', '-')}",
+            style=f"width:{100 * part.size_bytes / full:.3f}%",
+            title=f"{part.label}: {figures.gigabytes(part.size_bytes)} ({part.size_bytes:,} bytes)",
+        )
+        for part in shown
+    ]
+    line = _limit(limit_bytes, full, limit_label) if limit_bytes else ()
+    bar = element("div", *pieces, *line, class_="wb-stack", role="img", aria_label=label)
+    return element("div", bar, _legend(shown), class_="wb-stacked")
+
+
+def _limit(limit_bytes: int, full: float, label: str) -> tuple[Html, Html]:
+    share = 100 * limit_bytes / full
+    side = "wb-limit-end" if share > 60 else ""
+    return (
+        element("span", class_="wb-stack-limit", style=f"left:{share:.3f}%"),
+        element("span", label, class_=f"wb-stack-limit-label {side}", style=f"left:{share:.3f}%"),
+    )
+
+
+def _legend(parts: Sequence[Part]) -> Html:
+    items = [
+        element(
+            "li",
+            element("i", class_=f"wb-swatch wb-part-{part.name.replace('_', '-')}"),
+            element("span", part.label),
+            figures.size(part.size_bytes),
+        )
+        for part in parts
+    ]
+    return element("ul", *items, class_="wb-parts")
+
+
+@dataclass(frozen=True)
+class Short:
+    """One of several bars beside one another; `fits` None means there is no limit to hold against."""
+
+    label: str
+    size_bytes: int
+    fits: bool | None
+    note: str = ""
+    chosen: bool = False
+
+
+def compared(bars: Sequence[Short], limit_bytes: int | None) -> Html:
+    """Return bars one below another on one scale, each with its size and whether it fits."""
+    full = max([bar.size_bytes for bar in bars] + [limit_bytes or 1]) * 1.03
+    limit = _limit(limit_bytes, full, "")[:1] if limit_bytes else ()
+    rows = [
+        element(
+            "div",
+            element("span", bar.label, class_="wb-short-label"),
+            element("span", _short_fill(bar, full), *limit, class_="wb-short-track"),
+            element("span", figures.size(bar.size_bytes), " ", bar.note, class_="wb-short-size"),
+            class_="wb-short" + (" wb-chosen" if bar.chosen else ""),
+        )
+        for bar in bars
+    ]
+    return element("div", *rows, class_="wb-shorts")
+
+
+def _short_fill(bar: Short, full: float) -> Html:
+    verdict = "" if bar.fits is None else "wb-fits" if bar.fits else "wb-too-large"
+    return element("span", class_=f"wb-short-fill {verdict}", style=f"width:{100 * bar.size_bytes / full:.2f}%")
+
+
+_BINS = 40
+
+
+def histogram(lengths: Sequence[int], limit: int, *, title: str, unit: str, limit_label: str) -> Html:
+    """Return how often lengths occur, with a line at the limit; what lies beyond it is coloured as a warning."""
+    high = max([*lengths, limit]) + 1
+    bins = min(_BINS, high)
+    counts = [0] * bins
+    for length in lengths:
+        counts[min(bins - 1, length * bins // high)] += 1
+    top = max(1, *counts)
+    columns = [_column(index, number / top, number, limit, high / bins, unit) for index, number in enumerate(counts)]
+    plot = element(
+        "div", *columns, *_limit(limit, high, limit_label), class_="wb-histogram", role="img", aria_label=title
+    )
+    axis = element(
+        "div",
+        element("span", "0", class_="wb-number"),
+        element("span", unit),
+        element("span", f"{high - 1:,}", class_="wb-number"),
+        class_="wb-x-axis",
+    )
+    head = element("div", element("span", title, class_="wb-chart-title"), class_="wb-chart-head")
+    return element("figure", head, plot, axis, class_="wb-chart")
+
+
+def _column(index: int, share: float, number: int, limit: int, width: float, unit: str) -> Html:
+    start, end = int(index * width), int((index + 1) * width)
+    return element(
+        "span",
+        class_="wb-column" + (" wb-over" if start > limit else ""),
+        style=f"height:{100 * share:.2f}%",
+        title=f"{start:,}-{max(start, end - 1):,} {unit}: {number:,}",
+    )

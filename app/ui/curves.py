@@ -1,0 +1,93 @@
+"""The curves of a run, read from its metrics file as it grows.
+
+A poll reads only what was added since the last one; numbers are kept in arrays, so a run of 100,000 steps costs a few
+MB. What is kept here is a cache of the file: a restarted server, or another one, reads the same curves again.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from array import array
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from app.jobs.metrics import parse_lines
+from app.ui.charts import Point
+
+NAMES = ("loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_s", "vram_bytes", "rss_bytes")
+# Curves of this many runs are kept; the page shows one and compares a few.
+_KEPT_RUNS = 12
+_KEPT_EVENTS = 200
+
+
+@dataclass
+class Curves:
+    """Everything drawn of one run. `events` are the event rows, newest last."""
+
+    series: dict[str, tuple[array[float], array[float]]] = field(
+        default_factory=lambda: {name: (array("d"), array("d")) for name in NAMES}
+    )
+    events: list[dict[str, Any]] = field(default_factory=list)
+    inode: int = 0
+    offset: int = 0
+
+    def points(self, name: str) -> list[Point]:
+        """Return (step, value) of one series."""
+        steps, values = self.series[name]
+        return list(zip(steps, values, strict=True))
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Take one row of the file."""
+        if "event" in row and "eval_loss" not in row:
+            self.events = [*self.events, row][-_KEPT_EVENTS:]
+            return
+        step = row.get("step")
+        if not isinstance(step, (int, float)):
+            return
+        for name in NAMES:
+            value = row.get(name)
+            if isinstance(value, (int, float)):
+                self._append(name, float(step), float(value))
+            elif name in row.get("not_finite", ()):
+                self._append(name, float(step), math.nan)
+
+    def _append(self, name: str, step: float, value: float) -> None:
+        steps, values = self.series[name]
+        steps.append(step)
+        values.append(value)
+
+
+_cache: OrderedDict[Path, Curves] = OrderedDict()
+_lock = threading.Lock()
+
+
+def read(metrics_file: Path) -> Curves:
+    """Return the curves of a metrics file as it stands now; an absent file has none."""
+    with _lock:
+        curves = _cache.pop(metrics_file, None) or Curves()
+        try:
+            stat = metrics_file.stat()
+        except OSError:
+            return Curves()
+        if stat.st_ino != curves.inode or stat.st_size < curves.offset:
+            curves = Curves(inode=stat.st_ino)  # replaced: a resumed run goes back to its checkpoint
+        if stat.st_size > curves.offset:
+            _read_on(metrics_file, curves)
+        _cache[metrics_file] = curves
+        while len(_cache) > _KEPT_RUNS:
+            _cache.popitem(last=False)
+        return curves
+
+
+def _read_on(metrics_file: Path, curves: Curves) -> None:
+    """Take the complete lines that were added; a line still being written is left for the next poll."""
+    with metrics_file.open("rb") as file:
+        file.seek(curves.offset)
+        data = file.read()
+    complete = data.rfind(b"\n") + 1
+    for row in parse_lines(data[:complete]):
+        curves.add(row)
+    curves.offset += complete
