@@ -93,7 +93,8 @@ def load_base(
             revision=revision,
             dtype=base_dtype,
             quantization_config=quantization,
-            attn_implementation=attn_implementation,
+            # Left open, transformers takes sdpa where the architecture has it and eager where not (BLOOM).
+            attn_implementation=None if attn_implementation == "sdpa" else attn_implementation,
             device_map={"": device()},
             use_safetensors=True,
             trust_remote_code=False,

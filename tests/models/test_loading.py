@@ -14,8 +14,7 @@ from app.errors import ModelError
 from app.models.loading import load_base, load_tokenizer, resolve_dtype
 from tests.models import tiny_models
 
-# PEFT 0.21.2 asks transformers 5.23 for a name that it deprecates.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+pytestmark = tiny_models.PEFT_WARNING
 
 
 @pytest.fixture(scope="module")

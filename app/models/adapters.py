@@ -1,0 +1,188 @@
+"""Adapters as they lie on disk: one adapter_config.json and one safetensors file, read layer by layer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from app.errors import ModelError
+
+CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
+# PEFT puts this in front of every name of the base model.
+_PREFIX = "base_model.model."
+_PARTS = re.compile(
+    r"(?P<module>.+)\.(?P<part>lora_A\.weight|lora_B\.weight|lora_B\.bias|lora_magnitude_vector(?:\.weight)?"
+    r"|lora_embedding_A|lora_embedding_B)"
+)
+# Settings of PEFT 0.21 under which a forward pass is not base + scaling * B(A(x)).
+_FOREIGN = (
+    "use_qalora",
+    "use_bdlora",
+    "alora_invocation_tokens",
+    "arrow_config",
+    "kasa_config",
+    "monteclora_config",
+    "layer_replication",
+    "trainable_token_indices",
+    "target_parameters",
+    "megatron_config",
+)
+# Starts that move a part of the base weight into the adapter: it fits only the base as changed by that start.
+_BASE_CHANGING = ("pissa", "olora", "corda", "loftq", "lora_ga")
+
+
+@dataclass(frozen=True)
+class LoraUpdate:
+    """The update of one layer. Shapes: a (rank, in), b (out, rank), magnitude (out), bias (out); all as stored."""
+
+    module: str
+    a: torch.Tensor
+    b: torch.Tensor
+    scaling: float
+    magnitude: torch.Tensor | None = None
+    bias: torch.Tensor | None = None
+    embedding: bool = False
+
+    @property
+    def rank(self) -> int:
+        """Return the rank of the update."""
+        return int(self.a.shape[0])
+
+
+class AdapterFolder:
+    """One LoRA adapter on disk. Tensors are read when they are asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.weights_file = path / WEIGHTS_FILE
+        if not self.weights_file.is_file():
+            pickled = (path / "adapter_model.bin").is_file()
+            raise ModelError(
+                f"{path} is not an adapter folder",
+                "its weights are a pickle, and a pickle can run code" if pickled else f"it has no {WEIGHTS_FILE}",
+                "name the folder that a training run left in result/adapter",
+            )
+        self.config = self._read_config()
+
+    def _read_config(self) -> dict[str, Any]:
+        try:
+            config = json.loads((self.path / CONFIG_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{self.path / CONFIG_FILE} cannot be read", str(error), "check the folder") from None
+        if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+            found = config.get("peft_type") if isinstance(config, dict) else type(config).__name__
+            raise ModelError(f"{self.path} is no LoRA adapter", f"its peft_type is {found}", "choose a LoRA adapter")
+        return config
+
+    @cached_property
+    def hash(self) -> str:
+        """Return the first 12 hex digits of the SHA-256 over configuration and weights."""
+        digest = hashlib.sha256()
+        for name in (CONFIG_FILE, WEIGHTS_FILE):
+            with (self.path / name).open("rb") as file:
+                while piece := file.read(1 << 20):
+                    digest.update(piece)
+        return digest.hexdigest()[:12]
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """Return the names of all tensors in the file."""
+        try:
+            with safe_open(self.weights_file, "pt") as file:
+                return list(file.keys())
+        except SafetensorError as error:
+            raise ModelError(f"{self.weights_file} is damaged", str(error), "use another copy of the adapter") from None
+
+    @cached_property
+    def layers(self) -> dict[str, dict[str, str]]:
+        """Return, for every adapted module of the base, its parts and the names of their tensors."""
+        found: dict[str, dict[str, str]] = {}
+        for key in self.keys:
+            match = _PARTS.fullmatch(key.removeprefix(_PREFIX))
+            if match:
+                part = match["part"].removesuffix(".weight") if "magnitude" in match["part"] else match["part"]
+                found.setdefault(match["module"], {})[part] = key
+        return found
+
+    @cached_property
+    def whole_tensors(self) -> dict[str, str]:
+        """Return the base's parameters that the adapter brings whole (modules_to_save, biases), with tensor names."""
+        taken = {key for parts in self.layers.values() for key in parts.values()}
+        return {
+            key.removeprefix(_PREFIX).replace(".base_layer.", "."): key for key in sorted(self.keys) if key not in taken
+        }
+
+    @property
+    def foreign(self) -> list[str]:
+        """Return the settings in use under which the adapter is not a plain sum of low-rank updates."""
+        return [name for name in _FOREIGN if self.config.get(name)]
+
+    @property
+    def stackable(self) -> bool:
+        """Tell whether the adapter is nothing but A and B of linear layers, so that it can share a batch."""
+        plain = all(set(parts) == {"lora_A.weight", "lora_B.weight"} for parts in self.layers.values())
+        return plain and not self.whole_tensors and not self.foreign and not self.config.get("use_dora")
+
+    def refuse_changed_base(self) -> None:
+        """Raise ModelError when the adapter fits only a base whose weights its start has changed."""
+        start = str(self.config.get("init_lora_weights", True)).lower()
+        if start.startswith(_BASE_CHANGING) or self.config.get("lora_ga_config"):
+            raise ModelError(
+                f"The adapter {self.path} does not fit the plain base model",
+                f"it began with {start}, which moves a part of the base weights into the adapter",
+                "convert it with PEFT's path_initial_model_for_weight_conversion first",
+            )
+
+    def tensor(self, key: str) -> torch.Tensor:
+        """Return one tensor of the file."""
+        with safe_open(self.weights_file, "pt") as file:
+            loaded: torch.Tensor = file.get_tensor(key)
+        return loaded
+
+    def updates(self) -> Iterator[LoraUpdate]:
+        """Yield the update of every adapted layer. Raises ModelError for an incomplete layer."""
+        for module in self.layers:
+            yield self.update(module)
+
+    def update(self, module: str) -> LoraUpdate:
+        """Return the update of one adapted layer."""
+        parts = {part: self.tensor(key) for part, key in self.layers[module].items()}
+        embedding = "lora_embedding_A" in parts
+        a = parts.get("lora_embedding_A" if embedding else "lora_A.weight")
+        b = parts.get("lora_embedding_B" if embedding else "lora_B.weight")
+        if a is None or b is None or a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1]:
+            raise ModelError(
+                f"{self.weights_file} is incomplete", f"{module} lacks a fitting A or B", "use another copy"
+            )
+        return LoraUpdate(
+            module,
+            a,
+            b,
+            self.scaling(module, int(a.shape[0])),
+            magnitude=parts.get("lora_magnitude_vector"),
+            bias=parts.get("lora_B.bias"),
+            embedding=embedding,
+        )
+
+    def scaling(self, module: str, rank: int) -> float:
+        """Return the factor of a layer's update: alpha / rank, or alpha / sqrt(rank) for rsLoRA (arXiv:2312.03732)."""
+        alpha = _of_pattern(self.config.get("alpha_pattern"), module, self.config.get("lora_alpha", 8))
+        return float(alpha) / (math.sqrt(rank) if self.config.get("use_rslora") else rank)
+
+
+def _of_pattern(pattern: Mapping[str, Any] | None, module: str, default: Any) -> Any:
+    """Return the value of the first pattern that names the module's end, as PEFT reads rank_pattern and so on."""
+    for expression, value in (pattern or {}).items():
+        if re.match(rf"(.*\.)?({expression})$", module):
+            return value
+    return default
