@@ -1,0 +1,66 @@
+"""LoRA on a model: which modules it targets, how many parameters it trains, and its forward pass on the tape."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from app.catalog.modules import LinearModule, layer_modules, layer_vectors
+from app.catalog.spec import ModelSpec
+
+ALL_LINEAR = "all-linear"
+_HEAD_NAMES = ("lm_head", "embed_out")
+_EMBEDDING_NAMES = ("embed_tokens", "wte", "word_embeddings", "embed_in")
+
+
+def is_target(module: LinearModule, targets: tuple[str, ...]) -> bool:
+    """Tell whether an adapter is put on `module`, by PEFT's rule of the last name."""
+    return ALL_LINEAR in targets or module.name in targets
+
+
+def module_names(spec: ModelSpec) -> tuple[str, ...]:
+    """Return the names that adapters can target, in the order of the forward pass."""
+    names = dict.fromkeys(module.name for index in (0, spec.layers - 1) for module in layer_modules(spec, index))
+    return tuple(names)
+
+
+def unknown_targets(spec: ModelSpec, targets: tuple[str, ...]) -> list[str]:
+    """Return the targets that name no module of this model."""
+    known = {ALL_LINEAR, *module_names(spec)}
+    return [str(target) for target in targets if target not in known]
+
+
+def module_parameters(module: LinearModule, rank: int, dora: bool) -> int:
+    """Return the parameters of one adapter: two low-rank factors, and DoRA's magnitude of each output."""
+    return rank * (module.d_in + module.d_out) + (module.d_out if dora else 0)
+
+
+@lru_cache(maxsize=4096)
+def layer_parameters(spec: ModelSpec, index: int, rank: int, targets: tuple[str, ...], dora: bool) -> int:
+    """Return the adapter parameters of layer `index`."""
+    modules = (module for module in layer_modules(spec, index) if is_target(module, targets))
+    return sum(module_parameters(module, rank, dora) for module in modules)
+
+
+def adapter_parameters(spec: ModelSpec, rank: int, targets: tuple[str, ...], dora: bool = False) -> int:
+    """Return the adapter parameters of the whole model."""
+    return sum(layer_parameters(spec, index, rank, targets, dora) for index in range(spec.layers))
+
+
+def saved_module_parameters(spec: ModelSpec, names: tuple[str, ...]) -> int:
+    """Return the parameters of whole modules that are trained as a full copy (`modules_to_save`)."""
+    total = 0
+    for name in names:
+        if name in _HEAD_NAMES or name in _EMBEDDING_NAMES:
+            total += spec.vocab * spec.hidden
+        elif "norm" in name or name.startswith("ln_"):
+            total += spec.layers * layer_vectors(spec) // max(spec.norms, 1)
+        else:
+            layers = range(spec.layers)
+            found = [m for index in layers for m in layer_modules(spec, index) if m.name == name]
+            total += sum(module.weights + module.biases for module in found)
+    return total
+
+
+def trains_head(names: tuple[str, ...]) -> bool:
+    """Tell whether the output head is trained as a whole."""
+    return any(name in _HEAD_NAMES for name in names)

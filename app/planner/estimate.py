@@ -1,0 +1,152 @@
+"""The planner's answer: what a run needs at its highest moment, part by part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from app.catalog.modules import total_parameters
+from app.planner.adapter import adapter_parameters
+from app.planner.cache import cache_bytes, growth_bytes, last_logits_bytes, prefill
+from app.planner.notes import warnings_for
+from app.planner.request import PlanRequest
+from app.planner.reserve import allocator_gap_bytes, context_bytes, free_bytes
+from app.planner.step import CUBLAS_WORKSPACE_BYTES, Moment, Resident, moments, resident
+from app.planner.weights import weights_at_rest
+
+PART_KEYS = (
+    "base_weights",
+    "adapter_weights",
+    "gradients",
+    "optimizer",
+    "activations",
+    "logits",
+    "scratch",
+    "kv_cache",
+    "cuda_context",
+    "allocator_reserve",
+)
+"""The parts in the order in which they are stacked and shown; their colours follow this order everywhere."""
+
+Basis = Literal["measured", "traced", "formula"]
+_RESERVED_LATE = ("cuda_context", "allocator_reserve")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Hold one segment of the stacked bar."""
+
+    key: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Hold the answer to one request; all sizes in bytes. `peak_moment` says when the peak occurs."""
+
+    request: PlanRequest
+    parts: Mapping[str, int]
+    trainable_params: int
+    total_params: int
+    peak_moment: str
+    free_bytes: int | None = None
+    largest: Mapping[str, int | None] | None = None
+    basis: Basis = "formula"
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def allocated_peak(self) -> int:
+        """Return the peak of live tensors, as torch.cuda.max_memory_allocated counts."""
+        return sum(size for key, size in self.parts.items() if key not in _RESERVED_LATE)
+
+    @property
+    def reserved_peak(self) -> int:
+        """Return the peak that the caching allocator holds."""
+        return self.allocated_peak + self.parts["allocator_reserve"]
+
+    @property
+    def device_peak(self) -> int:
+        """Return what the process takes of the card."""
+        return self.reserved_peak + self.parts["cuda_context"]
+
+    @property
+    def fits(self) -> bool | None:
+        """Tell whether the peak stays within the free memory; None when no card is given."""
+        return None if self.free_bytes is None else self.device_peak <= self.free_bytes
+
+    @property
+    def display(self) -> tuple[Part, ...]:
+        """Return the parts in drawing order, empty ones left out."""
+        return tuple(Part(key, self.parts[key]) for key in PART_KEYS if self.parts[key])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the answer as `plan --json` prints it."""
+        return {
+            "parts": {key: self.parts[key] for key in PART_KEYS},
+            "allocated_peak": self.allocated_peak,
+            "reserved_peak": self.reserved_peak,
+            "device_peak": self.device_peak,
+            "trainable_params": self.trainable_params,
+            "total_params": self.total_params,
+            "fits": self.fits,
+            "free_bytes": self.free_bytes,
+            "largest": dict(self.largest) if self.largest is not None else None,
+            "basis": self.basis,
+            "warnings": list(self.warnings),
+        }
+
+
+def estimate(request: PlanRequest) -> Plan:
+    """Return the plan without the largest settings that fit."""
+    parts, moment, trainable = _training(request) if request.is_training else _inference(request)
+    live = sum(parts.values())
+    parts["allocator_reserve"] = allocator_gap_bytes(request, live - parts["base_weights"])
+    parts["cuda_context"] = context_bytes(request)
+    return Plan(
+        request=request,
+        parts={key: parts.get(key, 0) for key in PART_KEYS},
+        trainable_params=trainable,
+        total_params=total_parameters(request.model) + (trainable if request.has_adapter else 0),
+        peak_moment=moment,
+        free_bytes=free_bytes(request),
+        warnings=tuple(warnings_for(request)),
+    )
+
+
+def _training(request: PlanRequest) -> tuple[dict[str, int], str, int]:
+    """Return the parts of training at the highest moment of a step."""
+    held = resident(request)
+    peak = max(moments(request, held), key=lambda moment: moment.total_bytes)
+    return _training_parts(held, peak), peak.name, held.trainable
+
+
+def _training_parts(held: Resident, peak: Moment) -> dict[str, int]:
+    return {
+        "base_weights": held.weights,
+        "adapter_weights": held.trained,
+        "gradients": peak.gradients,
+        "optimizer": held.states,
+        "activations": peak.activations + held.constants - CUBLAS_WORKSPACE_BYTES,
+        "logits": peak.logits,
+        "scratch": peak.scratch + CUBLAS_WORKSPACE_BYTES,
+    }
+
+
+def _inference(request: PlanRequest) -> tuple[dict[str, int], str, int]:
+    """Return the parts of inference: every column at full length, one adapter for each column but the base's."""
+    adapters = request.columns - 1
+    adapter = adapter_parameters(request.model, request.rank, request.targets, request.dora) if adapters else 0
+    reading = prefill(request)
+    return (
+        {
+            "base_weights": weights_at_rest(request).total_bytes,
+            "adapter_weights": adapters * adapter * 2,
+            "activations": reading[0],
+            "logits": last_logits_bytes(request),
+            "scratch": max(reading[2], growth_bytes(request)) + CUBLAS_WORKSPACE_BYTES // 2,
+            "kv_cache": cache_bytes(request),
+        },
+        "reading the prompt",
+        0,
+    )

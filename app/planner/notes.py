@@ -1,0 +1,32 @@
+"""What a reader should know about an estimate: assumptions that matter, and choices that do less than they seem."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from app.planner.optimizer import is_paged
+from app.planner.request import PlanRequest
+from app.planner.weights import convertible_parameters
+
+
+def warnings_for(request: PlanRequest) -> Iterator[str]:
+    """Yield one plain sentence for each."""
+    spec = request.model
+    if request.storage != "none" and convertible_parameters(spec) == 0:
+        yield f"{spec.name}: its own linear class is not quantised by bitsandbytes; the weights stay 16-bit"
+    if spec.experts is not None and request.storage != "none":
+        yield f"{spec.name}: routed experts are no linear modules and stay 16-bit"
+    if spec.experts is not None:
+        yield "Mixture-of-experts activations assume tokens spread evenly over the experts; unmeasured"
+    if spec.family == "bloom" and request.attn != "eager":
+        yield "BLOOM attends with full score matrices whatever kernel is chosen"
+    if request.attn == "eager" and request.tokens >= 4096:
+        yield "Eager attention grows with the square of the length; sdpa needs far less"
+    if request.is_training and is_paged(request.optimizer):
+        yield "Paged optimiser states may leave the card between steps; they are counted as on it"
+    if request.storage == "int8":
+        yield "int8 estimates are unmeasured"
+    if spec.max_positions and request.seq_len > spec.max_positions:
+        yield f"{spec.name} was made for at most {spec.max_positions:,} tokens"
+    if request.packed and request.tokens >= 8192 and request.attn != "flash":
+        yield "Packed rows pass a full mask of length squared; shorter rows or flash attention avoid it"

@@ -1,0 +1,220 @@
+"""What is asked of the planner: one typed, checked request."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args
+
+from app.catalog.spec import ModelSpec
+from app.errors import PlanError
+from app.planner.adapter import unknown_targets
+
+Method = Literal["qlora", "lora", "full", "inference"]
+Quant = Literal["nf4", "nf4-dq", "int8", "none"]
+Attention = Literal["sdpa", "eager", "flash"]
+Dtype = Literal["bf16", "fp16", "fp32"]
+Profile = Literal["workbench", "peft-classic"]
+Optimizer = Literal[
+    "adamw_torch",
+    "adamw_torch_fused",
+    "adamw_8bit",
+    "adamw_bnb_8bit",
+    "paged_adamw_8bit",
+    "paged_adamw_32bit",
+    "lion_32bit",
+    "lion_8bit",
+    "adafactor",
+    "sgd",
+    "sgd_momentum",
+]
+
+GIB = 1 << 30
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "method": get_args(Method),
+    "quant": get_args(Quant),
+    "attn": get_args(Attention),
+    "dtype": get_args(Dtype),
+    "profile": get_args(Profile),
+    "optimizer": get_args(Optimizer),
+}
+# (lowest, highest) of each whole number; the highest are far beyond any card and keep every product finite.
+_RANGES: dict[str, tuple[int, int]] = {
+    "rank": (1, 65_536),
+    "micro_batch": (1, 65_536),
+    "seq_len": (1, 16_777_216),
+    "gradient_accumulation": (1, 1_048_576),
+    "columns": (1, 4096),
+}
+_MOST_TOKENS = 1 << 28
+_MOST_VRAM_GB = 16_384.0
+
+
+@dataclass(frozen=True)
+class PlanRequest:
+    """Describe the run whose memory is asked for.
+
+    `targets` is `("all-linear",)` or module names. `checkpointing` is `full`, `none` or `every-N` (every N-th layer is
+    recomputed). `adapter_dtype` and `checkpointing` default by method and profile when None. `packed` rows are joined
+    into one padding-free row. `columns` counts the conversations that inference holds at once. `vram_gb` is the card's
+    marketing size; `free_bytes` overrides what of it is free. `outputs_held` says that the caller keeps the model's
+    outputs during the backward pass; by default it follows the profile.
+    """
+
+    model: ModelSpec
+    method: Method = "qlora"
+    quant: Quant | None = None
+    rank: int = 16
+    targets: tuple[str, ...] = ("all-linear",)
+    dora: bool = False
+    lora_dropout: float = 0.0
+    micro_batch: int = 1
+    seq_len: int = 1024
+    gradient_accumulation: int = 1
+    optimizer: Optimizer = "adamw_torch_fused"
+    checkpointing: str | None = None
+    attn: Attention = "sdpa"
+    dtype: Dtype = "bf16"
+    adapter_dtype: Dtype | None = None
+    profile: Profile = "workbench"
+    packed: bool = False
+    fused_loss: bool | None = None
+    outputs_held: bool | None = None
+    modules_to_save: tuple[str, ...] = ()
+    columns: int = 1
+    vram_gb: float | None = None
+    free_bytes: int | None = None
+    reserve_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @property
+    def tokens(self) -> int:
+        """Return the tokens of one micro-batch."""
+        return self.micro_batch * self.seq_len
+
+    @property
+    def storage(self) -> Quant:
+        """Return how the frozen linear weights are stored."""
+        if self.quant is not None:
+            return self.quant
+        return (
+            "nf4-dq"
+            if self.method == "qlora" and self.profile == "workbench"
+            else ("nf4" if self.method == "qlora" else "none")
+        )
+
+    @property
+    def kbit_prepared(self) -> bool:
+        """Tell whether PEFT's k-bit preparation has turned the remaining weights into fp32."""
+        return self.profile == "peft-classic" and self.storage != "none" and self.is_training
+
+    @property
+    def is_training(self) -> bool:
+        """Tell whether anything is trained."""
+        return self.method != "inference"
+
+    @property
+    def has_adapter(self) -> bool:
+        """Tell whether an adapter is trained."""
+        return self.method in ("lora", "qlora")
+
+    @property
+    def recompute(self) -> str:
+        """Return the checkpointing in force; the classic path turns it on with k-bit preparation only."""
+        if self.checkpointing is not None:
+            return self.checkpointing
+        if self.profile == "peft-classic" and not self.kbit_prepared:
+            return "none"
+        return "full"
+
+    @property
+    def fused(self) -> bool:
+        """Tell whether the loss works on tiles and never holds all logits."""
+        return self.profile == "workbench" if self.fused_loss is None else self.fused_loss
+
+    @property
+    def holds_outputs(self) -> bool:
+        """Tell whether the logits stay alive during the backward pass."""
+        return self.profile == "peft-classic" if self.outputs_held is None else self.outputs_held
+
+    @property
+    def trained_dtype(self) -> Dtype:
+        """Return the number format of what is trained: adapters in fp32 unless asked otherwise."""
+        if self.adapter_dtype is not None:
+            return self.adapter_dtype
+        return "fp32" if self.has_adapter else self.dtype
+
+    def changed(self, **changes: Any) -> PlanRequest:
+        """Return a copy with fields changed; raises PlanError for a wrong value."""
+        known = {field.name for field in fields(self)}
+        for name in changes:
+            if name not in known:
+                raise PlanError(f"{name}: no such setting of a plan", "", f"Known are {', '.join(sorted(known))}")
+        return replace(self, **changes)
+
+
+def _wrong(field: str, why: str, remedy: str = "") -> PlanError:
+    return PlanError(f"{field}: {why}", "", remedy)
+
+
+def _check(request: PlanRequest) -> None:
+    """Raise PlanError that names the first field that cannot be planned for."""
+    for name, choices in _CHOICES.items():
+        value = getattr(request, name)
+        if value not in choices and not (name == "quant" and value is None):
+            raise _wrong(name, f"'{str(value)[:40]}' is not a choice", f"Choose {', '.join(choices)}")
+    if request.adapter_dtype is not None and request.adapter_dtype not in _CHOICES["dtype"]:
+        raise _wrong("adapter_dtype", f"'{str(request.adapter_dtype)[:40]}' is not a choice", "Choose bf16 or fp32")
+    for name, (low, high) in _RANGES.items():
+        _check_whole(name, getattr(request, name), low, high)
+    if request.tokens > _MOST_TOKENS:
+        raise _wrong("seq_len", f"{request.tokens:,} tokens in one micro-batch are more than {_MOST_TOKENS:,}")
+    _check_checkpointing(request)
+    _check_targets(request)
+    _check_card(request)
+    if not 0 <= request.lora_dropout < 1:
+        raise _wrong("lora_dropout", "must be at least 0 and below 1")
+    if request.method == "full" and request.storage != "none":
+        raise _wrong("quant", "full fine-tuning needs unquantised weights", "Choose quant none, or method qlora")
+    if request.method == "qlora" and request.storage == "none":
+        raise _wrong("quant", "QLoRA needs a quantised base", "Choose nf4, nf4-dq or int8, or method lora")
+
+
+def _check_whole(name: str, value: Any, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise _wrong(name, f"expected a whole number, found {str(value)[:40]}")
+    if not low <= value <= high:
+        raise _wrong(name, f"{str(value)[:40]} is not between {low:,} and {high:,}")
+
+
+def _check_checkpointing(request: PlanRequest) -> None:
+    value = request.checkpointing
+    if value is None or value in ("full", "none"):
+        return
+    number = value.removeprefix("every-") if isinstance(value, str) else ""
+    if number == value or not number.isascii() or not number.isdigit() or not 1 <= int(number[:5]) <= 1024:
+        raise _wrong("checkpointing", f"'{str(value)[:40]}' is not a choice", "Choose full, none or every-N")
+
+
+def _check_targets(request: PlanRequest) -> None:
+    if not isinstance(request.targets, tuple) or not request.targets:
+        raise _wrong("targets", "no module is named", "Use all-linear, or names such as q_proj,v_proj")
+    if request.has_adapter:
+        unknown = unknown_targets(request.model, request.targets)
+        if unknown:
+            raise _wrong("targets", f"{request.model.name} has no module {', '.join(unknown)[:120]}", "Use all-linear")
+
+
+def _check_card(request: PlanRequest) -> None:
+    card = request.vram_gb
+    if card is not None:
+        if isinstance(card, bool) or not isinstance(card, (int, float)) or not math.isfinite(card):
+            raise _wrong("vram_gb", f"expected a number, found {str(card)[:40]}")
+        if not 0 < card <= _MOST_VRAM_GB:
+            raise _wrong("vram_gb", f"{card} is not above 0 and at most {_MOST_VRAM_GB:,.0f}")
+    for name in ("free_bytes", "reserve_bytes"):
+        value = getattr(request, name)
+        if value is not None:
+            _check_whole(name, value, 0, int(_MOST_VRAM_GB) * GIB)

@@ -1,0 +1,41 @@
+"""What lies on the card besides live tensors: the caching allocator's gaps, the CUDA context, the desktop."""
+
+from __future__ import annotations
+
+from app.planner.request import GIB, PlanRequest
+
+MIB = 1 << 20
+
+# Context of a process that has run a kernel. T4, torch 2.10 and 2.14: 140.9 MiB (vram_truth.csv). Newer cards take
+# more, 300 to 600 MiB by reports; the middle is taken where the card is not known.
+_CONTEXT_T4_BYTES = 141 * MIB
+_CONTEXT_BYTES = 450 * MIB
+
+# Left to the desktop when a card's size is given: the default of the setting memory.reserve_gb.
+DESKTOP_RESERVE_BYTES = int(0.8 * GIB)
+
+# Share of the moving memory (everything but the weights) that the allocator holds without using it: see
+# docs/decisions/planner-reserve.md for the fit on the published rows.
+_GAP_SHARE = {"sdpa": 0.13, "flash": 0.13, "eager": 0.24}
+_GAP_FLOOR_BYTES = 40 * MIB
+
+
+def context_bytes(request: PlanRequest) -> int:
+    """Return the CUDA context's size."""
+    return _CONTEXT_T4_BYTES if request.profile == "peft-classic" else _CONTEXT_BYTES
+
+
+def allocator_gap_bytes(request: PlanRequest, moving_bytes: int) -> int:
+    """Return what the caching allocator reserves beyond live tensors."""
+    kernel = "eager" if request.model.family == "bloom" else request.attn
+    return max(_GAP_FLOOR_BYTES, int(moving_bytes * _GAP_SHARE[kernel]))
+
+
+def free_bytes(request: PlanRequest) -> int | None:
+    """Return what the run may use: given outright, or the card's size less what the desktop keeps."""
+    if request.free_bytes is not None:
+        return request.free_bytes
+    if request.vram_gb is None:
+        return None
+    kept = DESKTOP_RESERVE_BYTES if request.reserve_bytes is None else request.reserve_bytes
+    return max(0, int(request.vram_gb * GIB) - kept)

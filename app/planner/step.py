@@ -1,0 +1,191 @@
+"""The moments of one training step at which memory can peak, put together from layers, loss and optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from app.catalog.modules import embedding_parameters, head_parameters, layer_modules, layer_vectors, total_parameters
+from app.catalog.spec import ModelSpec
+from app.planner.adapter import is_target, layer_parameters, saved_module_parameters, trains_head
+from app.planner.optimizer import state_bytes, step_scratch_bytes
+from app.planner.request import PlanRequest
+from app.planner.tape import NOTHING, Split
+from app.planner.walk import LayerCost, is_masked, kernel_of, layer_cost, loss_cost, precision_of
+from app.planner.weights import ITEMSIZE, weights_at_rest
+
+# cuBLAS keeps one workspace for each thread that multiplies: the forward and the backward thread.
+# 2 x 4096 KiB + 8 x 16 KiB below Hopper (pytorch aten/src/ATen/cuda/CublasHandlePool.cpp, default :4096:2:16:8).
+CUBLAS_WORKSPACE_BYTES = 2 * (2 * 4096 + 8 * 16) * 1024
+
+
+@dataclass(frozen=True)
+class Resident:
+    """Hold what stays on the card during training, in bytes."""
+
+    weights: int
+    trained: int
+    gradients: int
+    states: int
+    constants: int
+    trainable: int
+    step_scratch: int
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Hold the composition of one candidate for the peak."""
+
+    name: str
+    activations: int
+    logits: int
+    scratch: int
+    gradients: int
+
+    @property
+    def total_bytes(self) -> int:
+        """Return the bytes of the moment beyond what is always there."""
+        return self.activations + self.logits + self.scratch + self.gradients
+
+
+def trained_sizes(request: PlanRequest) -> list[tuple[int, int]]:
+    """Return the trained tensors as (elements, how many of them)."""
+    spec = request.model
+    if request.method == "full":
+        return _full_sizes(spec)
+    sizes: dict[int, int] = {}
+    for index in range(spec.layers):
+        for module in layer_modules(spec, index):
+            if is_target(module, request.targets):
+                parts = [request.rank * module.d_in, request.rank * module.d_out]
+                for elements in parts + ([module.d_out] if request.dora else []):
+                    sizes[elements] = sizes.get(elements, 0) + 1
+    extra = saved_module_parameters(spec, request.modules_to_save)
+    return [*sizes.items(), *([(extra, 1)] if extra else [])]
+
+
+def _full_sizes(spec: ModelSpec) -> list[tuple[int, int]]:
+    """Return all weights as tensors, small vectors apart."""
+    vectors = spec.layers * layer_vectors(spec) + spec.hidden
+    large = total_parameters(spec) - vectors - spec.unplanned
+    return [(large, 1), (spec.hidden, max(1, vectors // spec.hidden))]
+
+
+def trainable_parameters(request: PlanRequest) -> int:
+    """Return how many numbers are trained."""
+    if not request.is_training:
+        return 0
+    if request.method == "full":
+        return total_parameters(request.model) - request.model.unplanned
+    return sum(elements * count for elements, count in trained_sizes(request))
+
+
+def resident(request: PlanRequest) -> Resident:
+    """Return what stays on the card for the whole of training."""
+    trainable = trainable_parameters(request)
+    itemsize = 4 if request.profile == "peft-classic" and request.has_adapter else ITEMSIZE[request.trained_dtype]
+    full = request.method == "full"
+    return Resident(
+        weights=weights_at_rest(request).total_bytes,
+        trained=0 if full else trainable * itemsize,
+        gradients=trainable * itemsize,
+        states=state_bytes(request.optimizer, trained_sizes(request), itemsize),
+        constants=_constants(request),
+        trainable=trainable,
+        step_scratch=step_scratch_bytes(request.optimizer, trainable * itemsize),
+    )
+
+
+def _constants(request: PlanRequest) -> int:
+    """Return rotary tables, masks, token ids and cuBLAS workspaces."""
+    spec, precision = request.model, precision_of(request)
+    rows, length = (1, request.tokens) if request.packed else (request.micro_batch, request.seq_len)
+    tables = 2 * rows * length * spec.rotary_dim * precision.stream
+    mask = 0
+    if kernel_of(request) == "eager":
+        mask = rows * length * length * precision.stream
+    elif is_masked(request):
+        mask = rows * length * length
+    kinds = len(set(spec.layer_kinds)) or 1
+    return tables + mask * kinds + 8 * 3 * request.tokens + CUBLAS_WORKSPACE_BYTES
+
+
+def _recomputed(request: PlanRequest, index: int) -> bool:
+    """Tell whether layer `index` is recomputed in the backward pass."""
+    mode = request.recompute
+    if mode in ("full", "none"):
+        return mode == "full"
+    return index % int(mode.removeprefix("every-")) == 0
+
+
+def _layer_gradients(request: PlanRequest, index: int, itemsize: int) -> int:
+    """Return the bytes of the gradients of layer `index` when its weights or adapters are trained."""
+    if request.has_adapter:
+        return itemsize * layer_parameters(request.model, index, request.rank, request.targets, request.dora)
+    modules = layer_modules(request.model, index)
+    return itemsize * (sum(m.weights + m.biases for m in modules) + layer_vectors(request.model))
+
+
+def moments(request: PlanRequest, held: Resident) -> Iterator[Moment]:
+    """Yield the moments that can be the peak of a step: each layer forward, the loss, each layer back, the update."""
+    spec = request.model
+    costs = [layer_cost(request, index, recompute=_recomputed(request, index)) for index in range(spec.layers)]
+    itemsize = held.gradients // max(held.trainable, 1)
+    accumulating = request.gradient_accumulation > 1
+    head_bytes = _head_gradient_bytes(request, itemsize)
+    present = held.gradients if accumulating else 0
+    kept = NOTHING
+    for index, cost in enumerate(costs):
+        yield _moment(f"forward of layer {index + 1}", kept, cost.forward, 0, present)
+        kept = _plus(kept, cost.kept)
+    loss = loss_cost(request, head_bytes)
+    yield _moment("loss", kept, loss.peak, 0, present)
+    yield from _backward_moments(request, costs, kept, loss.held_bytes, held, head_bytes)
+    yield Moment("optimiser step", 0, loss.held_bytes, held.step_scratch, held.gradients)
+
+
+def _backward_moments(
+    request: PlanRequest, costs: list[LayerCost], kept: Split, held_logits: int, held: Resident, head_bytes: int
+) -> Iterator[Moment]:
+    """Yield the backward pass of each layer, last one first, while gradients gather."""
+    itemsize = held.gradients // max(held.trainable, 1)
+    accumulating = request.gradient_accumulation > 1
+    gathered = held.gradients if accumulating else head_bytes
+    for index in range(len(costs) - 1, -1, -1):
+        cost = costs[index]
+        kept = _minus(kept, cost.kept)
+        yield _moment(f"backward of layer {index + 1}", kept, cost.backward, held_logits, gathered)
+        if not accumulating:
+            gathered += _layer_gradients(request, index, itemsize)
+
+
+def _head_gradient_bytes(request: PlanRequest, itemsize: int) -> int:
+    """Return the bytes of the output head's gradient, when it is trained."""
+    spec = request.model
+    if request.method == "full" or trains_head(request.modules_to_save):
+        return itemsize * spec.vocab * spec.hidden
+    return 0
+
+
+def _moment(name: str, kept: Split, own: Split, logits: int, gradients: int) -> Moment:
+    return Moment(name, kept[0] + own[0], kept[1] + own[1] + logits, kept[2] + own[2], own[3] + gradients)
+
+
+def _plus(a: Split, b: Split) -> Split:
+    return (a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3])
+
+
+def _minus(a: Split, b: Split) -> Split:
+    return (a[0] - b[0], a[1] - b[1], a[2] - b[2], a[3] - b[3])
+
+
+__all__ = [
+    "Moment",
+    "Resident",
+    "embedding_parameters",
+    "head_parameters",
+    "moments",
+    "resident",
+    "trainable_parameters",
+    "trained_sizes",
+]
