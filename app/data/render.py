@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from app.data.conversation import Conversation
@@ -48,12 +48,12 @@ class Rendered:
 
 @dataclass(frozen=True)
 class Example:
-    """Tokens and the ranges of tokens that are trained. `offsets` are given where they were asked for."""
+    """Tokens, the ranges of tokens that are trained, and the text they come from."""
 
     input_ids: list[int]
     trained: tuple[tuple[int, int], ...]
+    rendered: Rendered
     warnings: tuple[str, ...] = ()
-    offsets: list[tuple[int, int]] = field(default_factory=list)
 
     def labels(self) -> list[int]:
         """Return the labels: the token where it is trained, else IGNORED."""
@@ -138,41 +138,42 @@ class Renderer:
         ]
         return tuple(spans[-1:] if self.train_on == "last" else spans)
 
-    def encode(self, rendered: list[Rendered], offsets: bool = False) -> list[Example | TemplateError]:
-        """Tokenise rendered texts in one batch; a row whose mask is not exact comes back as its error."""
-        plain = [i for i, one in enumerate(rendered) if one.skeleton is None]
-        chats = [i for i, one in enumerate(rendered) if one.skeleton is not None]
-        results: list[Example | TemplateError] = [TemplateError("not tokenised")] * len(rendered)
-        for indices, special in ((plain, True), (chats, False)):
+    def tokenise(self, rendered: list[Rendered]) -> list[Any]:
+        """Tokenise rendered texts in one batch. Holds no Python lock meanwhile, so other rows can be rendered."""
+        encodings: list[Any] = [None] * len(rendered)
+        for special in (False, True):
+            indices = [i for i, one in enumerate(rendered) if (one.skeleton is None) is special]
             texts = [rendered[i].text for i in indices]
-            if not texts:
-                continue
-            encodings = self.tokenizer.backend.encode_batch(texts, add_special_tokens=special)
-            for i, encoding in zip(indices, encodings, strict=True):
-                results[i] = self._example(rendered[i], encoding, offsets)
-        return results
+            batch = self.tokenizer.backend.encode_batch(texts, add_special_tokens=special) if texts else []
+            for i, encoding in zip(indices, batch, strict=True):
+                encodings[i] = encoding
+        return encodings
 
-    def _example(self, rendered: Rendered, encoding: Any, offsets: bool) -> Example | TemplateError:
-        given = encoding.offsets if offsets else []
+    def mask(self, rendered: Rendered, encoding: Any) -> Example:
+        """Return the tokens of a rendered text and which are trained; raise TemplateError where that is not exact."""
         if self.train_on == "all" or rendered.skeleton is None:
-            return self._whole(rendered, encoding, given)
+            return self._whole(rendered, encoding)
         warnings = list(rendered.warnings)
-        try:
-            trained = tuple(_token_span(encoding, rendered.text, span, warnings) for span in rendered.spans)
-            example = Example(encoding.ids, trained, tuple(warnings), given)
-            self._prove_once(rendered.skeleton, rendered, example)
-        except TemplateError as error:
-            return error
+        trained = tuple(_token_span(encoding, rendered.text, span, warnings) for span in rendered.spans)
+        example = Example(encoding.ids, trained, rendered, tuple(warnings))
+        self._prove_once(rendered.skeleton, rendered, example)
         return example
 
-    def _whole(self, rendered: Rendered, encoding: Any, offsets: list[tuple[int, int]]) -> Example:
+    def example(self, conversation: Conversation) -> Example:
+        """Render, tokenise and mask one conversation."""
+        rendered = self.render(conversation)
+        return self.mask(rendered, self.tokenise([rendered])[0])
+
+    def _whole(self, rendered: Rendered, encoding: Any) -> Example:
         """Train everything but what the tokenizer itself puts in front."""
         ids = encoding.ids
         eos = self.tokenizer.backend.token_to_id(self.tokenizer.eos_token) if self.tokenizer.eos_token else None
         if rendered.skeleton is None and eos is not None and ids[-2:] == [eos, eos]:
             ids = ids[:-1]
-        start = next((i for i, (_, end) in enumerate(encoding.offsets) if end > 0), 0)
-        return Example(ids, ((start, len(ids)),), rendered.warnings, offsets[: len(ids)])
+        # The first token has nothing before it to be predicted from; in a packed row its label would reach into the
+        # document before.
+        start = max(1, next((i for i, (_, end) in enumerate(encoding.offsets) if end > 0), 0))
+        return Example(ids, ((start, len(ids)),), rendered, rendered.warnings)
 
     def _prove_once(self, skeleton: Skeleton, rendered: Rendered, example: Example) -> None:
         """Prove the first row of every shape; the others are held to it by the match of their texts and offsets."""
@@ -224,7 +225,7 @@ def _token_span(encoding: Any, text: str, span: Span, warnings: list[str]) -> tu
         )
     if before and not text[span.start].isspace() and "\n" in before:
         warnings.append(f"The first token of turn {span.turn + 1} also holds the template's {before!r}")
-    return first, last + 1
+    return max(first, 1), last + 1
 
 
 def _first_token(encoding: Any, start: int, end: int) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -33,11 +33,8 @@ class RowProblem:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the entry that `data check --json` lists, the file's name in front of the message."""
-        entry = asdict(self)
-        file = entry.pop("file")
-        if file:
-            entry["message"] = f"{file}: {self.message}"
-        return entry
+        message = f"{self.file}: {self.message}" if self.file else self.message
+        return {"line": self.line, "kind": self.kind, "message": message, "fix": self.fix}
 
 
 class BadRow(Exception):

@@ -1,7 +1,7 @@
 """Chat templates: render the model's own, or a plain one for models that have none.
 
 Rendering goes through transformers' sandboxed renderer, so that what is trained is what the engine will send. A
-template is foreign code without a time limit: run this in the data child, which is stopped when it takes too long.
+template is foreign code: its time is limited here, its memory by the data child in which previews are rendered.
 """
 
 from __future__ import annotations
@@ -9,7 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from app.data.cpu_limit import cpu_limit
 from app.errors import TemplateError
+
+# Rendering takes well under a millisecond; a template that is still busy after this is looping.
+RENDER_LIMIT_S = 2.0
 
 _INSTRUCTION = """\
 {%- for message in messages -%}
@@ -71,13 +75,14 @@ class ChatTemplate:
         from transformers.utils.chat_template_utils import render_jinja_template
 
         try:
-            rendered, _ = render_jinja_template(
-                conversations=[messages],
-                tools=tools,
-                chat_template=self.source,
-                add_generation_prompt=generation_prompt,
-                **self.special_tokens,
-            )
+            with cpu_limit(RENDER_LIMIT_S):
+                rendered, _ = render_jinja_template(
+                    conversations=[messages],
+                    tools=tools,
+                    chat_template=self.source,
+                    add_generation_prompt=generation_prompt,
+                    **self.special_tokens,
+                )
         except Exception as error:  # foreign code: a template can raise anything, from KeyError to MemoryError
             raise _refusal(error) from error
         return str(rendered[0])

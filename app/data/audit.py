@@ -1,0 +1,273 @@
+"""Audit a file before it is trained on: what is empty, double, cut, leaked or secret, and what would be trained."""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.data.conversation import Conversation
+from app.data.conversions import conversation_of
+from app.data.duplicates import Sketches, content_hash
+from app.data.examples import ExampleMaker, Outcome, is_validation, refuse_empty
+from app.data.formats import Detection, FormatCount, format_of
+from app.data.options import DataOptions
+from app.data.packing import PackCount
+from app.data.render import Renderer
+from app.data.repairs import repair, role_order_problem
+from app.data.rows import BadRow, Row, RowProblem
+from app.data.secrets import find_email, has_secret
+
+# A file with a million bad rows must not give a million messages; the counts say how many there are.
+MAX_LISTED_PER_KIND = 100
+# A row this many times longer than 95 % of the others decides the memory of the whole run.
+_OUTLIER_FACTOR = 8
+_OUTLIER_TOKENS = 2048
+_HISTOGRAM_BINS = 40
+_MARK_LIKE = re.compile(r"<[^<>\s]{1,60}>|\[/?[A-Z_]{2,30}\]")
+# Tags that data may well hold as text, although some vocabularies have tokens of their own for them.
+_ORDINARY_TAG = re.compile(r"</?(think|tool_call|tool_response|[a-z]\w?)>")
+Progress = Callable[[int, int], None]
+Stop = Callable[[], bool]
+
+
+class Auditor:
+    """Judge rows one after another, and decide which of them are left out by choice."""
+
+    def __init__(self, options: DataOptions, control_tokens: frozenset[str] = frozenset()) -> None:
+        self._options = options
+        self._control = control_tokens
+        self._first_line: dict[int, int] = {}
+
+    def judge(self, row: Row, conversation: Conversation) -> list[RowProblem]:
+        """Return the problems that leave a row usable."""
+        text = conversation.plain_text()
+        found = [self._duplicate(row, text), self._role_order(conversation), self._secret(text), self._email(text)]
+        found.append(self._control_token(conversation, text))
+        return [bad.at(row.line, row.number, row.file) for bad in found if bad is not None]
+
+    def is_dropped(self, problems: Iterable[RowProblem]) -> bool:
+        """Say whether a row with these problems is left out by choice."""
+        return any(problem.kind in self._options.drop for problem in problems)
+
+    def _duplicate(self, row: Row, text: str) -> BadRow | None:
+        key = content_hash(text)
+        first = self._first_line.setdefault(key, row.line)
+        if first == row.line:
+            return None
+        return BadRow("duplicate", f"The row is equal to line {first}", "Drop duplicates")
+
+    def _role_order(self, conversation: Conversation) -> BadRow | None:
+        wrong = role_order_problem(conversation)
+        return BadRow("role_order", wrong, "Repair the order of turns, or drop the row") if wrong else None
+
+    def _secret(self, text: str) -> BadRow | None:
+        if not has_secret(text):
+            return None
+        return BadRow("secret", "The row holds what looks like a key or token", "Redact it, or drop the row")
+
+    def _email(self, text: str) -> BadRow | None:
+        address = find_email(text)
+        if address is None:
+            return None
+        return BadRow("email", f"The row holds the address {address}", "Redact it, or drop the row")
+
+    def _control_token(self, conversation: Conversation, text: str) -> BadRow | None:
+        if not conversation.turns:
+            return None
+        marks = (match.group() for match in _MARK_LIKE.finditer(text))
+        token = next((mark for mark in marks if mark in self._control and not _ORDINARY_TAG.match(mark)), None)
+        if token is None:
+            return None
+        message = f"The row's text holds the control token {token}, which the model reads as a command"
+        return BadRow("control_token", message, "Remove the token from the text, or drop the row")
+
+
+@dataclass
+class CheckReport:
+    """What a check found. `as_dict` is the answer of `data check --json`."""
+
+    detection: Detection = field(default_factory=lambda: Detection("unknown", 0.0, ""))
+    rows: int = 0
+    usable: int = 0
+    validation: int = 0
+    problems: list[RowProblem] = field(default_factory=list)
+    problem_counts: Counter[str] = field(default_factory=Counter)
+    tokens: dict[str, int | None] = field(default_factory=dict)
+    packing: dict[str, float | int | None] = field(default_factory=dict)
+    histogram: list[tuple[int, int]] = field(default_factory=list)
+    warnings: tuple[str, ...] = ()
+
+    def add(self, problem: RowProblem) -> None:
+        """Count a problem, and list it unless its kind is listed often enough."""
+        if self.problem_counts[problem.kind] < MAX_LISTED_PER_KIND:
+            self.problems.append(problem)
+        self.problem_counts[problem.kind] += 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the answer of `data check --json`."""
+        return {
+            "format": self.detection.format,
+            "confidence": self.detection.confidence,
+            "why": self.detection.why,
+            "rows": self.rows,
+            "usable": self.usable,
+            "problems": [problem.as_dict() for problem in self.problems],
+            "problem_counts": dict(self.problem_counts),
+            "duplicates": self.problem_counts["duplicate"],
+            "tokens": self.tokens,
+            "packing": self.packing,
+        }
+
+
+class Check:
+    """Run the audit over a stream of records in bounded memory."""
+
+    def __init__(self, options: DataOptions, renderer: Renderer | None = None, rows_per_step: int = 1) -> None:
+        self._options = options
+        self._renderer = renderer
+        self._rows_per_step = max(1, rows_per_step)
+        control = renderer.tokenizer.added_tokens if renderer else frozenset()
+        self._auditor = Auditor(options, control)
+        self._formats = FormatCount()
+        self._sketches = Sketches()
+        self._sides = bytearray()  # for each sketched row: 1 on the validation side
+        self._lines = array("q")
+        self._lengths = array("q")
+        self._trained = 0
+        self._over_limit = 0
+        self._longest = (0, 0, 0)
+        self._packed = PackCount(options.max_length, options.packing)
+        self.report = CheckReport(warnings=renderer.tokenizer.warnings if renderer else ())
+
+    def run(self, records: Iterable[Row | RowProblem], progress: Progress | None = None) -> CheckReport:
+        """Check all records; without a renderer no tokens are counted."""
+        counted = self._counting(records)
+        maker = ExampleMaker(self._renderer, self._options) if self._renderer else None
+        for outcome in maker.make(counted) if maker else self._untokenised(counted):
+            self._take(outcome)
+            if progress and self.report.rows % 1000 == 0:
+                progress(self.report.rows, 0)
+        self._finish()
+        return self.report
+
+    def _counting(self, records: Iterable[Row | RowProblem]) -> Iterator[Row | RowProblem]:
+        for record in records:
+            if isinstance(record, Row):
+                name, why = format_of(record.fields)
+                self._formats.add(name, why)
+            yield record
+
+    def _untokenised(self, records: Iterable[Row | RowProblem]) -> Iterator[Outcome]:
+        """Convert rows without rendering them."""
+        for record in records:
+            if isinstance(record, RowProblem):
+                yield Outcome(None, "unknown", problem=record)
+                continue
+            try:
+                conversation = conversation_of(record.fields, self._options.format, self._options.mapping)
+                conversation = repair(conversation, self._options.repair, frozenset())
+                refuse_empty(conversation)
+                yield Outcome(record, "", conversation)
+            except BadRow as bad:
+                yield Outcome(record, "", problem=bad.at(record.line, record.number, record.file))
+
+    def _take(self, outcome: Outcome) -> None:
+        self.report.rows += 1
+        if outcome.problem is not None:
+            self.report.add(outcome.problem)
+        if outcome.row is None or outcome.conversation is None:
+            return
+        problems = self._auditor.judge(outcome.row, outcome.conversation)
+        for problem in problems:
+            self.report.add(problem)
+        if self._renderer is not None:
+            self._over_limit += outcome.length > self._options.max_length
+        kept = bool(outcome.examples) or (self._renderer is None and outcome.problem is None)
+        if not kept or self._auditor.is_dropped(problems):
+            return
+        self._keep(outcome, outcome.row, outcome.conversation)
+
+    def _keep(self, outcome: Outcome, row: Row, conversation: Conversation) -> None:
+        self.report.usable += 1
+        validation = is_validation(conversation, self._options)
+        self.report.validation += validation
+        self._sketches.add(len(self._lines), conversation.plain_text())
+        self._lines.append(row.line)
+        self._sides.append(validation)
+        for example in outcome.examples:
+            length = len(example.input_ids)
+            self._lengths.append(length)
+            self._trained += example.trained_count()
+            if not validation:
+                self._packed.add(length)
+        self._longest = max(self._longest, (outcome.length, row.line, row.number))
+
+    def _finish(self) -> None:
+        report = self.report
+        report.detection = self._detection()
+        self._near_duplicates_and_leaks()
+        report.tokens = self._token_counts()
+        self._outlier()
+        fill = round(self._packed.fill(), 4) if self._renderer else None
+        steps = -(-self._packed.rows // self._rows_per_step) if self._renderer else None
+        report.packing = {"fill": fill, "steps_per_epoch": steps}
+        if self._renderer and report.rows and not self._trained:
+            message = "Nothing would be trained: no token of any row is an answer"
+            report.add(RowProblem(None, "nothing_trained", message, "Choose another format or mapping"))
+
+    def _detection(self) -> Detection:
+        if self._options.mapping:
+            columns = ", ".join(f"{role}={column}" for role, column in self._options.mapping)
+            return Detection("mapped", 1.0, f"mapped by you: {columns}")
+        if self._options.format:
+            return Detection(self._options.format, 1.0, "chosen by you")
+        return self._formats.verdict()
+
+    def _near_duplicates_and_leaks(self) -> None:
+        near = self._sketches.near_repeats()
+        for later, first in sorted(near.items()):
+            message = f"The row says nearly the same as line {self._lines[first]}"
+            self.report.add(RowProblem(self._lines[later], "near_duplicate", message, "Drop near duplicates"))
+            if self._sides[later] != self._sides[first]:
+                sides = ("validation", "training") if self._sides[later] else ("training", "validation")
+                message = f"The row is in {sides[0]}, line {self._lines[first]} in {sides[1]} says nearly the same"
+                self.report.add(RowProblem(self._lines[later], "leakage", message, "Drop near duplicates"))
+        if "near_duplicate" in self._options.drop:
+            self.report.usable -= len(near)
+
+    def _token_counts(self) -> dict[str, int | None]:
+        if self._renderer is None:
+            return dict.fromkeys(("total", "trained", "p50", "p95", "max", "over_limit"))
+        import numpy as np
+
+        lengths = np.frombuffer(self._lengths, dtype=np.int64) if self._lengths else np.zeros(1, dtype=np.int64)
+        counts, edges = np.histogram(lengths, bins=_HISTOGRAM_BINS)
+        self.report.histogram = [(int(edge), int(count)) for edge, count in zip(edges[1:], counts, strict=True)]
+        p50, p95 = np.percentile(lengths, [50, 95], method="nearest")
+        return {
+            "total": int(lengths.sum()),
+            "trained": self._trained,
+            "p50": int(p50),
+            "p95": int(p95),
+            "max": int(lengths.max()),
+            "over_limit": int(self._over_limit),
+        }
+
+    def _outlier(self) -> None:
+        length, line, number = self._longest
+        usual = self.report.tokens["p95"]
+        if usual and length > _OUTLIER_TOKENS and length > _OUTLIER_FACTOR * usual:
+            message = f"The row has {length:,} tokens, 95 % of the rows have at most {usual:,}"
+            fix = "Drop or split it: the longest row decides the memory of the whole run"
+            self.report.add(RowProblem(line, "long_row", message, fix, number))
+
+
+def check(
+    records: Iterable[Row | RowProblem], options: DataOptions, renderer: Renderer | None = None, rows_per_step: int = 1
+) -> dict[str, Any]:
+    """Return what `data check --json` answers; token counts are None without a renderer."""
+    return Check(options, renderer, rows_per_step).run(records).as_dict()

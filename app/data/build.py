@@ -1,0 +1,268 @@
+"""Build the tokenised files that training reads, under a hash of everything they depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from app.data.arrow_files import PackedFile, RowFile
+from app.data.audit import Auditor
+from app.data.duplicates import Sketches
+from app.data.examples import ExampleMaker, Outcome, is_validation
+from app.data.formats import FormatCount
+from app.data.options import DataOptions
+from app.data.readers import read_rows
+from app.data.render import Renderer
+from app.data.rows import Row, RowProblem
+from app.data.tokenizer import load_tokenizer
+from app.errors import DataError, DiskError
+
+# Raise it whenever the same input would give other tokens, masks or packing than before.
+BUILD_VERSION = 1
+MANIFEST = "manifest.json"
+_HASH_BYTES = 4 * 1024 * 1024
+Progress = Callable[[int, int], None]
+Stop = Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class BuiltDataset:
+    """A finished folder: `rows.arrow`, `packed.arrow`, their validation twins where there are any, and the manifest."""
+
+    path: Path
+    manifest: dict[str, Any]
+
+    @property
+    def rows(self) -> Path:
+        """Return the file of single rows."""
+        return self.path / "rows.arrow"
+
+    @property
+    def packed(self) -> Path:
+        """Return the file of packed rows."""
+        return self.path / "packed.arrow"
+
+    @property
+    def validation_rows(self) -> Path | None:
+        """Return the file of single validation rows, None without validation rows."""
+        path = self.path / "validation_rows.arrow"
+        return path if path.is_file() else None
+
+    @property
+    def validation_packed(self) -> Path | None:
+        """Return the file of packed validation rows, None without validation rows."""
+        path = self.path / "validation_packed.arrow"
+        return path if path.is_file() else None
+
+
+def build(
+    source: Path,
+    tokenizer_folder: Path,
+    options: DataOptions,
+    out_root: Path,
+    progress: Progress | None = None,
+    should_stop: Stop | None = None,
+) -> BuiltDataset | None:
+    """Build a file's tokens, or find them built already; None when it was stopped.
+
+    Raises DataError where no row is usable or no token would be trained. `progress` gets rows done and a guess of all.
+    """
+    renderer = Renderer(load_tokenizer(tokenizer_folder, options.chat_template), options.train_on)
+    digest, lines = hash_source(source)
+    target = out_root / dataset_hash(digest, renderer, options)
+    finished = open_built(target)
+    if finished is not None:
+        return finished
+    work = out_root / f".building-{target.name[:16]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    try:
+        work.mkdir(parents=True)
+        manifest = _Builder(renderer, options, work, lines).run(source, progress, should_stop)
+        if manifest is None:
+            return None
+        manifest |= {"file": source.name, "file_sha256": digest, "hash": target.name}
+        (work / MANIFEST).write_text(json.dumps(manifest, ensure_ascii=False, indent=2, sort_keys=True), "utf-8")
+        return _publish(work, target)
+    except OSError as error:
+        raise DiskError("The tokenised data cannot be written", str(error), "Free some disk space") from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _publish(work: Path, target: Path) -> BuiltDataset:
+    """Move a finished folder to its place; a twin that another process finished first is as good."""
+    finished = open_built(target)
+    if finished is None:
+        shutil.rmtree(target, ignore_errors=True)  # a folder without its manifest is no dataset
+        work.rename(target)
+        finished = open_built(target)
+    if finished is None:
+        raise DiskError("The tokenised data vanished while it was written", "", "Start again")
+    return finished
+
+
+def open_built(path: Path) -> BuiltDataset | None:
+    """Return a finished dataset, None where there is none or a file is missing or has another size."""
+    try:
+        manifest = json.loads((path / MANIFEST).read_text("utf-8"))
+        sizes = {name: (path / name).stat().st_size for name in manifest["files"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return BuiltDataset(path, manifest) if sizes == manifest["files"] else None
+
+
+def hash_source(source: Path) -> tuple[str, int]:
+    """Return the SHA-256 of a file or of all files of a folder, and how many lines they have."""
+    files = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
+    digest, lines = hashlib.sha256(), 0
+    try:
+        for path in files:
+            digest.update(path.relative_to(source).as_posix().encode() + b"\0" if source.is_dir() else b"")
+            with path.open("rb") as file:
+                while chunk := file.read(_HASH_BYTES):
+                    digest.update(chunk)
+                    lines += chunk.count(b"\n")
+    except OSError as error:
+        raise DataError(f"{source.name} cannot be read", str(error), "Check the file and its permissions") from error
+    suffix = "" if source.is_dir() else source.suffix.lower()  # it decides which reader reads the bytes
+    digest.update(suffix.encode())
+    return digest.hexdigest(), lines
+
+
+def dataset_hash(source_digest: str, renderer: Renderer, options: DataOptions) -> str:
+    """Return the name of the folder: a hash of the file, the tokenizer with its template, and the options."""
+    parts = [str(BUILD_VERSION), source_digest, renderer.tokenizer.digest, options.as_json()]
+    return hashlib.sha256("\0".join(parts).encode("utf-8")).hexdigest()[:32]
+
+
+class _Builder:
+    """Write one dataset folder."""
+
+    def __init__(self, renderer: Renderer, options: DataOptions, folder: Path, lines: int) -> None:
+        self._renderer = renderer
+        self._options = options
+        self._folder = folder
+        self._lines = lines
+        self._auditor = Auditor(options, renderer.tokenizer.added_tokens)
+        self._problems: Counter[str] = Counter()
+        self._formats = FormatCount()
+        self._dropped_near: frozenset[int] = frozenset()
+        self._rows_read = 0
+        self._tokens = Counter[str]()
+
+    def run(self, source: Path, progress: Progress | None, should_stop: Stop | None) -> dict[str, Any] | None:
+        """Write the files and return the manifest, None when stopped."""
+        if "near_duplicate" in self._options.drop:
+            self._dropped_near = self._near_duplicates(source)
+        maker = ExampleMaker(self._renderer, self._options)
+        with ExitStack() as files:
+            sides = [_Side(self._folder, prefix, self._options, files) for prefix in ("", "validation_")]
+            for outcome in maker.make(self._counted(read_rows(source))):
+                self._take(outcome, sides)
+                if self._rows_read % 512 == 0:
+                    if should_stop and should_stop():
+                        return None
+                    if progress:
+                        progress(self._rows_read, max(self._rows_read, self._lines))
+        if progress:
+            progress(self._rows_read, self._rows_read)
+        self._refuse_nothing(sides[0])
+        return self._manifest(sides)
+
+    def _counted(self, records: Iterable[Row | RowProblem]) -> Iterable[Row | RowProblem]:
+        for record in records:
+            self._rows_read += 1
+            yield record
+
+    def _near_duplicates(self, source: Path) -> frozenset[int]:
+        """Return the numbers of rows that nearly repeat an earlier one."""
+        sketches = Sketches()
+        for outcome in ExampleMaker(self._renderer, self._options).make(read_rows(source)):
+            if outcome.row is not None and outcome.conversation is not None:
+                sketches.add(outcome.row.number, outcome.conversation.plain_text())
+        return frozenset(sketches.near_repeats())
+
+    def _take(self, outcome: Outcome, sides: list[_Side]) -> None:
+        if outcome.problem is not None:
+            self._problems[outcome.problem.kind] += 1
+        self._tokens["read"] += outcome.length
+        if outcome.row is None or outcome.conversation is None or not outcome.examples:
+            return
+        if self._options.drop:  # judging costs time; without a choice to drop it decides nothing
+            problems = self._auditor.judge(outcome.row, outcome.conversation)
+            self._problems.update(problem.kind for problem in problems)
+            if self._auditor.is_dropped(problems) or outcome.row.number in self._dropped_near:
+                return
+        self._formats.add(outcome.format, outcome.format)
+        side = sides[is_validation(outcome.conversation, self._options)]
+        for example in outcome.examples:
+            side.add(outcome.row, example)
+
+    def _refuse_nothing(self, training: _Side) -> None:
+        if training.rows.count and training.trained:
+            return
+        worst = ", ".join(f"{count} x {kind}" for kind, count in self._problems.most_common(3)) or "the file has no row"
+        raise DataError("Nothing would be trained", f"No row is usable: {worst}", "Look at the problems in the check")
+
+    def _manifest(self, sides: list[_Side]) -> dict[str, Any]:
+        for side in sides:
+            side.drop_empty(self._folder)
+        training, validation = sides
+        files = {path.name: path.stat().st_size for path in sorted(self._folder.iterdir())}
+        kept = training.tokens + validation.tokens
+        return {
+            "version": BUILD_VERSION,
+            "options": json.loads(self._options.as_json()),
+            "tokenizer": self._renderer.tokenizer.digest,
+            "chat_template": self._renderer.chat_template,
+            "chat_template_origin": self._renderer.tokenizer.template.origin,
+            "format": self._formats.verdict().format,
+            "files": files,
+            "rows_read": self._rows_read,
+            "rows": training.rows.count,
+            "packed_rows": training.packed.count,
+            "packing_fill": round(training.packed.fill(), 4),
+            "tokens": training.tokens,
+            "trained_tokens": training.trained,
+            "longest": training.longest,
+            "validation_rows": validation.rows.count,
+            "validation_packed_rows": validation.packed.count,
+            "validation_tokens": validation.tokens,
+            "kept_share": round(kept / self._tokens["read"], 4) if self._tokens["read"] else 1.0,
+            "problem_counts": dict(self._problems),
+            "warnings": list(self._renderer.tokenizer.warnings),
+        }
+
+
+class _Side:
+    """The two files of one side, training or validation, and their counts."""
+
+    def __init__(self, folder: Path, prefix: str, options: DataOptions, files: ExitStack) -> None:
+        self._names = (f"{prefix}rows.arrow", f"{prefix}packed.arrow")
+        self.rows = files.enter_context(RowFile(folder / self._names[0]))
+        self.packed = files.enter_context(PackedFile(folder / self._names[1], options.max_length))
+        self.tokens = 0
+        self.trained = 0
+        self.longest = 0
+
+    def add(self, row: Row, example: Any) -> None:
+        """Write one example to both files."""
+        self.rows.add(row.number, row.line, example)
+        self.packed.add(example)
+        self.tokens += len(example.input_ids)
+        self.trained += example.trained_count()
+        self.longest = max(self.longest, len(example.input_ids))
+
+    def drop_empty(self, folder: Path) -> None:
+        """Remove the files of a side that got no row."""
+        if not self.rows.count:
+            for name in self._names:
+                (folder / name).unlink()

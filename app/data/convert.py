@@ -1,0 +1,140 @@
+"""Write rows in the canonical form, and write out what was dropped.
+
+Only JSONL and Parquet: a spreadsheet would run cells that begin with = + - or @ as formulas.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from app.data.conversions import conversation_of
+from app.data.examples import refuse_empty
+from app.data.options import DataOptions
+from app.data.repairs import repair
+from app.data.rows import BadRow, Row, RowProblem
+from app.errors import DiskError, UsageError
+
+_BATCH_ROWS = 1000
+
+
+def convert(records: Iterable[Row | RowProblem], out: Path, options: DataOptions) -> dict[str, Any]:
+    """Write the usable rows as canonical `messages` (or `text`); return how many were written and left out."""
+    counts: Counter[str] = Counter()
+
+    def canonical() -> Iterator[dict[str, Any]]:
+        for record in records:
+            found = _canonical(record, options)
+            counts["written" if isinstance(found, dict) else found.kind] += 1
+            if isinstance(found, dict):
+                yield found
+
+    _writer(out)(canonical(), out)
+    written = counts.pop("written", 0)
+    return {"out": str(out), "rows": written, "left_out": counts.total(), "problem_counts": dict(counts)}
+
+
+def write_dropped(
+    records: Iterable[Row | RowProblem], out: Path, options: DataOptions, problems: dict[int, RowProblem]
+) -> int:
+    """Write the rows that cannot be used, or whose number has one of the given problems, each with its reason."""
+
+    def dropped() -> Iterator[dict[str, Any]]:
+        for record in records:
+            found = _canonical(record, options)
+            number = record.number if isinstance(record, Row) else record.row
+            problem = found if isinstance(found, RowProblem) else problems.get(number or 0)
+            if problem is not None:
+                yield {**problem.as_dict(), "fields": record.fields if isinstance(record, Row) else None}
+
+    return _write_jsonl(dropped(), out)
+
+
+def _canonical(record: Row | RowProblem, options: DataOptions) -> dict[str, Any] | RowProblem:
+    if isinstance(record, RowProblem):
+        return record
+    try:
+        conversation = conversation_of(record.fields, options.format, options.mapping)
+        conversation = repair(conversation, options.repair, frozenset())
+        refuse_empty(conversation)
+    except BadRow as bad:
+        return bad.at(record.line, record.number, record.file)
+    return conversation.as_record()
+
+
+def _writer(out: Path) -> Callable[[Iterator[dict[str, Any]], Path], int]:
+    writers = {".jsonl": _write_jsonl, ".parquet": _write_parquet}
+    if out.suffix.lower() not in writers:
+        raise UsageError(
+            f"{out.name} cannot be written", f"The forms are {' and '.join(writers)}", "End the name with one of them"
+        )
+    return writers[out.suffix.lower()]
+
+
+def _write_jsonl(records: Iterator[dict[str, Any]], out: Path) -> int:
+    """Write one object a line, complete or not at all; return how many."""
+    part, count = out.with_name(f".{out.name}.part"), 0
+    try:
+        with part.open("w", encoding="utf-8", errors="surrogatepass", newline="\n") as file:
+            for record in records:
+                file.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
+                count += 1
+        part.replace(out)
+    except OSError as error:
+        raise DiskError(
+            f"{out.name} cannot be written", str(error), "Free some space or choose another folder"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+    return count
+
+
+def _write_parquet(records: Iterator[dict[str, Any]], out: Path) -> int:
+    """Write Parquet. Tool arguments and schemas differ from row to row, so they are kept as JSON text."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = _parquet_schema(pa)
+    part, count = out.with_name(f".{out.name}.part"), 0
+    try:
+        with pq.ParquetWriter(part, schema) as writer:
+            for batch in _batched(_flat(record) for record in records):
+                writer.write_table(pa.Table.from_pylist(batch, schema=schema))
+                count += len(batch)
+        part.replace(out)
+    except OSError as error:
+        raise DiskError(
+            f"{out.name} cannot be written", str(error), "Free some space or choose another folder"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+    return count
+
+
+def _parquet_schema(pa: Any) -> Any:
+    texts = ("role", "content", "reasoning_content", "name", "tool_call_id", "tool_calls")
+    message = pa.struct([*((name, pa.string()) for name in texts), ("weight", pa.int8())])
+    return pa.schema([("messages", pa.list_(message)), ("tools", pa.string()), ("text", pa.string())])
+
+
+def _flat(record: dict[str, Any]) -> dict[str, Any]:
+    messages = record.get("messages")
+    for message in messages or ():
+        if "tool_calls" in message:
+            message["tool_calls"] = json.dumps(message["tool_calls"], ensure_ascii=False)
+    tools = json.dumps(record["tools"], ensure_ascii=False) if record.get("tools") else None
+    return {"messages": messages, "tools": tools, "text": record.get("text")}
+
+
+def _batched(records: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    batch: list[dict[str, Any]] = []
+    for record in records:
+        batch.append(record)
+        if len(batch) == _BATCH_ROWS:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

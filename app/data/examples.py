@@ -1,0 +1,249 @@
+"""From rows to examples: convert, repair, render, tokenise, mask and fit to the length, in batches.
+
+This is the one way from a row to tokens. The preview, the check and the build all go through it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+from app.data.conversation import Conversation, Turn
+from app.data.conversions import conversation_of
+from app.data.duplicates import content_hash, normalised
+from app.data.formats import format_of
+from app.data.options import DataOptions
+from app.data.render import Example, Rendered, Renderer
+from app.data.repairs import is_empty_answer, repair
+from app.data.rows import BadRow, Row, RowProblem
+from app.errors import TemplateError
+
+# Large enough for the tokenizer to use every core, small enough to keep rows of 16 Mi characters affordable.
+BATCH_ROWS = 512
+BATCH_CHARS = 2 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one record: its examples, or the problem that keeps it out.
+
+    `length` is the number of tokens before anything was cut, `truncated` says that tokens were cut or split off.
+    """
+
+    row: Row | None
+    format: str
+    conversation: Conversation | None = None
+    examples: tuple[Example, ...] = ()
+    problem: RowProblem | None = None
+    length: int = 0
+    truncated: bool = False
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """A row on its way: converted and rendered, or already finished."""
+
+    row: Row
+    format: str
+    conversation: Conversation
+    rendered: Rendered
+
+
+class ExampleMaker:
+    """Make examples from rows with one renderer and one set of options."""
+
+    def __init__(self, renderer: Renderer, options: DataOptions) -> None:
+        self.renderer = renderer
+        self.options = options
+
+    def make(self, records: Iterable[Row | RowProblem]) -> Iterator[Outcome]:
+        """Yield an outcome for every record, in order. Rows are tokenised while the next ones are rendered."""
+        with ThreadPoolExecutor(max_workers=1) as tokenising:
+            waiting: tuple[list[Outcome | _Pending], Future[list[Any]]] | None = None
+            for batch in _batches(records):
+                prepared = [self._prepare(record) for record in batch]
+                rendered = [item.rendered for item in prepared if isinstance(item, _Pending)]
+                future = tokenising.submit(self.renderer.tokenise, rendered)
+                if waiting:
+                    yield from self._finish(*waiting)
+                waiting = prepared, future
+            if waiting:
+                yield from self._finish(*waiting)
+
+    def _prepare(self, record: Row | RowProblem) -> Outcome | _Pending:
+        """Convert and render one record, or say why not."""
+        if isinstance(record, RowProblem):
+            return Outcome(None, "unknown", problem=record)
+        name = self.options.format or ("mapped" if self.options.mapping else format_of(record.fields)[0])
+        conversation = None
+        try:
+            conversation = conversation_of(record.fields, self.options.format, self.options.mapping)
+            tokens = self.renderer.tokenizer.added_tokens
+            conversation = repair(conversation, self.options.repair, tokens) if self.options.repair else conversation
+            refuse_empty(conversation)
+            return _Pending(record, name, conversation, self.renderer.render(conversation))
+        except BadRow as bad:
+            return Outcome(record, name, conversation, problem=bad.at(record.line, record.number, record.file))
+        except TemplateError as error:
+            return Outcome(record, name, conversation, problem=template_problem(record, error))
+
+    def _finish(self, prepared: list[Outcome | _Pending], future: Future[list[Any]]) -> Iterator[Outcome]:
+        encodings = iter(future.result())
+        for item in prepared:
+            yield self._masked(item, next(encodings)) if isinstance(item, _Pending) else item
+
+    def _masked(self, item: _Pending, encoding: Any) -> Outcome:
+        try:
+            example = self.renderer.mask(item.rendered, encoding)
+        except TemplateError as error:
+            return Outcome(item.row, item.format, item.conversation, problem=template_problem(item.row, error))
+        length = len(example.input_ids)
+        if not example.trained_count():
+            return Outcome(item.row, item.format, item.conversation, problem=_nothing_trained(item.row), length=length)
+        if length <= self.options.max_length:
+            return Outcome(item.row, item.format, item.conversation, (example,), length=length)
+        return self._fitted(item, example)
+
+    def _fitted(self, item: _Pending, example: Example) -> Outcome:
+        """Drop, cut or split a row that is longer than the limit."""
+        length = len(example.input_ids)
+        if self.options.over_length == "drop":
+            fitted: tuple[Example, ...] = ()
+        elif item.conversation.text is not None:
+            fitted = _text_windows(example, self.options.max_length)
+            fitted = fitted if self.options.over_length == "split" else fitted[:1]
+        elif self.options.over_length == "cut":
+            fitted = self._cut(item.conversation)
+        else:
+            fitted = self._split(item.conversation)
+        fitted = tuple(one for one in fitted if one.trained_count())
+        problem = over_limit(item.row, length, self.options, len(fitted))
+        return Outcome(item.row, item.format, item.conversation, fitted, problem, length, truncated=True)
+
+    def _cut(self, conversation: Conversation) -> tuple[Example, ...]:
+        """Leave the oldest exchanges out until the rest fits; an answer is never cut."""
+        head, exchanges = split_exchanges(conversation)
+        for start in range(1, len(exchanges)):
+            turns = (*head, *itertools.chain.from_iterable(exchanges[start:]))
+            example = self._try(replace(conversation, turns=turns))
+            if example is not None and len(example.input_ids) <= self.options.max_length:
+                return (example,)
+        return ()
+
+    def _split(self, conversation: Conversation) -> tuple[Example, ...]:
+        """Split into conversations of whole exchanges, each with the system turn and as long as fits."""
+        head, exchanges = split_exchanges(conversation)
+        examples: list[Example] = []
+        start = 0
+        while start < len(exchanges):
+            best: Example | None = None
+            end = start + 1
+            for end in range(start + 1, len(exchanges) + 1):
+                turns = (*head, *itertools.chain.from_iterable(exchanges[start:end]))
+                example = self._try(replace(conversation, turns=turns))
+                if example is None or len(example.input_ids) > self.options.max_length:
+                    break
+                best = example
+            else:
+                end += 1
+            if best is not None:
+                examples.append(best)
+            start = max(end - 1, start + 1)
+        return tuple(examples)
+
+    def _try(self, conversation: Conversation) -> Example | None:
+        try:
+            return self.renderer.example(conversation)
+        except TemplateError:
+            return None
+
+
+def _batches(records: Iterable[Row | RowProblem]) -> Iterator[list[Row | RowProblem]]:
+    """Group records by number and, roughly, by size."""
+    batch: list[Row | RowProblem] = []
+    chars = 0
+    for record in records:
+        batch.append(record)
+        chars += _rough_chars(record)
+        if len(batch) >= BATCH_ROWS or chars >= BATCH_CHARS:
+            yield batch
+            batch, chars = [], 0
+    if batch:
+        yield batch
+
+
+def _rough_chars(record: Row | RowProblem) -> int:
+    if isinstance(record, RowProblem):
+        return 0
+    return sum(
+        len(value) if isinstance(value, str) else 1000 * isinstance(value, list) for value in record.fields.values()
+    )
+
+
+def refuse_empty(conversation: Conversation) -> None:
+    """Raise BadRow for a conversation with an empty answer or none."""
+    if conversation.text is not None:
+        return
+    answers = conversation.answers()
+    if not answers:
+        raise BadRow("role_order", "The row has no answer, so there is nothing to train", "Add an assistant turn")
+    if any(is_empty_answer(turn) for turn in answers):
+        raise BadRow("empty_answer", "An answer is empty", "Write the answer, or drop the row")
+
+
+def split_exchanges(conversation: Conversation) -> tuple[tuple[Turn, ...], list[tuple[Turn, ...]]]:
+    """Return the system turns at the head, and the exchanges: a question and all that follows until the next."""
+    turns = list(conversation.turns)
+    head = tuple(itertools.takewhile(lambda turn: turn.role in ("system", "developer"), turns))
+    exchanges: list[list[Turn]] = []
+    for turn in turns[len(head) :]:
+        if turn.role == "user" or not exchanges:
+            exchanges.append([])
+        exchanges[-1].append(turn)
+    return head, [tuple(exchange) for exchange in exchanges]
+
+
+def _text_windows(example: Example, max_length: int) -> tuple[Example, ...]:
+    """Cut the tokens of a plain text into windows; the first token of each has nothing to be predicted from."""
+    ids = example.input_ids
+    windows = [ids[start : start + max_length] for start in range(0, len(ids), max_length)]
+    return tuple(Example(window, ((1, len(window)),), example.rendered) for window in windows if len(window) > 1)
+
+
+def template_problem(row: Row, error: TemplateError) -> RowProblem:
+    """Return a template's refusal as the row's problem."""
+    message = f"{error.what}. {error.why}" if error.why else error.what
+    return RowProblem(row.line, "template", message, error.remedy, row.number, row.file)
+
+
+def _nothing_trained(row: Row) -> RowProblem:
+    message, fix = "No token of this row is trained", "Check that its answers are assistant turns"
+    return RowProblem(row.line, "nothing_trained", message, fix, row.number, row.file)
+
+
+def over_limit(row: Row, length: int, options: DataOptions, kept: int) -> RowProblem:
+    """Say that a row is over the limit and what was done about it."""
+    done = {
+        "drop": "it is dropped",
+        "cut": "its oldest turns are cut" if kept else "its last exchange alone is too long, it is dropped",
+        "split": f"it is split into {kept}" if kept else "no exchange of it fits, it is dropped",
+    }[options.over_length]
+    message = f"The row has {length:,} tokens, the limit is {options.max_length:,}; {done}"
+    return RowProblem(
+        row.line, "over_limit", message, "Raise the length, or cut or split long rows", row.number, row.file
+    )
+
+
+def is_validation(conversation: Conversation, options: DataOptions) -> bool:
+    """Say whether a row is kept back for validation.
+
+    Decided by a hash of what is asked, so that one question never stands on both sides, whatever the order of rows.
+    """
+    if not options.validation_split:
+        return False
+    asked = "\n".join(turn.content for turn in conversation.turns if turn.role == "user")
+    key = normalised(conversation.text if conversation.text is not None else asked)
+    return content_hash(f"{options.seed}\n{key}") < options.validation_split * 2**64

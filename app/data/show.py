@@ -1,0 +1,135 @@
+"""Show the tokens of one row, with who wrote each of them and whether it is trained."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from app.data.examples import ExampleMaker, Outcome
+from app.data.render import Example, Rendered
+from app.data.rows import Row, RowProblem
+from app.errors import DataError
+
+_TURN_MARK = re.compile(r"<\|[^|<>\s]{1,40}\|>|<｜[^｜<>\s]{1,40}｜>|<(?:end_of_turn|turn\||end_of_utterance)>|</s>")
+
+
+@dataclass(frozen=True)
+class _Owner:
+    """From which character on a turn wrote the text."""
+
+    start: int
+    turn: int
+
+
+def find_row(records: Iterable[Row | RowProblem], number: int) -> Row | RowProblem:
+    """Return the record with this number, counted from 1."""
+    if number < 1:
+        raise DataError(f"There is no row {number}", "Rows are counted from 1", "Ask for row 1 or a later one")
+    found = next(itertools.islice(records, number - 1, None), None)
+    if found is None:
+        raise DataError(f"There is no row {number}", "The file has fewer rows", "Ask for an earlier row")
+    return found
+
+
+def show(record: Row | RowProblem, maker: ExampleMaker) -> dict[str, Any]:
+    """Return what `data show --json` answers for one record; raise DataError where it gives no tokens."""
+    outcome = next(iter(maker.make([record])))
+    example = _example(outcome, maker)
+    row = outcome.row
+    assert row is not None  # a record that could not be read has raised in _example
+    tokens = list(_tokens(example, maker))
+    return {
+        "format": outcome.format,
+        "row": row.number,
+        "line": row.line,
+        "tokens": tokens,
+        "trained_tokens": example.trained_count(),
+        "total_tokens": len(tokens),
+        "truncated": outcome.truncated,
+        "warnings": _warnings(outcome, example, maker),
+    }
+
+
+def _example(outcome: Outcome, maker: ExampleMaker) -> Example:
+    """Return the example that training reads; for a row that is dropped for its length, the whole of it."""
+    if outcome.examples:
+        return outcome.examples[0]
+    problem = outcome.problem
+    if problem is not None and problem.kind == "over_limit" and outcome.conversation is not None:
+        return maker.renderer.example(outcome.conversation)
+    if problem is not None:
+        raise DataError(problem.message, "", problem.fix, problem.line)
+    raise DataError("The row gives no tokens")
+
+
+def _warnings(outcome: Outcome, example: Example, maker: ExampleMaker) -> list[str]:
+    warnings = [*maker.renderer.tokenizer.warnings, *example.warnings]
+    if outcome.problem is not None:
+        warnings.append(outcome.problem.message)
+    if len(outcome.examples) > 1:
+        warnings.append(f"The row gives {len(outcome.examples)} training rows; this is the first")
+    return warnings
+
+
+def _tokens(example: Example, maker: ExampleMaker) -> Iterable[dict[str, Any]]:
+    """Yield the tokens; their texts put together are the rendered text."""
+    rendered = example.rendered
+    offsets = maker.renderer.tokenise([rendered])[0].offsets
+    owners = owners_of(rendered)
+    trained = {i for start, end in example.trained for i in range(start, end)}
+    at = 0
+    for index, token_id in enumerate(example.input_ids):
+        start, end = offsets[index]
+        if end == 0 and start == 0:
+            text = maker.renderer.tokenizer.decode([token_id])  # put in by the tokenizer itself
+        else:
+            text = rendered.text[at:end]
+            at = max(at, end)
+        turn = _turn_at(owners, max(start, 0))
+        role = rendered.conversation.turns[turn].role if rendered.conversation.turns else "text"
+        yield {"id": token_id, "text": text, "role": role, "turn": turn, "trained": index in trained}
+
+
+def _turn_at(owners: list[_Owner], char: int) -> int:
+    """Return the turn that wrote a character."""
+    turn = owners[0].turn
+    for owner in owners:
+        if owner.start > char:
+            break
+        turn = owner.turn
+    return turn
+
+
+def owners_of(rendered: Rendered) -> list[_Owner]:
+    """Return which turn wrote what: a turn's opening and closing marks belong to it."""
+    if rendered.skeleton is None:
+        return [_Owner(0, 0)]
+    skeleton, places = rendered.skeleton, rendered.places
+    owners = [_Owner(0, skeleton.leaves[0].turn if skeleton.leaves else 0)]
+    for index in range(1, len(skeleton.leaves)):
+        turn = skeleton.leaves[index].turn
+        if turn != owners[-1].turn:
+            start = places[2 * index - 1]
+            owners.append(_Owner(start + _closing_length(skeleton.literals[index]), turn))
+    for span in rendered.spans:
+        owners = _overlaid(owners, span.turn, span.start, span.end)
+    return owners
+
+
+def _closing_length(literal: str) -> int:
+    """Return how much of what stands between two turns closes the first of them."""
+    mark = _TURN_MARK.search(literal)
+    end = mark.end() if mark else 0
+    return end + len(literal[end:]) - len(literal[end:].lstrip())
+
+
+def _overlaid(owners: list[_Owner], turn: int, start: int, end: int) -> list[_Owner]:
+    """Give a stretch of text to one turn; what follows belongs to whom it belonged before."""
+    after = _turn_at(owners, end)
+    kept = [owner for owner in owners if not start <= owner.start < end]
+    if not any(owner.start == end for owner in kept):
+        kept.append(_Owner(end, after))
+    return sorted([*kept, _Owner(start, turn)], key=lambda owner: owner.start)
