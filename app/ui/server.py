@@ -14,7 +14,9 @@ import socket
 import sys
 import threading
 import webbrowser
-from contextlib import closing
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -29,6 +31,7 @@ from app.workspace import Workspace
 
 if TYPE_CHECKING:
     import gradio as gr
+    from starlette.applications import Starlette
 
 DEFAULT_PORT = 7860
 _LOOPBACK = {"127.0.0.1": "127.0.0.1", "localhost": "127.0.0.1", "::1": "[::1]", "[::1]": "[::1]"}
@@ -170,10 +173,19 @@ def allowed_names(host: str) -> tuple[str, ...]:
     return (*guard.LOOPBACK_NAMES, socket.gethostname(), *addresses)
 
 
+@asynccontextmanager
+async def _guarded(rules: guard.Rules, app: Starlette) -> AsyncIterator[None]:
+    """Put the guard around everything, while the app starts and before its port is open.
+
+    Passed as middleware it would lie inside the framework's own CORS middleware, which grants other local ports.
+    """
+    assert app.middleware_stack is not None  # this very call came through it
+    app.middleware_stack = guard.Guard(app.middleware_stack, rules)
+    yield
+
+
 def _launch(workspace: Workspace, host: str, port: int, token: str | None) -> gr.Blocks:
     """Build the page and launch it with every value that matters given."""
-    from starlette.middleware import Middleware
-
     from app.ui import page, theme  # here, so that the environment is settled before the framework is imported
 
     rules = guard.Rules(guard.authorities(allowed_names(host), port), token, launching=True)
@@ -205,7 +217,7 @@ def _launch(workspace: Workspace, host: str, port: int, token: str | None) -> gr
             theme=theme.theme(),
             css=theme.style(),
             head=theme.head(),
-            app_kwargs={"middleware": [Middleware(guard.Guard, rules=rules)], "openapi_url": None},
+            app_kwargs={"lifespan": partial(_guarded, rules), "openapi_url": None},
         )
     except OSError as error:
         _refuse_port(host, port, error)
