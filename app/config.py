@@ -144,6 +144,8 @@ class DataSection(Section):
     validation_split: float = setting(
         0.0, "Share of rows kept back for validation, chosen by content", label="Validation share", ge=0, le=0.5
     )
+    drop: list[str] = setting([], "Kinds of problem whose rows are left out, such as duplicate", label="Leave out")
+    repair: list[str] = setting([], "Kinds of problem that are repaired, such as empty_answer", label="Repair")
     chat_template: str | None = setting(
         None, "Plain template for models that have none", label="Chat template", max_length=40
     )

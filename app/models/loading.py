@@ -24,6 +24,8 @@ from app.errors import ModelError, NetworkError
 from app.models.names import is_local
 
 Quant = Literal["nf4", "fp4", "int8", "none"]
+# Widest hidden size that was measured and its margin; wider models keep all threads.
+_NARROW = 512
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
@@ -80,6 +82,7 @@ def load_base(
     """
     refuse_pickles(model)
     config = load_config(model, revision=revision)
+    fit_threads(config)
     base_dtype = resolve_dtype(dtype)
     quantization = None
     if not _already_quantized(config, quant):
@@ -103,6 +106,15 @@ def load_base(
     keep_layout(loaded)
     loaded.requires_grad_(False)
     return loaded.eval()
+
+
+def fit_threads(config: Any) -> None:
+    """Use one thread for a narrow model on a CPU: its matrices are too small to share out.
+
+    Measured on two cores with other work on them (hidden size 192 to 256): one thread is about five times faster.
+    """
+    if device().type == "cpu" and getattr(config.get_text_config(), "hidden_size", _NARROW) < _NARROW:
+        torch.set_num_threads(1)
 
 
 def keep_layout(model: torch.nn.Module) -> None:

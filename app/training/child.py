@@ -33,11 +33,10 @@ _ADAPTER_DTYPES = {"auto": torch.float32, "fp32": torch.float32, "bf16": torch.b
 def work(child: JobChild) -> tuple[Outcome, Mapping[str, Any]]:
     """Run the job's RunConfig to its end or to a stop request."""
     config = parse(child.config, child.directory.id)
-    use_threads(config)
     folder = resolve(config.model.name)
     child.progress(0, 0, phase="reading the data")
     rows = prepare_rows(child, config, folder)
-    if child.stop_requested():
+    if rows is None or child.stop_requested():
         return "stopped", {}
     child.progress(0, 0, phase="loading the base model")
     tokenizer = load_tokenizer(folder, revision=config.model.revision)
@@ -49,12 +48,6 @@ def work(child: JobChild) -> tuple[Outcome, Mapping[str, Any]]:
         return "stopped", {"steps": trainer.state.global_step}
     save_result(child, config, trainer, tokenizer)
     return "finished", report(child, trainer, rows)
-
-
-def use_threads(config: RunConfig) -> None:
-    """Use one thread for the bundled starter on a CPU: its matrices are too small to share out."""
-    if device().type == "cpu" and config.model.name == "starter":
-        torch.set_num_threads(1)
 
 
 def build_model(config: RunConfig, folder: str) -> PreTrainedModel:
