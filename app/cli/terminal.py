@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NoReturn
@@ -89,6 +90,18 @@ def named_folders(words: Sequence[str], option: str = "--adapter") -> dict[str, 
             raise UsageError(f"The name {name!r:.60} is taken", "every column has a name of its own", "choose another")
         found[name] = folder
     return found
+
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
+
+
+def size_bytes(text: str) -> int:
+    """Read a size such as 2GB, 500 MB or 1GiB. Raises UsageError for anything else."""
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMG]?i?B?)\s*", text, re.IGNORECASE)
+    unit = _UNITS.get(match[2].upper()) if match else None
+    if match is None or unit is None or float(match[1]) <= 0:
+        raise UsageError(f"{text!r:.40} is not a size", "", "write for example 2GB or 500MB")
+    return int(float(match[1]) * unit)
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[str]:

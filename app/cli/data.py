@@ -1,0 +1,161 @@
+"""`data`: what a file holds, which of its tokens are trained, and the canonical form of its rows."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from app.cli.terminal import Verbs, answer, progress
+from app.data.client import DataClient
+from app.errors import UsageError
+from app.jobs import supervisor
+from app.models.names import STARTER, is_local, resolve
+from app.workspace import user_path
+
+_SHOWN_PROBLEMS = 10
+
+
+def register(verbs: Verbs) -> None:
+    """Add the verbs."""
+    group = verbs.group("data", help="what exactly would be trained", example="python3 launch.py data check rows.jsonl")
+    check_parser = group.add(
+        "check",
+        check,
+        help="format, problems with their lines, token lengths, share of trained tokens",
+        example="python3 launch.py data check assets/datasets/pirate.json --model starter",
+    )
+    show_parser = group.add(
+        "show",
+        show,
+        help="the tokens of one row, with role, turn and whether each is trained",
+        example="python3 launch.py data show assets/datasets/pirate.json --row 1",
+    )
+    show_parser.add_argument("--row", type=int, required=True, metavar="N", help="number of the row, from 1")
+    convert_parser = group.add(
+        "convert",
+        convert,
+        help="write the rows as canonical messages",
+        example="python3 launch.py data convert rows.csv --out rows.jsonl",
+    )
+    convert_parser.add_argument("--out", required=True, metavar="OUT", help="a .jsonl or .parquet file to write")
+    for parser in (check_parser, show_parser, convert_parser):
+        _add_source_options(parser)
+    for parser in (check_parser, show_parser):
+        _add_token_options(parser)
+
+
+def _add_source_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="file or folder of rows")
+    parser.add_argument("--format", metavar="F", default="", help="row format, where detection is not wanted")
+    parser.add_argument(
+        "--map", metavar="ROLE=COLUMN", action="append", default=[], help="which column plays which role; repeatable"
+    )
+
+
+def _add_token_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", metavar="M", default=STARTER, help="whose tokenizer and template (default starter)")
+    parser.add_argument("--max-length", type=int, metavar="N", help="longest row in tokens")
+    parser.add_argument("--train-on", choices=("assistant", "last", "all"), help="which tokens are trained")
+    parser.add_argument("--over-length", choices=("drop", "cut", "split"), help="what happens to rows over the length")
+    parser.add_argument("--validation-split", type=float, metavar="SHARE", help="share of rows kept back")
+    parser.add_argument("--chat-template", metavar="T", help="plain template for models that have none")
+
+
+def _options(arguments: argparse.Namespace) -> dict[str, Any]:
+    mapping = {}
+    for word in arguments.map:
+        role, separator, column = word.partition("=")
+        if not separator:
+            raise UsageError(
+                f"--map {word!r:.80} has no '='", "", "write --map role=column, for example --map prompt=q"
+            )
+        mapping[role] = column
+    given = {"format": "" if arguments.format == "auto" else arguments.format, "mapping": mapping}
+    for name in ("max_length", "train_on", "over_length", "validation_split", "chat_template"):
+        if getattr(arguments, name, None) is not None:
+            given[name] = getattr(arguments, name)
+    return given
+
+
+def _source(arguments: argparse.Namespace) -> Path:
+    path = user_path(arguments.file)
+    if not path.exists():
+        raise UsageError(f"The data file {path} cannot be read", "there is no such file", "check the name")
+    return path
+
+
+def _tokenizer(arguments: argparse.Namespace) -> Path:
+    folder = resolve(arguments.model)
+    if not is_local(folder):
+        raise UsageError(
+            f"The tokenizer of {folder} is not on this machine",
+            "the formatter reads local model folders",
+            "download the model and name its folder",
+        )
+    return Path(folder)
+
+
+@contextmanager
+def data_client() -> Iterator[DataClient]:
+    """Give a data child for the length of a verb."""
+    client = DataClient(lambda module, words: supervisor.spawn_helper(module, words))
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Check a file and print what was found."""
+    source, tokenizer = _source(arguments), _tokenizer(arguments)
+    with data_client() as client:
+        found = client.check(tokenizer, _options(arguments), progress=_print_progress, path=source)
+    facts = found["check"]
+    answer(arguments, facts, report(facts))
+
+
+def _print_progress(done: int, total: int) -> None:
+    if done and done % 50_000 == 0:
+        progress(f"{done:,} of about {total:,} rows")
+
+
+def report(facts: dict[str, Any]) -> list[str]:
+    """Return a check as lines for people."""
+    tokens, packing = facts["tokens"], facts["packing"]
+    lines = [f"{facts['rows']:,} rows, {facts['format']}: {facts['why']}"]
+    if tokens.get("total"):
+        share = 100 * tokens["trained"] / tokens["total"]
+        lines.append(f"{share:.0f} % of {tokens['total']:,} tokens are trained; {facts['usable']:,} rows are usable.")
+        lines.append(
+            f"Lengths: half are up to {tokens['p50']} tokens, 95 % up to {tokens['p95']}, the longest has "
+            f"{tokens['max']}; {tokens['over_limit']} over the limit."
+        )
+    if packing.get("fill") is not None:
+        lines.append(f"Packed rows are {100 * packing['fill']:.0f} % full.")
+    lines += [f"line {item['line']}: {item['message']} {item['fix']}" for item in facts["problems"][:_SHOWN_PROBLEMS]]
+    more = sum(facts["problem_counts"].values()) - min(len(facts["problems"]), _SHOWN_PROBLEMS)
+    return lines + ([f"and {more} more problems; --json lists them"] if more > 0 else [])
+
+
+def show(arguments: argparse.Namespace) -> None:
+    """Print the tokens of one row."""
+    source, tokenizer = _source(arguments), _tokenizer(arguments)
+    with data_client() as client:
+        facts = client.show(arguments.row, tokenizer, _options(arguments), path=source)
+    lines = [f"Row {facts['row']} (line {facts['line']}), {facts['format']}"]
+    for token in facts["tokens"]:
+        mark = "trained" if token["trained"] else "       "
+        lines.append(f"{mark}  {token['id']:>7}  {token['role'] or '':<10}  {token['text']!r}")
+    lines.append(f"{facts['trained_tokens']} of {facts['total_tokens']} tokens are trained")
+    answer(arguments, facts, lines + [f"note: {warning}" for warning in facts["warnings"]])
+
+
+def convert(arguments: argparse.Namespace) -> None:
+    """Write the canonical form of a file."""
+    source, out = _source(arguments), user_path(arguments.out)
+    with data_client() as client:
+        facts = client.convert(out, _options(arguments), path=source)
+    answer(arguments, facts, [f"{out}: {', '.join(f'{value} {name}' for name, value in facts.items())}"])

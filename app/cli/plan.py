@@ -1,0 +1,120 @@
+"""`plan`: the memory of a run by part, whether it fits, and what would."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, get_args
+
+from app import catalog, planner, presets, tracing
+from app.cli.terminal import Verbs, answer, workspace_of
+from app.config import RunConfig
+from app.errors import UsageError
+from app.planner import Plan, PlanRequest
+from app.planner.from_config import request_from_config
+from app.planner.request import Attention, Dtype, Method, Profile, Quant
+
+_GB = 1e9
+# option of the command line -> field of the request
+_FIELDS = {
+    "method": "method",
+    "quant": "quant",
+    "rank": "rank",
+    "targets": "targets",
+    "dora": "dora",
+    "micro_batch": "micro_batch",
+    "seq_len": "seq_len",
+    "optimizer": "optimizer",
+    "checkpointing": "checkpointing",
+    "attn": "attn",
+    "dtype": "dtype",
+    "adapter_dtype": "adapter_dtype",
+    "profile": "profile",
+    "columns": "columns",
+    "vram": "vram_gb",
+}
+
+
+def register(verbs: Verbs) -> None:
+    """Add the verb."""
+    parser = verbs.add(
+        "plan",
+        run,
+        help="VRAM by part before anything is downloaded, whether it fits, and what would",
+        example="python3 launch.py plan --model Qwen/Qwen3-8B --seq-len 2048 --vram 12",
+    )
+    parser.add_argument("--model", metavar="M", help="catalogue name, local folder, config.json or hub id")
+    parser.add_argument("--config", metavar="FILE", help="a run's YAML file")
+    parser.add_argument("--preset", metavar="P", help="start from a preset, for example 8gb")
+    parser.add_argument("--method", choices=get_args(Method))
+    parser.add_argument("--quant", choices=get_args(Quant), help="how the frozen base is stored")
+    parser.add_argument("--rank", type=int, metavar="R")
+    parser.add_argument("--targets", metavar="T", help="all-linear, or names with commas: q_proj,v_proj")
+    parser.add_argument("--dora", action="store_true", default=None)
+    parser.add_argument("--micro-batch", type=int, metavar="B", help="rows in one forward pass")
+    parser.add_argument("--seq-len", type=int, metavar="S", help="tokens in a row")
+    parser.add_argument("--optimizer", metavar="O", help="by its transformers name")
+    parser.add_argument("--checkpointing", metavar="C", help="full, none or every-N")
+    parser.add_argument("--attn", choices=get_args(Attention))
+    parser.add_argument("--dtype", choices=get_args(Dtype))
+    parser.add_argument("--adapter-dtype", choices=("bf16", "fp32"))
+    parser.add_argument(
+        "--profile", choices=get_args(Profile), help="workbench is what `train` does; peft-classic as published rows"
+    )
+    parser.add_argument("--columns", type=int, metavar="N", help="conversations at once, for inference")
+    parser.add_argument("--vram", type=float, metavar="GB", help="size of the card")
+    parser.add_argument("--trace", action="store_true", help="run the real step under fake tensors, in a child")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Plan and print."""
+    request = request_of(arguments)
+    plan = tracing.traced_plan(request) if arguments.trace else planner.plan(request)
+    answer(arguments, plan.to_json(), report(request, plan))
+
+
+def request_of(arguments: argparse.Namespace) -> PlanRequest:
+    """Return the request that the options describe; options win over the file or preset."""
+    if arguments.config and arguments.preset:
+        raise UsageError("--config and --preset cannot both be given", "each is a whole set of settings", "choose one")
+    config: RunConfig | None = None
+    if arguments.config:
+        config = presets.read_named_file(arguments.config).config
+    elif arguments.preset:
+        config = presets.load(arguments.preset, workspace_of(arguments)).config
+    if not arguments.model and config is None:
+        raise UsageError("No model is named", "", "add --model M, for example --model Qwen/Qwen3-8B")
+    model = catalog.find(arguments.model or (config.model.name if config else ""))
+    changes: dict[str, Any] = {
+        field: value for option, field in _FIELDS.items() if (value := getattr(arguments, option)) is not None
+    }
+    if "targets" in changes:
+        changes["targets"] = tuple(name.strip() for name in changes["targets"].split(",") if name.strip())
+    if config is None:
+        return PlanRequest(model=model, **changes)
+    return request_from_config(config, model).changed(**changes)
+
+
+def report(request: PlanRequest, plan: Plan) -> list[str]:
+    """Return the plan as lines for people; sizes in GB."""
+    facts = plan.to_json()
+    lines = [sentence(facts)]
+    width = max(len(name) for name in facts["parts"])
+    for name, size in facts["parts"].items():
+        if size:
+            lines.append(f"  {name.replace('_', ' '):<{width}}  {size / _GB:8.2f} GB")
+    lines.append(f"  {'peak on the card':<{width}}  {facts['device_peak'] / _GB:8.2f} GB")
+    lines.append(f"trains {facts['trainable_params']:,} of {facts['total_params']:,} parameters; {facts['basis']}")
+    if facts["fits"] is False:
+        lines += [f"would fit: {suggestion.text}" for suggestion in planner.suggestions(request)[:3]]
+    return lines + [f"note: {warning}" for warning in facts["warnings"]]
+
+
+def sentence(facts: dict[str, Any]) -> str:
+    """Return the one sentence that answers whether it fits."""
+    peak = facts["device_peak"] / _GB
+    if facts["fits"] is None:
+        return f"Peak {peak:.1f} GB."
+    free = facts["free_bytes"] / _GB
+    if facts["fits"]:
+        return f"Fits. Peak {peak:.1f} GB of {free:.1f} GB free; {free - peak:.1f} GB to spare."
+    return f"Does not fit: {peak:.1f} GB against {free:.1f} GB free."

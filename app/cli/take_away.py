@@ -1,0 +1,71 @@
+"""`merge` and `export`: a standalone model with its receipt, and files for other programs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from app.cli.jobs import follow
+from app.cli.terminal import Verbs, answer, size_bytes, workspace_of
+from app.jobs import requests
+from app.jobs.directory import JobDirectory
+from app.workspace import Workspace, user_path
+
+MERGE_KEYS = (
+    "model",
+    "receipt",
+    "verdict",
+    "greedy_agreement",
+    "mean_kl",
+    "max_logit_diff",
+    "peak_rss_bytes",
+    "seconds",
+)
+
+
+def register(verbs: Verbs) -> None:
+    """Add the verbs."""
+    parser = verbs.add(
+        "merge",
+        merge,
+        help="adapter into its 16-bit base: a standalone model and a receipt",
+        example="python3 launch.py merge --adapter DIR --out DIR",
+    )
+    parser.add_argument("--adapter", metavar="DIR", required=True)
+    parser.add_argument("--out", metavar="DIR", required=True, help="a folder that is not there yet")
+    parser.add_argument("--base", metavar="M", help="the base model, where the adapter's own note of it is not right")
+    parser.add_argument("--max-ram", default="2GB", metavar="SIZE", help="memory above the interpreter's (default 2GB)")
+    parser.add_argument("--dtype", choices=("bf16", "fp16", "fp32"), help="format of the merged weights")
+
+
+def merge(arguments: argparse.Namespace) -> None:
+    """Merge as a job and print the receipt's figures."""
+    job = start_merge(
+        workspace_of(arguments),
+        user_path(arguments.adapter),
+        user_path(arguments.out),
+        max_ram_bytes=size_bytes(arguments.max_ram),
+        dtype=arguments.dtype,
+        base=arguments.base,
+    )
+    facts = finished_merge(job)
+    lines = [
+        f"{facts['verdict']}: greedy agreement {facts['greedy_agreement']}, mean KL {facts['mean_kl']}, "
+        f"largest logit difference {facts['max_logit_diff']}",
+        f"model    {facts['model']}",
+        f"receipt  {facts['receipt']}",
+    ]
+    answer(arguments, facts, lines)
+
+
+def start_merge(workspace: Workspace, adapter: Path, out: Path, **settings: Any) -> JobDirectory:
+    """Hand in a merge; settings that are None are left to the merge."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    return requests.submit(workspace, "merge", {"adapter": str(adapter), "out": str(out), **given})
+
+
+def finished_merge(job: JobDirectory) -> dict[str, Any]:
+    """Wait for a merge and return the figures of its receipt."""
+    result = follow(job).result
+    return {key: result.get(key) for key in MERGE_KEYS}
