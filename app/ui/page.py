@@ -9,7 +9,7 @@ import gradio as gr
 from app.ui import strip
 from app.ui.frame import QUIET, STORAGE, Frame
 from app.ui.language import Key, Speech
-from app.ui.tabs import train
+from app.ui.tabs import plan, train
 from app.ui.wording import Wording
 from app.workspace import Workspace
 
@@ -32,7 +32,7 @@ def build(workspace: Workspace) -> gr.Blocks:
         frame.tabs.render()
         with frame.tabs:
             with frame.tab("plan"):
-                pass
+                plan.build(frame)
             with frame.tab("data"):
                 pass
             with frame.tab("train"):

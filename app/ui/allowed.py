@@ -1,0 +1,44 @@
+"""What a request from the browser may name: models of the catalogue or the hub, and files inside the workspace.
+
+A page is reached by more than its owner's hand, so no path outside the workspace is opened because of a request. The
+command line, which only the owner types, may name any file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from app.errors import ModelError, WorkspaceError
+from app.workspace import Workspace, existing_file
+
+SAMPLES = Path(__file__).resolve().parents[2] / "assets" / "datasets"
+_PATH_LIKE = re.compile(r"^[./~\\]|^[A-Za-z]:|\\|\.\.")
+
+
+def model_name(workspace: Workspace, text: str) -> str:
+    """Return a model name that the page may use. Raises ModelError for a folder outside the workspace."""
+    name = text.strip()
+    if _PATH_LIKE.search(name) and not _inside(Path(name), workspace.root):
+        raise ModelError(
+            f"{name!r:.120} lies outside the workspace",
+            "the page opens only what lies inside it",
+            f"put the model's folder, or a link to it, into {workspace.root}, or name it on the command line",
+        )
+    return name
+
+
+def data_file(workspace: Workspace, text: str) -> Path:
+    """Return a data file that the page may open: an upload or a sample. Raises WorkspaceError for any other."""
+    path = existing_file(text, "data file")
+    if _inside(path, workspace.uploads) or _inside(path, SAMPLES):
+        return path
+    raise WorkspaceError(
+        f"{text!r:.120} is no file of this workspace", "the page opens only what it was given", "drop the file here"
+    )
+
+
+def _inside(path: Path, folder: Path) -> bool:
+    """Tell whether a path, links resolved by name only, lies in a folder. A link that the owner put there counts."""
+    return Path(os.path.normpath(path.expanduser().absolute())).is_relative_to(folder.absolute())

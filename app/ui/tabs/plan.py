@@ -1,0 +1,192 @@
+"""Plan: will it train on my card?"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from app import catalog, presets
+from app.config import RunConfig
+from app.errors import WorkbenchError
+from app.ui import allowed, forms, notices, plan_view
+from app.ui.draft import Draft, first, from_browser
+from app.ui.frame import PICK, QUIET, Frame, picked
+from app.ui.language import Key, Speech
+from app.ui.markup import Html
+from app.ui.plan_view import PlanView
+from app.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class PlanTab:
+    """The form and what shows the answer."""
+
+    form: list[Any]
+    outputs: list[Any]
+
+
+def model_choices() -> list[tuple[str, str]]:
+    """Return the catalogue for the search box: what is shown, and the name it stands for."""
+    found = [("starter (bundled, 2 M)", "starter")]
+    for spec in catalog.all_models():
+        listing = spec.listing
+        assert listing is not None  # every model of the catalogue has one
+        found.append((f"{listing.hub_id} ({listing.parameters / 1e9:.2g} B)", listing.hub_id))
+    return found
+
+
+def answer(workspace: Workspace, filled: forms.Filled, base: RunConfig, say: Speech) -> PlanView | Html:
+    """Return the plan of a filled form, or what is wrong with it."""
+    try:
+        allowed.model_name(workspace, str(filled.model or ""))
+        return plan_view.view(filled.config(base), say)
+    except WorkbenchError as error:
+        return notices.problem(error)
+
+
+def changed_form(workspace: Workspace, filled: forms.Filled, base: RunConfig, changes: str) -> list[Any]:
+    """Return the form after a remedy was clicked. Raises WorkbenchError for changes that are none."""
+    try:
+        wanted = json.loads(changes)
+    except ValueError:
+        wanted = {}
+    known = {name: value for name, value in dict(wanted).items() if name in forms.fields()} if wanted else {}
+    config = filled.config(base).changed(
+        {name: value for name, value in known.items() if not name.startswith("model.")}
+    )
+    return forms.filling(config)
+
+
+def preset_form(workspace: Workspace, name: Any) -> list[Any]:
+    """Return the form of a preset, for the card it is made for."""
+    preset = presets.load(str(name), workspace)
+    card = preset.vram_gb if preset.vram_gb in forms.CARDS_GB else None
+    return forms.filling(preset.config.changed({"memory.vram_gb": card}))
+
+
+def model_note(workspace: Workspace, name: Any, say: Speech) -> Html:
+    """Return what is known of a chosen model."""
+    try:
+        return plan_view.model_facts(catalog.find(allowed.model_name(workspace, str(name or ""))), say)
+    except WorkbenchError as error:
+        return notices.problem(error)
+
+
+def use(workspace: Workspace, filled: forms.Filled, draft: Draft) -> Draft:
+    """Return the draft with this plan. Raises WorkbenchError."""
+    allowed.model_name(workspace, str(filled.model or ""))
+    config = filled.config(draft.config)
+    catalog.find(config.model.name, config.model.revision)
+    return draft.with_config(config)
+
+
+def build(frame: Frame) -> PlanTab:
+    """Build the tab and wire it."""
+    make = frame.wording.make
+    start = forms.filling(first().config)
+    line = gr.HTML(elem_id="wb-plan-sentence")
+    wrong = gr.HTML(elem_id="wb-plan-error")
+    with gr.Row(elem_classes="wb-columns"):
+        with gr.Column(scale=5, min_width=320):
+            chips = make(
+                gr.Radio,
+                label=Key("plan.preset"),
+                choices=[(preset.title, preset.name) for preset in presets.all_presets(frame.workspace)],
+                value=None,
+                elem_id="wb-presets",
+            )
+            model = make(
+                gr.Dropdown,
+                label=Key("setting.model.name.label"),
+                info=Key("plan.model_help"),
+                choices=model_choices(),
+                value=start[0],
+                allow_custom_value=True,
+                elem_id="wb-model",
+            )
+            about = gr.HTML()
+            cards = [(Key("plan.this_machine"), 0), *((f"{size} GB", size) for size in forms.CARDS_GB)]
+            card = make(gr.Radio, label=Key("plan.card"), choices=cards, value=0, elem_id="wb-card")
+            kinds = [(Key(f"method.{name}"), name) for name in forms.METHODS]
+            method = make(gr.Radio, label=Key("plan.method"), choices=kinds, value=start[1], elem_id="wb-method")
+            settings = _settings(frame)
+        with gr.Column(scale=6, min_width=320):
+            remedies = gr.HTML(elem_id="wb-remedies", js_on_load=PICK)
+            bars, curve = gr.HTML(elem_id="wb-bars"), gr.HTML(elem_id="wb-curve")
+            facts = gr.HTML()
+            onward = make(gr.Button, value=Key("plan.use"), variant="primary", elem_id="wb-use-plan")
+    form = [model, method, card, *settings]
+    tab = PlanTab(form, [line, facts, remedies, bars, curve, wrong])
+    _wire(frame, tab, chips, about, remedies, onward)
+    return tab
+
+
+def _settings(frame: Frame) -> list[Any]:
+    """Build the controls of forms.ORDER: the main ones open, the rest folded."""
+    controls: dict[str, Any] = {}
+
+    def pair(names: tuple[str, ...]) -> None:
+        with gr.Row():
+            for name in names:
+                controls[name] = forms.control(frame.wording, name, min_width=150)
+
+    pair(forms.MAIN[:2])
+    pair(forms.MAIN[2:])
+    for heading, names in forms.FOLDED.items():
+        with frame.wording.make(gr.Accordion, label=Key(f"plan.fold.{heading}"), open=False):
+            for first_of_pair in range(0, len(names), 2):
+                pair(names[first_of_pair : first_of_pair + 2])
+    return [controls[name] for name in forms.ORDER]
+
+
+def _wire(frame: Frame, tab: PlanTab, chips: gr.Radio, about: gr.HTML, remedies: gr.HTML, onward: gr.Button) -> None:
+    model = tab.form[0]
+    inputs = [frame.language, frame.draft, *tab.form]
+
+    def show(language: Any, draft: Any, *values: Any) -> list[Any]:
+        base = from_browser(draft).config
+        found = answer(frame.workspace, forms.Filled.of(values), base, Speech(language))
+        if isinstance(found, Html):
+            return [gr.skip()] * 5 + [found]
+        return [found.sentence, found.facts, found.remedies, found.bars, found.curve, Html("")]
+
+    def note(language: Any, name: Any) -> Html:
+        return model_note(frame.workspace, name, Speech(language))
+
+    def restore(draft: Any) -> list[Any]:
+        return forms.filling(from_browser(draft).config)
+
+    def choose(name: Any) -> list[Any]:
+        try:
+            return [*preset_form(frame.workspace, name), Html("")]
+        except WorkbenchError as error:
+            return [gr.skip()] * len(tab.form) + [notices.problem(error)]
+
+    def remedy(draft: Any, *values: Any, event: gr.EventData) -> list[Any]:
+        filled = forms.Filled.of(values)
+        try:
+            return [*changed_form(frame.workspace, filled, from_browser(draft).config, picked(event)), Html("")]
+        except WorkbenchError as error:
+            return [gr.skip()] * len(tab.form) + [notices.problem(error)]
+
+    def proceed(draft: Any, *values: Any) -> list[Any]:
+        try:
+            chosen = use(frame.workspace, forms.Filled.of(values), from_browser(draft))
+        except WorkbenchError as error:
+            return [gr.skip(), gr.skip(), notices.problem(error)]
+        return [chosen.to_browser(), gr.update(selected="data"), Html("")]
+
+    wrong = tab.outputs[-1]
+    again: dict[str, Any] = {"fn": show, "inputs": inputs, "outputs": tab.outputs, **QUIET}
+    noted: dict[str, Any] = {"fn": note, "inputs": [frame.language, model], "outputs": about, **QUIET}
+    typed = [getattr(control, "input", control.change) for control in tab.form]
+    gr.on(typed, trigger_mode="always_last", **again)
+    gr.on([model.input, frame.language.change], **noted)
+    frame.language.change(**again)
+    frame.blocks.load(restore, frame.draft, tab.form, **QUIET).then(**again).then(**noted)
+    chips.input(choose, chips, [*tab.form, wrong], **QUIET).then(**again).then(**noted)
+    remedies.select(remedy, [frame.draft, *tab.form], [*tab.form, wrong], **QUIET).then(**again)
+    onward.click(proceed, [frame.draft, *tab.form], [frame.draft, frame.tabs, wrong], **QUIET)
