@@ -41,7 +41,7 @@ class WorkbenchError(Exception):
 
     def line(self) -> str:
         """Return the one plain line that a person reads: what, why, what to do."""
-        said = ". ".join(part for part in (self.what, self.why, self.remedy) if part)
+        said = ". ".join(part[:1].upper() + part[1:] for part in (self.what, self.why, self.remedy) if part)
         return " ".join(said.split()) + "."
 
     def as_dict(self) -> dict[str, str]:
