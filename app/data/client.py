@@ -184,13 +184,7 @@ def _rebuilt(error: dict[str, Any]) -> WorkbenchError:
     kind = getattr(app.errors, name, WorkbenchError)
     if not (isinstance(kind, type) and issubclass(kind, WorkbenchError)) or kind is ConfigError:
         kind = WorkbenchError
-    what, why, remedy = (str(error.get(part) or "") for part in ("what", "why", "remedy"))
-    if not issubclass(kind, DataError):
-        return (
-            WorkbenchError(what, why, remedy)
-            if kind.__init__ is not WorkbenchError.__init__
-            else kind(what, why, remedy)
-        )
-    rebuilt = kind(what, why, remedy)
-    rebuilt.line_number = error.get("line")
+    rebuilt: WorkbenchError = kind(*(str(error.get(part) or "") for part in ("what", "why", "remedy")))
+    if isinstance(rebuilt, DataError):
+        rebuilt.line_number = error.get("line")
     return rebuilt

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 from app.data import limits
 from app.data.encodings import read_chunks, read_lines, refuse_bad_text, too_long
 from app.data.rows import BadRow
+from app.errors import DataError
 
 Record = tuple[int, "dict[str, Any] | BadRow"]
 
@@ -194,8 +195,8 @@ def _may_be_cut(error: Exception, window: _Window) -> bool:
 
 def _skip_value(window: _Window) -> None:
     """Move behind a value that cannot be parsed, by counting brackets outside strings."""
-    depth, quoted = 0, False
-    while True:
+    depth, quoted, line = 0, False, window.line
+    for _ in range(limits.MAX_SKIPPED_MARKS):
         at = _next_mark(window.text, window.at, quoted)
         if at < 0:
             window.advance(len(window.text))
@@ -210,6 +211,7 @@ def _skip_value(window: _Window) -> None:
             depth += 1 if char in "{[" else -1
             if depth <= 0:
                 return
+    raise DataError("The end of this row cannot be found", "It is broken and very long", "Remove it", line)
 
 
 def _next_mark(text: str, at: int, quoted: bool) -> int:

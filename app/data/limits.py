@@ -16,6 +16,8 @@ MAX_ARCHIVE_MEMBERS = 10_000
 MAX_COLUMNS = 10_000
 # Tool schemas nest about 10 deep. Python's own JSON parser gives up near 1,000.
 MAX_DEPTH = 100
+# Quotes and brackets that are passed over in search of a broken row's end: about 2 s of work.
+MAX_SKIPPED_MARKS = 3_000_000
 # A quoted CSV cell may span lines, but an open quote must not swallow the file.
 MAX_QUOTED_LINES = 10_000
 CHUNK_BYTES = 1024 * 1024

@@ -1,0 +1,278 @@
+"""Measure tokens per second of reading, masking, tokenising and packing, beside TRL's own preparation.
+
+    python -m benchmarks.data_throughput --rows 20000 --repeat 3 [--tokenizer DIR] [--json OUT]
+
+Everything runs in one go on the same rows: this project's build, TRL's `_prepare_dataset` (with one and with two
+processes; the better one counts) and the bare fast tokenizer in batches on the already rendered texts, which is the
+speed that no preparation can exceed. `--scale ROWS` instead checks and builds that many rows and reports peak memory.
+Peers that cannot be installed beside the pinned set are reported as `not measured`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import email.message
+import json
+import random
+import re
+import resource
+import statistics
+import sys
+import tempfile
+import time
+import unittest.mock
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from app.data.audit import Check
+from app.data.build import build
+from app.data.examples import BATCH_ROWS
+from app.data.options import DataOptions
+from app.data.readers import read_rows
+from app.data.render import Renderer
+from app.data.tokenizer import load_tokenizer
+
+_WORD_COUNT = 12_000
+_VOCABULARY = 16_000
+# Tokens of the template that the trained tokenizer needs whole.
+_SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>", "<tool_call>", "</tool_call>"]
+
+
+def words() -> list[str]:
+    """Return a vocabulary of real words: the names and prose of Python's own library sources."""
+    text = " ".join(
+        Path(str(module.__file__)).read_text("utf-8") for module in (argparse, email.message, unittest.mock)
+    )
+    return random.Random(1).choices(re.findall(r"[A-Za-z]{2,14}", text), k=_WORD_COUNT)
+
+
+def rows(count: int, seed: int = 7) -> Iterator[dict[str, Any]]:
+    """Yield conversations of one to three exchanges, about one kilobyte each, lengths as varied as real ones."""
+    rng = random.Random(seed)
+    vocabulary = words()
+    for _ in range(count):
+        messages = []
+        if rng.random() < 0.3:
+            messages.append({"role": "system", "content": _prose(rng, vocabulary, 12)})
+        for _ in range(rng.choice((1, 1, 1, 2, 3))):
+            messages.append({"role": "user", "content": _prose(rng, vocabulary, int(rng.lognormvariate(3.0, 0.6)))})
+            messages.append(
+                {"role": "assistant", "content": _prose(rng, vocabulary, int(rng.lognormvariate(4.2, 0.7)))}
+            )
+        yield {"messages": messages}
+
+
+def _prose(rng: random.Random, vocabulary: list[str], length: int) -> str:
+    start = rng.randrange(len(vocabulary))
+    chosen = [vocabulary[(start + i * 7) % len(vocabulary)] for i in range(max(3, length))]
+    marks = [", " if rng.random() < 0.08 else ". " if rng.random() < 0.06 else " " for _ in chosen]
+    return "".join(word + mark for word, mark in zip(chosen, marks, strict=True)).strip() + "."
+
+
+def write_rows(path: Path, count: int) -> int:
+    """Write rows as JSONL; return the number of bytes."""
+    with path.open("w", encoding="utf-8") as file:
+        for row in rows(count):
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    return path.stat().st_size
+
+
+def make_tokenizer(folder: Path) -> Path:
+    """Train a byte-level BPE of 16,000 tokens with Qwen3's chat template as TRL ships it."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    split = pre_tokenizers.Split(_qwen_pattern(), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=_VOCABULARY,
+        special_tokens=_SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    texts = (message["content"] for row in rows(3000, seed=3) for message in row["messages"])
+    tokenizer.train_from_iterator(texts, trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+    fast.chat_template = (trl_templates() / "qwen3_training.jinja").read_text("utf-8")
+    fast.save_pretrained(folder)
+    return folder
+
+
+def _qwen_pattern() -> Any:
+    """Return the pre-tokenizer pattern of the GPT-4 family, which Qwen uses too."""
+    from tokenizers import Regex
+
+    return Regex(
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    )
+
+
+def trl_templates() -> Path:
+    """Return the folder of chat templates that the installed TRL ships."""
+    spec = find_spec("trl")
+    assert spec is not None and spec.origin is not None  # a pinned requirement
+    return Path(spec.origin).parent / "chat_templates"
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Return the wall time of some work in seconds, and its result."""
+    started = time.perf_counter()
+    result = work()
+    return time.perf_counter() - started, result
+
+
+def measure_build(path: Path, tokenizer: Path) -> float:
+    """Return the seconds of a whole build: reading, tokens, mask, packing and both Arrow files."""
+    with tempfile.TemporaryDirectory() as out:
+        return timed(lambda: build(path, tokenizer, DataOptions(over_length="drop"), Path(out)))[0]
+
+
+def measure_bare(texts: list[str], tokenizer: Path) -> float:
+    """Return the seconds of the bare fast tokenizer in batches."""
+    backend = load_tokenizer(tokenizer).backend
+
+    def encode() -> None:
+        for start in range(0, len(texts), BATCH_ROWS):
+            backend.encode_batch(texts[start : start + BATCH_ROWS], add_special_tokens=False)
+
+    return timed(encode)[0]
+
+
+class TrlPeer:
+    """TRL's preparation of the same rows: template, tokens, mask and packing."""
+
+    def __init__(self, path: Path, tokenizer: Path) -> None:
+        from datasets import disable_progress_bars
+        from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
+        from trl import SFTConfig, SFTTrainer
+
+        disable_progress_bars()
+        self._path = path
+        self.tokenizer = AutoTokenizer.from_pretrained(str(tokenizer))
+        sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+        config = Qwen3Config(vocab_size=len(self.tokenizer), num_key_value_heads=1, head_dim=8, **sizes)
+        self._folder = tempfile.TemporaryDirectory()
+        self._args = SFTConfig(
+            output_dir=self._folder.name,
+            assistant_only_loss=True,
+            packing=True,
+            max_length=1024,
+            bf16=False,
+            use_cpu=True,
+            disable_tqdm=True,
+        )
+        self._trainer = SFTTrainer(
+            model=Qwen3ForCausalLM(config),
+            args=self._args,
+            train_dataset=self._dataset().select(range(2)),
+            processing_class=self.tokenizer,
+        )
+
+    def _dataset(self) -> Any:
+        from datasets import Dataset
+
+        with self._path.open(encoding="utf-8") as file:
+            return Dataset.from_list([json.loads(line) for line in file])
+
+    def measure(self, processes: int) -> float:
+        """Return the seconds of TRL's preparation; loading the rows is not counted."""
+        dataset = self._dataset()
+        self._args.dataset_num_proc = processes if processes > 1 else None
+        prepare = self._trainer._prepare_dataset
+        return timed(lambda: prepare(dataset, self.tokenizer, self._args, True, None, "train"))[0]
+
+
+def compare(count: int, repeat: int, tokenizer: Path | None) -> dict[str, Any]:
+    """Measure this project, TRL and the bare tokenizer on the same rows, and return medians."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        tokenizer = tokenizer or make_tokenizer(folder / "tokenizer")
+        path = folder / "rows.jsonl"
+        size_bytes = write_rows(path, count)
+        texts = [rendered.text for rendered in _rendered(path, tokenizer)]
+        backend = load_tokenizer(tokenizer).backend
+        tokens = sum(len(one.ids) for one in backend.encode_batch(texts, add_special_tokens=False))
+        peer = TrlPeer(path, tokenizer)
+        seconds: dict[str, list[float]] = {"workbench": [], "bare": [], "trl_1": [], "trl_2": []}
+        for _ in range(repeat):
+            seconds["workbench"].append(measure_build(path, tokenizer))
+            seconds["bare"].append(measure_bare(texts, tokenizer))
+            seconds["trl_1"].append(peer.measure(1))
+            seconds["trl_2"].append(peer.measure(2))
+    speeds = {name: tokens / statistics.median(values) for name, values in seconds.items()}
+    best_trl = max(speeds["trl_1"], speeds["trl_2"])
+    return {
+        "rows": count,
+        "bytes": size_bytes,
+        "tokens": tokens,
+        "tokens_per_s": {name: round(speed) for name, speed in speeds.items()},
+        "seconds": {name: [round(value, 3) for value in values] for name, values in seconds.items()},
+        "against_trl": round(speeds["workbench"] / best_trl, 2),
+        "against_bare_tokenizer": round(speeds["workbench"] / speeds["bare"], 2),
+        "llama_factory": "not measured",
+    }
+
+
+def _rendered(path: Path, tokenizer: Path) -> Iterator[Any]:
+    from app.data.conversions import conversation_of
+    from app.data.rows import Row
+
+    renderer = Renderer(load_tokenizer(tokenizer))
+    for row in read_rows(path):
+        if isinstance(row, Row):
+            yield renderer.render(conversation_of(row.fields))
+
+
+def scale(count: int, tokenizer: Path | None) -> dict[str, Any]:
+    """Check and build many rows, and report seconds and the peak of resident memory in bytes."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        tokenizer = tokenizer or make_tokenizer(folder / "tokenizer")
+        path = folder / "rows.jsonl"
+        size_bytes = write_rows(path, count)
+        renderer = Renderer(load_tokenizer(tokenizer))
+        check_s, report = timed(lambda: Check(DataOptions(), renderer).run(read_rows(path)))
+        check_peak = _peak_bytes()
+        build_s, built = timed(lambda: build(path, tokenizer, DataOptions(), folder / "out"))
+        return {
+            "rows": report.rows,
+            "bytes": size_bytes,
+            "tokens": report.tokens["total"],
+            "check_s": round(check_s, 1),
+            "build_s": round(build_s, 1),
+            "check_peak_rss_bytes": check_peak,
+            "peak_rss_bytes": _peak_bytes(),
+            "packing_fill": built.manifest["packing_fill"],
+        }
+
+
+def _peak_bytes() -> int:
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def main() -> None:
+    """Run one of the two measurements and print or write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--scale", type=int, default=0, help="check and build this many rows, report memory")
+    parser.add_argument("--tokenizer", type=Path)
+    parser.add_argument("--json", type=Path)
+    chosen = parser.parse_args()
+    result = (
+        scale(chosen.scale, chosen.tokenizer) if chosen.scale else compare(chosen.rows, chosen.repeat, chosen.tokenizer)
+    )
+    text = json.dumps(result, indent=2)
+    if chosen.json:
+        chosen.json.write_text(text + "\n", "utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
