@@ -150,7 +150,7 @@ class Columns:
 
     def _refuse_other_base(self, name: str, adapter: AdapterFolder) -> None:
         """Refuse an adapter that would write into the base, which all columns share."""
-        if adapter.config.get("bias", "none") != "none":
+        if any(parameter.endswith(".bias") for parameter in adapter.whole_tensors):
             raise EngineError(
                 f"The adapter {name!r} cannot run beside others",
                 "it brings biases of its own, which would change the base of every column",
@@ -171,6 +171,8 @@ class Columns:
         """Prove that the base column is still the base, and that the new column is neither the base nor another."""
         if not self._same(self._logits_of([BASE])[0], self._base_logits[0]):
             raise EngineError(f"Loading {column.name!r} changed the base column", "the identity proof failed", "")
+        if column.shared and not self._stack.holds(column.name, adapter.updates()):
+            raise EngineError(f"The column {column.name!r} has other weights", "the identity proof failed", "")
         if not column.shared:
             plain, own = self._base_logits[0], self._logits_of([column.name])[0]
         else:

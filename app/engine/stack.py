@@ -48,10 +48,15 @@ class StackedLayer:
         """Append one adapter."""
         dtype, device = self.a.dtype, self.a.device
         start = self.a.shape[0]
-        scaled = update.b.float().T * update.scaling
         self.a = torch.cat([self.a, update.a.to(device, dtype)])
-        self.b = torch.cat([self.b, scaled.to(device, dtype)])
+        self.b = torch.cat([self.b, _scaled(update).to(device, dtype)])
         self.spans[name] = (start, start + update.rank)
+
+    def holds(self, name: str, update: LoraUpdate) -> bool:
+        """Tell whether the adapter's part is this update, bit by bit."""
+        start, end = self.spans.get(name, (0, 0))
+        a, b = update.a.to(self.a), _scaled(update).to(self.b)
+        return bool(torch.equal(self.a[start:end], a) and torch.equal(self.b[start:end], b))
 
     def drop(self, name: str) -> None:
         """Cut one adapter out; those behind it move up."""
@@ -103,6 +108,15 @@ class Stack:
                 self._hooks.pop(module).remove()
                 del self._layers[module]
 
+    def holds(self, name: str, updates: Iterable[LoraUpdate]) -> bool:
+        """Tell whether the stack has exactly these updates under this name."""
+        found = {module for module, layer in self._layers.items() if name in layer.spans}
+        for update in updates:
+            if update.module not in found or not self._layers[update.module].holds(name, update):
+                return False
+            found.remove(update.module)
+        return not found
+
     def route(self, names: Sequence[str | None] | None) -> None:
         """Say which adapter each row of the next batches uses; None is the base. `route(None)` switches all off."""
         wanted = None if names is None else tuple(names)
@@ -143,6 +157,11 @@ class Stack:
                 f"The adapter {name!r} is broken", f"{update.module} holds values that are not numbers", "train again"
             )
         return update
+
+
+def _scaled(update: LoraUpdate) -> torch.Tensor:
+    """Return B as it is multiplied with, (rank, out), in float32."""
+    return update.b.float().T * update.scaling
 
 
 def linear_shape(module: nn.Module | None) -> tuple[int, int] | None:

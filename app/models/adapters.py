@@ -24,6 +24,7 @@ _PARTS = re.compile(
     r"(?P<module>.+)\.(?P<part>lora_A\.weight|lora_B\.weight|lora_B\.bias|lora_magnitude_vector(?:\.weight)?"
     r"|lora_embedding_A|lora_embedding_B)"
 )
+_EMBEDDING = {"lora_embedding_A", "lora_embedding_B"}
 # Settings of PEFT 0.21 under which a forward pass is not base + scaling * B(A(x)).
 _FOREIGN = (
     "use_qalora",
@@ -112,6 +113,9 @@ class AdapterFolder:
             if match:
                 part = match["part"].removesuffix(".weight") if "magnitude" in match["part"] else match["part"]
                 found.setdefault(match["module"], {})[part] = key
+        for module, parts in found.items():
+            if not ({"lora_A.weight", "lora_B.weight"} <= set(parts) or set(parts) >= _EMBEDDING):
+                raise ModelError(f"{self.weights_file} is incomplete", f"{module} lacks A or B", "use another copy")
         return found
 
     @cached_property
@@ -150,19 +154,21 @@ class AdapterFolder:
         return loaded
 
     def updates(self) -> Iterator[LoraUpdate]:
-        """Yield the update of every adapted layer. Raises ModelError for an incomplete layer."""
+        """Yield the update of every adapted layer."""
         for module in self.layers:
             yield self.update(module)
 
     def update(self, module: str) -> LoraUpdate:
-        """Return the update of one adapted layer."""
+        """Return the update of one adapted layer. Raises ModelError when its A and B do not fit each other."""
         parts = {part: self.tensor(key) for part, key in self.layers[module].items()}
-        embedding = "lora_embedding_A" in parts
-        a = parts.get("lora_embedding_A" if embedding else "lora_A.weight")
-        b = parts.get("lora_embedding_B" if embedding else "lora_B.weight")
-        if a is None or b is None or a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1]:
+        embedding = set(parts) >= _EMBEDDING
+        a = parts["lora_embedding_A" if embedding else "lora_A.weight"]
+        b = parts["lora_embedding_B" if embedding else "lora_B.weight"]
+        if a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1]:
             raise ModelError(
-                f"{self.weights_file} is incomplete", f"{module} lacks a fitting A or B", "use another copy"
+                f"{self.weights_file} is damaged",
+                f"A {tuple(a.shape)} and B {tuple(b.shape)} of {module} do not fit",
+                "use another copy",
             )
         return LoraUpdate(
             module,

@@ -1,0 +1,132 @@
+"""The engine's child: load the base, the adapters, serve until stopped. Run as `python -m app.engine.child JOB`."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from app.engine import endpoint
+from app.engine.endpoint import Endpoint
+from app.errors import EngineError
+from app.jobs.child import JobChild, Outcome, run_job
+from app.jobs.directory import JobDirectory
+
+_POLL_S = 0.1
+_START_TIMEOUT_S = 30.0
+# Shares of the free memory that keys and values may take; the rest is for activations and the system.
+_CACHE_SHARE_CARD, _CACHE_SHARE_RAM = 0.7, 0.25
+
+
+def work(child: JobChild) -> tuple[Outcome, Mapping[str, Any]]:
+    """Serve until a stop request. The result says how many columns there were."""
+    socket_ = _bind(int(child.config.get("port") or 0))
+    child.progress(0, 2, "loading the base model")
+    from app.engine.decoder import Decoder  # after the lock is held: torch takes seconds to import
+    from app.engine.prompts import Prompts
+    from app.engine.server import build_app
+    from app.engine.service import Service
+
+    columns = _load(child)
+    decoder = Decoder(columns, cache_bytes=_cache_bytes())
+    decoder.start()
+    prompts = Prompts(columns.model, columns.tokenizer)
+    service = Service(columns, prompts, decoder, str(child.config.get("name") or ""))
+    token = _token(child.directory)
+    port = socket_.getsockname()[1]
+    with _served(build_app(service, token, port), socket_):
+        endpoint.publish(child.directory, Endpoint(f"http://127.0.0.1:{port}/v1", token, os.getpid()))
+        child.progress(2, 2, "serving")
+        try:
+            while not child.stop_requested() and decoder.alive:
+                time.sleep(_POLL_S)
+            if not decoder.alive:
+                raise EngineError("The engine's decoder ended", "the log has the traceback", "start it again")
+        finally:
+            endpoint.withdraw(child.directory)
+            decoder.close()
+    return "stopped", {"columns": len(service.known)}
+
+
+def _load(child: JobChild) -> Any:
+    """Load the base, then one adapter after another. Stops in between when asked to."""
+    from app.engine.columns import Columns
+    from app.models.loading import load_base, load_tokenizer
+
+    config = child.config
+    model = str(config["model"])
+    base = load_base(model, quant=config.get("quant", "nf4"), dtype=config.get("dtype", "auto"))
+    columns = Columns(base, load_tokenizer(model))
+    adapters = dict(config.get("adapters") or {})
+    for name, folder in adapters.items():
+        if child.stop_requested():
+            break
+        child.progress(1, 2, f"loading the adapter {name}")
+        columns.add(name, Path(folder))
+    return columns
+
+
+def _cache_bytes() -> int:
+    """Return the memory that keys and values may take."""
+    import psutil
+    import torch
+
+    if torch.cuda.is_available():
+        return int(torch.cuda.mem_get_info()[0] * _CACHE_SHARE_CARD)
+    return int(psutil.virtual_memory().available * _CACHE_SHARE_RAM)
+
+
+def _token(job: JobDirectory) -> str:
+    """Return the given secret, or a fresh one."""
+    try:
+        given = job.secret_file.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        given = ""
+    return given or secrets.token_urlsafe(32)
+
+
+def _bind(port: int) -> socket.socket:
+    """Take a port of this machine before anything heavy is loaded. Raises EngineError when it is taken."""
+    found = socket.socket()
+    if sys.platform != "win32":
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        found.bind(("127.0.0.1", port))
+    except OSError as error:
+        found.close()
+        raise EngineError(f"Port {port} cannot be used", error.strerror or str(error), "choose another port") from None
+    return found
+
+
+@contextmanager
+def _served(app: Any, socket_: socket.socket) -> Iterator[None]:
+    """Serve an application from a thread of its own."""
+    import uvicorn
+
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=2, server_header=False
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [socket_]}, name="server", daemon=True)
+    thread.start()
+    end = time.monotonic() + _START_TIMEOUT_S
+    while not server.started:
+        if not thread.is_alive() or time.monotonic() > end:
+            raise EngineError("The engine's server did not start", "the log has the details", "start it again")
+        time.sleep(0.01)
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(5.0)
+
+
+if __name__ == "__main__":
+    sys.exit(run_job(work))

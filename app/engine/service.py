@@ -1,0 +1,173 @@
+"""The service behind the protocol: requests become rows, rows become events on the server's loop."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from app.engine.columns import BASE, Column, Columns
+from app.engine.decoder import Decoder
+from app.engine.prompts import PromptError, Prompts
+from app.engine.protocol import Answer, ChatRequest, RequestError
+from app.engine.rows import Delta, Done, Event, Failed, Row
+from app.engine.sampling import Choice
+from app.engine.text import TextStream
+from app.errors import EngineError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,63}")
+
+
+@dataclass
+class Ended:
+    """One choice of an answer, complete."""
+
+    text: str
+    picked: list[Choice] | None
+    done: Done
+
+
+class Exchange:
+    """One request under way: its rows, and their events as they come. Close it when the client has gone."""
+
+    def __init__(self, rows: list[Row], answer: Answer, column: Column, events: asyncio.Queue[tuple[int, Event]]):
+        self._rows, self._events = rows, events
+        self.answer, self.column = answer, column
+
+    def workbench(self, done: Done) -> dict[str, Any]:
+        """Return the workbench's own facts about a choice."""
+        return {
+            "adapter_hash": self.column.hash,
+            "batched": done.batched,
+            "tokens": done.tokens,
+            "tokens_per_s": round(done.tokens_per_s, 3),
+            "time_to_first_token_s": round(done.time_to_first_token_s, 6),
+        }
+
+    async def events(self) -> AsyncIterator[tuple[int, Delta | Done]]:
+        """Yield events with the index of their choice until all have ended. Raises RequestError when a row fails."""
+        open_rows = len(self._rows)
+        while open_rows:
+            index, event = await self._events.get()
+            if isinstance(event, Failed):
+                raise RequestError(500, event.message)
+            yield index, event
+            open_rows -= isinstance(event, Done)
+
+    async def whole(self) -> list[Ended]:
+        """Wait for all choices."""
+        texts = [""] * len(self._rows)
+        picked: list[list[Choice]] = [[] for _ in self._rows]
+        done: dict[int, Done] = {}
+        async for index, event in self.events():
+            if isinstance(event, Done):
+                done[index] = event
+            else:
+                texts[index] += event.text
+                picked[index].extend(event.choices)
+        wanted = self._rows[0].sampling.top_logprobs is not None
+        return [Ended(texts[i], picked[i] if wanted else None, done[i]) for i in range(len(self._rows))]
+
+    def close(self) -> None:
+        """Let the rows end at the next token."""
+        for row in self._rows:
+            row.cancelled = True
+
+
+class Service:
+    """What the routes call. Lives on the server's loop; the decoder's thread only delivers events to it."""
+
+    def __init__(self, columns: Columns, prompts: Prompts, decoder: Decoder, alias: str = "") -> None:
+        """`alias` is another name of the base, beside `base`."""
+        self._columns, self._prompts, self._decoder, self._alias = columns, prompts, decoder, alias
+        self.known = dict(columns.columns)
+        for column in self.known.values():
+            if column.folder is not None:
+                prompts.learn(column.name, column.folder)
+
+    def column(self, model: str) -> Column:
+        """Return the column of a model name. Raises RequestError 404."""
+        found = self.known.get(BASE if model == self._alias else model)
+        if found is None:
+            raise RequestError(404, f"The model {model!r:.100} does not exist", code="model_not_found", param="model")
+        return found
+
+    async def begin(self, request: ChatRequest) -> Exchange:
+        """Render the prompt and hand in its rows. Raises RequestError."""
+        column = self.column(request.model)
+        try:
+            prompt = await asyncio.to_thread(
+                self._prompts.encode, column.name, request.conversation(), request.chat_template_kwargs
+            )
+        except PromptError as error:
+            raise RequestError(400, f"The chat template refuses: {error}", param="messages") from None
+        room = self._prompts.context - len(prompt)
+        if room < 1 or not prompt:
+            raise RequestError(
+                400,
+                f"The prompt has {len(prompt)} tokens; this model's context is {self._prompts.context}",
+                code="context_length_exceeded",
+                param="messages",
+            )
+        return self._hand_in(request, column, prompt, room)
+
+    def _hand_in(self, request: ChatRequest, column: Column, prompt: list[int], room: int) -> Exchange:
+        loop, events = asyncio.get_running_loop(), asyncio.Queue[tuple[int, Event]]()
+        rows = []
+        for index in range(request.n):
+            sampling = request.sampling(room, index)
+            text = TextStream(self._prompts.decode, sampling.stop)
+
+            def deliver(event: Event, index: int = index) -> None:
+                if not loop.is_closed():
+                    loop.call_soon_threadsafe(events.put_nowait, (index, event))
+
+            rows.append(Row(column.name, prompt, sampling, text, self._prompts.end_tokens, deliver))
+        for row in rows:
+            self._decoder.submit(row)
+        answer = Answer(f"chatcmpl-{uuid.uuid4().hex}", request.model, self._prompts.token_text)
+        return Exchange(rows, answer, column, events)
+
+    async def load(self, name: str, folder: str) -> Column:
+        """Load an adapter without touching the base. Raises RequestError 400 or 409."""
+        if not _NAME.fullmatch(name) or name == self._alias:
+            raise RequestError(400, "the name must be 1 to 64 letters, digits, dots, hyphens or blanks", param="name")
+        if name in self.known:
+            raise RequestError(409, f"There is a model {name!r} already", param="name", code="model_exists")
+        try:
+            column = await asyncio.wrap_future(self._decoder.call(lambda: self._columns.add(name, Path(folder))))
+        except EngineError as error:
+            raise RequestError(400, error.line(), param="dir") from None
+        self._prompts.learn(name, Path(folder))
+        self.known[name] = column
+        return column
+
+    async def unload(self, name: str) -> None:
+        """Unload an adapter; its answers under way end with an error. Raises RequestError 404."""
+        column = self.known.get(name)
+        if column is None or name == BASE:
+            raise RequestError(404, f"There is no adapter {name!r:.100}", code="model_not_found")
+        del self.known[name]
+        self._prompts.forget(name)
+        await asyncio.wrap_future(self._decoder.remove(name))
+
+    def models(self) -> list[dict[str, Any]]:
+        """Return the base and every adapter, as /v1/models lists them."""
+        return [model_object(column) for column in self.known.values()]
+
+
+def model_object(column: Column) -> dict[str, Any]:
+    """Return a column as a model of the protocol, with its hash and whether it shares the batch."""
+    created = int(column.folder.stat().st_mtime) if column.folder and column.folder.exists() else 0
+    return {
+        "id": column.name,
+        "object": "model",
+        "created": created,
+        "owned_by": "workbench",
+        "parent": None if column.name == BASE else BASE,
+        "workbench": {"adapter_hash": column.hash, "batched": column.shared},
+    }

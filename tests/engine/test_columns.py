@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from app.engine.columns import BASE, Columns
+from app.errors import EngineError
+from app.models.adapters import AdapterFolder
+from app.models.loading import load_base, load_tokenizer
+from tests.models import tiny_models
+
+pytestmark = tiny_models.PEFT_WARNING
+
+
+@pytest.fixture
+def fresh(tiny_base: Path) -> Columns:
+    return Columns(load_base(str(tiny_base), quant="none", dtype="fp32"), load_tokenizer(str(tiny_base)))
+
+
+def changed(source: Path, target: Path, change: object, config: dict[str, object] | None = None) -> Path:
+    """Copy an adapter with its tensors run through `change`."""
+    shutil.copytree(source, target)
+    tensors = load_file(target / "adapter_model.safetensors")
+    save_file(change(tensors), target / "adapter_model.safetensors")  # type: ignore[operator]
+    settings = json.loads((target / "adapter_config.json").read_text())
+    (target / "adapter_config.json").write_text(json.dumps({**settings, **(config or {})}))
+    return target
+
+
+def test_adding_and_removing_leaves_the_base_as_it_was(fresh: Columns, tiny_adapters: dict[str, Path]) -> None:
+    before = fresh._logits_of([BASE])
+    for name, folder in tiny_adapters.items():
+        fresh.add(name, folder)
+    own = {name: fresh._logits_of([name]) for name in tiny_adapters}
+    for name in ("plain", "dora", "patterned"):
+        fresh.remove(name)
+    assert torch.equal(fresh._logits_of([BASE]), before)
+    for name in ("narrow", "rslora", "head"):
+        torch.testing.assert_close(fresh._logits_of([name]), own[name])
+
+
+def test_an_adapter_of_zeros_is_the_base_and_no_error(
+    fresh: Columns, tiny_adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    zeros = changed(
+        tiny_adapters["plain"],
+        tmp_path / "zeros",
+        lambda tensors: {name: t * 0 if "lora_B" in name else t for name, t in tensors.items()},
+    )
+    fresh.add("zeros", zeros)
+    assert torch.equal(fresh._logits_of(["zeros"]), fresh._logits_of([BASE]))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tensors: {n: t.fill_(float("nan")) for n, t in tensors.items()}, "not numbers"),
+        (lambda tensors: {n.replace("layers.1", "layers.9"): t for n, t in tensors.items()}, "no such layer"),
+        (lambda tensors: {n: t[:, :64].contiguous() if "lora_A" in n else t for n, t in tensors.items()}, "the layer"),
+        (lambda tensors: {n: t for n, t in tensors.items() if "q_proj.lora_B" not in n}, "lacks"),
+    ],
+)
+def test_a_broken_adapter_is_refused_and_nothing_stays(
+    fresh: Columns, tiny_adapters: dict[str, Path], tmp_path: Path, change: object, message: str
+) -> None:
+    broken = changed(tiny_adapters["plain"], tmp_path / "broken", change)
+    with pytest.raises(EngineError, match=message):
+        fresh.add("broken", broken)
+    assert list(fresh.columns) == [BASE]
+    fresh.add("good", tiny_adapters["plain"])
+
+
+def test_adapters_that_would_change_the_base_are_refused(
+    fresh: Columns, tiny_adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    pissa = changed(tiny_adapters["plain"], tmp_path / "pissa", lambda t: t, {"init_lora_weights": "pissa_niter_4"})
+    with pytest.raises(EngineError, match="pissa"):
+        fresh.add("pissa", pissa)
+    base = tiny_models.save_model(tmp_path / "base", "llama", attention_bias=True)
+    biased = tiny_models.save_adapter(tmp_path / "biased", base, bias="all")
+    other = Columns(load_base(str(base), quant="none", dtype="fp32"), load_tokenizer(str(base)))
+    with pytest.raises(EngineError, match="biases"):
+        other.add("biased", biased)
+    assert list(other.columns) == list(fresh.columns) == [BASE]
+
+
+@pytest.mark.parametrize("fault", ["other weights", "half of them", "the base"])
+def test_the_proof_catches_a_column_that_is_not_itself(
+    fresh: Columns, tiny_adapters: dict[str, Path], monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    fresh.add("plain", tiny_adapters["plain"])
+    put = fresh._stack.put
+    mixed_up = {
+        "other weights": list(AdapterFolder(tiny_adapters["rslora"]).updates()),
+        "half of them": list(AdapterFolder(tiny_adapters["patterned"]).updates())[::2],
+        "the base": [],
+    }[fault]
+    monkeypatch.setattr(fresh._stack, "put", lambda name, updates: put(name, mixed_up))
+    with pytest.raises(EngineError, match="has other weights"):
+        fresh.add("patterned", tiny_adapters["patterned"])
+    monkeypatch.undo()
+    assert list(fresh.columns) == [BASE, "plain"]
+    fresh.add("patterned", tiny_adapters["patterned"])
+
+
+def test_the_proof_catches_a_base_that_changed(fresh: Columns, tiny_adapters: dict[str, Path]) -> None:
+    with torch.no_grad():
+        fresh.model.model.norm.weight.mul_(1.01)
+    with pytest.raises(EngineError, match="changed the base"):
+        fresh.add("plain", tiny_adapters["plain"])
+
+
+def test_the_proof_catches_rows_that_are_mixed_up(
+    fresh: Columns, tiny_adapters: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh.add("plain", tiny_adapters["plain"])
+    route = fresh._stack.route
+    monkeypatch.setattr(fresh._stack, "route", lambda names: route(names and [names[0], *reversed(names[1:])]))
+    with pytest.raises(EngineError, match="mixed up"):
+        fresh.add("narrow", tiny_adapters["narrow"])
+
+
+def test_hash_is_of_weights_and_settings(tiny_adapters: dict[str, Path], tmp_path: Path) -> None:
+    plain = AdapterFolder(tiny_adapters["plain"]).hash
+    scaled = changed(tiny_adapters["plain"], tmp_path / "scaled", lambda t: t, {"lora_alpha": 99})
+    assert len(plain) == 12 and AdapterFolder(scaled).hash != plain
+    assert AdapterFolder(Path(shutil.copytree(tiny_adapters["plain"], tmp_path / "copy"))).hash == plain
