@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from app.data.conversation import Conversation
 from app.data.skeleton import Place, Skeleton, SkeletonBuilder, leaves_of, shape_of
+from app.data.templates import EndlessTemplateError
 from app.data.tokenizer import ModelTokenizer
 from app.errors import TemplateError
 
@@ -73,6 +74,7 @@ class Renderer:
     def __init__(self, tokenizer: ModelTokenizer, train_on: TrainOn = "assistant") -> None:
         self.tokenizer = tokenizer
         self.train_on = train_on
+        self._endless: EndlessTemplateError | None = None
         self._builder = SkeletonBuilder(tokenizer)
         self._skeletons: OrderedDict[Any, Skeleton | TemplateError] = OrderedDict()
         self._proven: dict[int, Skeleton] = {}  # by identity; the value keeps the identity from being reused
@@ -86,6 +88,15 @@ class Renderer:
         """Render a conversation and find its answers; raise TemplateError where that cannot be done exactly."""
         if conversation.text is not None:
             return self._render_text(conversation, conversation.text)
+        if self._endless is not None:
+            raise self._endless
+        try:
+            return self._render_turns(conversation)
+        except EndlessTemplateError as error:
+            self._endless = error
+            raise
+
+    def _render_turns(self, conversation: Conversation) -> Rendered:
         leaves = leaves_of(conversation)
         skeleton = self._skeleton(conversation)
         text, places = self._matched(conversation, skeleton, leaves)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from app.data.conversation import Conversation, Turn
-from app.data.templates import RenderingError
+from app.data.templates import EndlessTemplateError, RenderingError
 from app.data.tokenizer import ModelTokenizer
 from app.errors import TemplateError
 
@@ -208,6 +208,8 @@ class SkeletonBuilder:
         for dialect in _dialects(conversation):
             try:
                 return self._build(conversation, dialect, only_answers)
+            except EndlessTemplateError:
+                raise
             except TemplateError as refusal:
                 refusals.append(refusal)
         raise next((refusal for refusal in refusals if not isinstance(refusal, RenderingError)), refusals[0])

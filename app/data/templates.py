@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from app.data.cpu_limit import cpu_limit
+from app.data.cpu_limit import CpuLimitExceeded, cpu_limit
 from app.errors import TemplateError
 
 # Rendering takes well under a millisecond; a template that is still busy after this is looping.
-RENDER_LIMIT_S = 2.0
+RENDER_LIMIT_S = 1.0
 
 _INSTRUCTION = """\
 {%- for message in messages -%}
@@ -60,6 +60,10 @@ class RenderingError(TemplateError):
     """The template itself refused or crashed, as against writing something that cannot be masked."""
 
 
+class EndlessTemplateError(RenderingError):
+    """The template computes without end; there is no point in asking it again."""
+
+
 @dataclass(frozen=True)
 class ChatTemplate:
     """A template's source, where it came from, and the special tokens it may write."""
@@ -83,6 +87,12 @@ class ChatTemplate:
                     add_generation_prompt=generation_prompt,
                     **self.special_tokens,
                 )
+        except CpuLimitExceeded as error:
+            raise EndlessTemplateError(
+                f"The chat template still computes after {RENDER_LIMIT_S:g} seconds",
+                str(error),
+                "Choose another chat template",
+            ) from error
         except Exception as error:  # foreign code: a template can raise anything, from KeyError to MemoryError
             raise _refusal(error) from error
         return str(rendered[0])
