@@ -92,21 +92,29 @@ def _short_fill(bar: Short, full: float) -> Html:
     return element("span", class_=f"wb-short-fill {verdict}", style=f"width:{100 * bar.size_bytes / full:.2f}%")
 
 
-_BINS = 40
+Bin = tuple[int, int]
 
 
-def histogram(lengths: Sequence[int], limit: int, *, title: str, unit: str, limit_label: str) -> Html:
-    """Return how often lengths occur, with a line at the limit; what lies beyond it is coloured as a warning."""
-    high = max([*lengths, limit]) + 1
-    bins = min(_BINS, high)
-    counts = [0] * bins
-    for length in lengths:
-        counts[min(bins - 1, length * bins // high)] += 1
-    top = max(1, *counts)
-    columns = [_column(index, number / top, number, limit, high / bins, unit) for index, number in enumerate(counts)]
-    plot = element(
-        "div", *columns, *_limit(limit, high, limit_label), class_="wb-histogram", role="img", aria_label=title
-    )
+def histogram(bins: Sequence[Bin], limit: int, *, title: str, unit: str, limit_label: str) -> Html:
+    """Return how often lengths occur, with a line at the limit; what lies beyond it is coloured as a warning.
+
+    A bin is (highest length in it, number of rows); a limit far above the longest row is named and not drawn.
+    """
+    merged: dict[int, int] = {}
+    for up_to, rows in bins:
+        merged[up_to] = merged.get(up_to, 0) + rows
+    longest = max(merged, default=1)
+    in_sight = limit <= 3 * longest
+    high = max(longest, limit if in_sight else 0) + 1
+    top = max(1, *merged.values())
+    ends = sorted(merged)
+    starts = [max(0, 2 * ends[0] - (ends[1] if len(ends) > 1 else ends[0])), *ends[:-1]] if ends else []
+    columns = [
+        _column(start, end, merged[end], merged[end] / top, high, end > limit, unit)
+        for start, end in zip(starts, ends, strict=True)
+    ]
+    line = _limit(limit, high, limit_label) if in_sight else ()
+    plot = element("div", *columns, *line, class_="wb-histogram", role="img", aria_label=title)
     axis = element(
         "div",
         element("span", "0", class_="wb-number"),
@@ -114,15 +122,16 @@ def histogram(lengths: Sequence[int], limit: int, *, title: str, unit: str, limi
         element("span", f"{high - 1:,}", class_="wb-number"),
         class_="wb-x-axis",
     )
-    head = element("div", element("span", title, class_="wb-chart-title"), class_="wb-chart-head")
+    beyond = "" if in_sight else element("span", limit_label, class_="wb-legend")
+    head = element("div", element("span", title, class_="wb-chart-title"), beyond, class_="wb-chart-head")
     return element("figure", head, plot, axis, class_="wb-chart")
 
 
-def _column(index: int, share: float, number: int, limit: int, width: float, unit: str) -> Html:
-    start, end = int(index * width), int((index + 1) * width)
+def _column(start: int, end: int, rows: int, share: float, high: int, over: bool, unit: str) -> Html:
+    place = f"left:{100 * start / high:.2f}%;width:{100 * max(end - start, 0.5) / high:.2f}%"
     return element(
         "span",
-        class_="wb-column" + (" wb-over" if start > limit else ""),
-        style=f"height:{100 * share:.2f}%",
-        title=f"{start:,}-{max(start, end - 1):,} {unit}: {number:,}",
+        class_="wb-column" + (" wb-over" if over else ""),
+        style=f"{place};height:{100 * share:.2f}%",
+        title=f"{start + 1:,}-{end:,} {unit}: {rows:,}",
     )

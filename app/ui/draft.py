@@ -14,6 +14,7 @@ from app import hardware, presets
 from app.config import RunConfig, parse
 from app.errors import ConfigError
 from app.ui.figures import GB
+from app.ui.look import Look
 
 CPU_PRESET = "cpu-starter"
 
@@ -29,17 +30,20 @@ class Draft:
 
     def with_config(self, config: RunConfig, *, planned: bool = True) -> Draft:
         """Return the draft with another plan; the data chosen before stay."""
-        kept = {
-            "data.file": self.config.data.file,
-            "data.format": self.config.data.format,
-            "data.mapping": dict(self.config.data.mapping),
-        }
+        mine = self.config.data
+        kept = {f"data.{name}": getattr(mine, name) for name in ("file", "format", "mapping", "drop", "repair")}
         return replace(self, config=config.changed(kept), planned=planned)
 
-    def with_data(self, file: str, data_format: str, mapping: dict[str, str], label: str, rows: int) -> Draft:
-        """Return the draft with other data; the plan stays."""
-        changes = {"data.file": file, "data.format": data_format, "data.mapping": mapping}
-        return replace(self, config=self.config.changed(changes), label=label[:200], rows=rows)
+    def with_data(self, seen: Look, rows: int) -> Draft:
+        """Return the draft with other data, of which `rows` rows are usable; the plan stays."""
+        changes: dict[str, Any] = {
+            "data.file": seen.file,
+            "data.format": seen.format,
+            "data.mapping": dict(seen.mapping),
+            "data.drop": list(seen.drop),
+            "data.repair": list(seen.repair),
+        }
+        return replace(self, config=self.config.changed(changes), label=seen.label, rows=rows)
 
     def to_browser(self) -> dict[str, Any]:
         """Return plain data for the browser's storage."""

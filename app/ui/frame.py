@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from app.data.client import DataClient
 from app.ui.language import Key
 from app.ui.wording import Wording
 from app.workspace import Workspace
@@ -35,6 +36,7 @@ class Frame:
     draft: gr.BrowserState
     tabs: gr.Tabs
     timer: gr.Timer
+    data: DataClient
 
     def tab(self, name: str) -> gr.Tab:
         """Open a tab; use it as `with frame.tab("plan"):` inside the tabs."""

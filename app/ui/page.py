@@ -6,10 +6,12 @@ from typing import Any
 
 import gradio as gr
 
+from app.data.client import DataClient
+from app.jobs.supervisor import spawn_helper
 from app.ui import strip
 from app.ui.frame import QUIET, STORAGE, Frame
 from app.ui.language import Key, Speech
-from app.ui.tabs import plan, train
+from app.ui.tabs import data, plan, train
 from app.ui.wording import Wording
 from app.workspace import Workspace
 
@@ -27,14 +29,15 @@ def build(workspace: Workspace) -> gr.Blocks:
             draft=gr.BrowserState(None, storage_key="workbench-draft", secret=STORAGE),
             tabs=gr.Tabs(elem_id="wb-tabs", render=False),
             timer=gr.Timer(POLL_S),
+            data=DataClient(spawn_helper),
         )
         switch = _strip(frame)
         frame.tabs.render()
         with frame.tabs:
             with frame.tab("plan"):
                 plan.build(frame)
-            with frame.tab("data"):
-                pass
+            with frame.tab("data") as data_tab:
+                data.build(frame, data_tab)
             with frame.tab("train"):
                 train.build(frame)
             with frame.tab("playground"):

@@ -1,0 +1,192 @@
+"""The look at some data: which file, how it is read, and what its check said.
+
+What a person looks at lives in the browser's storage, as the draft does, and is checked when it comes back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from app.config import RunConfig
+from app.data.conversation import Conversation
+from app.data.conversions import conversation_of, parse_mapping
+from app.data.readers import SUFFIXES, read_rows
+from app.data.rows import BadRow, RowProblem
+from app.errors import DataError, WorkbenchError
+from app.models.names import is_local, resolve
+from app.ui import allowed
+from app.workspace import Workspace, file_sha256
+
+MOST_PASTED_CHARS = 8_000_000
+SAMPLES = ("pirate.json", "structured.jsonl", "teacher.json")
+
+
+@dataclass(frozen=True)
+class Look:
+    """Data that a person looks at: the file, what it is called, and how its rows are read and mended."""
+
+    file: str = ""
+    label: str = ""
+    format: str = "auto"
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    drop: tuple[str, ...] = ()
+    repair: tuple[str, ...] = ()
+
+    def to_browser(self) -> dict[str, Any]:
+        """Return plain data for the browser's storage."""
+        plain = {"file": self.file, "label": self.label, "format": self.format, "mapping": dict(self.mapping)}
+        return {**plain, "drop": list(self.drop), "repair": list(self.repair)}
+
+    def mended(self, action: str, kind: str) -> Look:
+        """Return the look with one kind of problem dropped or repaired, or left as it is again."""
+        if action == "drop":
+            return replace(self, drop=tuple(sorted({*self.drop} ^ {kind})))
+        return replace(self, repair=tuple(sorted({*self.repair} ^ {kind})))
+
+    def options(self, config: RunConfig) -> dict[str, Any]:
+        """Return the data options of this look under a plan, as the data child takes them."""
+        data = config.data
+        return {
+            "format": self.format,
+            "mapping": dict(self.mapping),
+            "max_length": data.max_length,
+            "packing": data.packing,
+            "train_on": data.train_on,
+            "over_length": data.over_length,
+            "validation_split": data.validation_split,
+            "seed": config.training.seed,
+            "chat_template": data.chat_template or "",
+            "drop": list(self.drop),
+            "repair": list(self.repair),
+        }
+
+
+def from_browser(value: Any) -> Look:
+    """Return the stored look; anything of the wrong kind is forgotten."""
+    if not isinstance(value, dict):
+        return Look()
+    texts = {name: value.get(name) for name in ("file", "label", "format")}
+    mapping = value.get("mapping")
+    lists = {name: value.get(name) for name in ("drop", "repair")}
+    if not all(isinstance(text, str) for text in texts.values()) or not isinstance(mapping, dict):
+        return Look()
+    kinds = {name: tuple(str(kind) for kind in kinds) for name, kinds in lists.items() if isinstance(kinds, list)}
+    return Look(
+        file=str(texts["file"]),
+        label=str(texts["label"])[:200],
+        format=str(texts["format"]) or "auto",
+        mapping={str(role): str(column) for role, column in mapping.items()},
+        drop=kinds.get("drop", ()),
+        repair=kinds.get("repair", ()),
+    )
+
+
+def sample(name: str) -> Look:
+    """Return the look at a sample set. Raises DataError for a name that is none."""
+    if name not in SAMPLES:
+        raise DataError(f"There is no sample {name!r:.60}", "", f"choose one of {', '.join(SAMPLES)}")
+    return Look(file=str(allowed.SAMPLES / name), label=name)
+
+
+def keep_upload(workspace: Workspace, incoming: str) -> Look:
+    """Move a file that came through the page to where uploads are kept, under its content hash."""
+    source = Path(incoming)
+    if not source.is_file():
+        raise DataError("The file did not arrive", "", "drop it again")
+    target = workspace.upload_path(source.name, file_sha256(source))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(source, target)
+    return Look(file=str(target), label=target.name)
+
+
+def keep_pasted(workspace: Workspace, text: str) -> Look:
+    """Keep pasted rows as an upload. Raises DataError for no text or too much of it."""
+    if not text.strip():
+        raise DataError("Nothing was pasted", "", "paste rows as JSON, JSON lines, CSV or text")
+    if len(text) > MOST_PASTED_CHARS:
+        raise DataError("This is too much to paste", f"it has {len(text):,} characters", "save it and drop the file")
+    name = "pasted" + _ending(text)
+    data = text.encode("utf-8", "surrogatepass")
+    target = workspace.upload_path(name, hashlib.sha256(data).hexdigest())
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(data)
+    return Look(file=str(target), label=name)
+
+
+def _ending(text: str) -> str:
+    """Return no ending, so that the reader looks at the content, except where the first sign says enough."""
+    first = text.lstrip()[:1]
+    return {"{": ".jsonl", "[": ".json"}.get(first, "")
+
+
+def mapping_of(text: str) -> dict[str, str]:
+    """Read `role=column` words. Raises UsageError for roles that are none, DataError for other text."""
+    pairs = {}
+    for word in text.replace("\n", ",").split(","):
+        if not word.strip():
+            continue
+        role, sign, column = word.partition("=")
+        if not sign or not column.strip():
+            raise DataError(f"{word.strip()!r:.60} names no column", "", "write role=column, such as user=question")
+        pairs[role.strip()] = column.strip()
+    parse_mapping(pairs)
+    return pairs
+
+
+def tokenizer_folder(config: RunConfig) -> Path | None:
+    """Return the folder of the plan's tokenizer when it lies on this machine; nothing is fetched for a preview."""
+    try:
+        resolved = resolve(config.model.name)
+    except WorkbenchError:
+        return None
+    if is_local(resolved):
+        return Path(resolved)
+    return _cached_folder(resolved, config.model.revision or "main")
+
+
+def _cached_folder(hub_id: str, revision: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache  # light, and here already with the page's own library
+
+    found = try_to_load_from_cache(hub_id, "tokenizer.json", revision=revision)
+    return Path(found).parent if isinstance(found, str) else None
+
+
+@dataclass(frozen=True)
+class ShownRow:
+    """One row for the table: its number and line, and its conversation or what is wrong with it."""
+
+    number: int | None
+    line: int | None
+    conversation: Conversation | None = None
+    problem: str = ""
+
+
+def rows(look: Look, start: int, count: int) -> list[ShownRow]:
+    """Return some rows as conversations, counted from 0. Raises DataError for a file that cannot be read."""
+    return list(_converted(look, start, count))
+
+
+def _converted(look: Look, start: int, count: int) -> Iterator[ShownRow]:
+    mapping = parse_mapping(dict(look.mapping))
+    named = "" if look.format == "auto" else look.format
+    for record in islice(read_rows(Path(look.file)), start, start + count):
+        if isinstance(record, RowProblem):
+            yield ShownRow(record.row, record.line, problem=record.message)
+            continue
+        try:
+            yield ShownRow(record.number, record.line, conversation_of(record.fields, named, mapping))
+        except BadRow as bad:
+            yield ShownRow(record.number, record.line, problem=bad.message)
+
+
+@lru_cache(maxsize=1)
+def accepted() -> list[str]:
+    """Return the endings of files that can be dropped."""
+    return sorted(SUFFIXES)
