@@ -137,7 +137,9 @@ class DataClient:
         return message if isinstance(message, dict) else {}
 
     def _ensure_started(self) -> subprocess.Popen[Any]:
-        if self._process is None or self._process.poll() is not None:
+        if self._process is not None and self._process.poll() is not None:
+            self._end()
+        if self._process is None:
             self._process = self._spawn(CHILD_MODULE, self._arguments)
             self._lines = queue.Queue()
             self._opened.clear()

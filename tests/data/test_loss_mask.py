@@ -169,7 +169,8 @@ def test_against_trls_own_markers(path: Path, make_tokenizer: MakeTokenizer) -> 
     )
     for ours in rendered.spans:
         ends = [end for start, end in joined(generated[0]) if start <= ours.start and ours.end <= end]
-        assert len(ends) == 1 and rendered.text[ours.end : ends[0]].strip() == ""
+        # Phi writes the end of text behind the whole conversation; the model has stopped before it.
+        assert len(ends) == 1 and rendered.text[ours.end : ends[0]].strip() in ("", tokenizer.eos_token)
 
 
 def joined(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:

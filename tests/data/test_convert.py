@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from app.data.conversions import conversation_of
+from app.data.convert import convert, write_dropped
+from app.data.options import DataOptions
+from app.data.readers import read_rows
+from app.data.rows import Row, RowProblem
+from app.errors import UsageError
+
+CALL = {"id": "1", "type": "function", "function": {"name": "get", "arguments": {"a": [1, "x"]}}}
+ROWS = [
+    {"instruction": "a", "output": "=cmd|' /C calc'!A0"},
+    {"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "你好"}]},
+    {
+        "messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "", "tool_calls": [CALL]}],
+        "tools": [{"name": "get"}],
+    },
+    {"text": "Once upon a time"},
+    {"instruction": "a", "output": ""},
+]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "in.jsonl"
+    path.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in ROWS) + "\n{bad", "utf-8")
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_canonical_rows_read_back_as_the_same_conversations(source: Path, suffix: str) -> None:
+    out = source.with_name("out" + suffix)
+    told = convert(read_rows(source), out, DataOptions())
+    assert told == {"out": str(out), "rows": 4, "left_out": 2, "problem_counts": {"empty_answer": 1, "json": 1}}
+    before = [conversation_of(row) for row in ROWS[:4]]
+    after = [conversation_of(_without_empty(row.fields)) for row in read_rows(out) if isinstance(row, Row)]
+    assert after == before
+    assert not list(source.parent.glob(".*.part"))
+
+
+def _without_empty(fields: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def test_jsonl_is_the_canonical_form(source: Path) -> None:
+    out = source.with_name("out.jsonl")
+    convert(read_rows(source), out, DataOptions())
+    lines = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
+    assert lines[1] == {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "你好"}]}
+    assert lines[2]["messages"][1]["tool_calls"] == [CALL]
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.xlsx", "out.tsv", "out"])
+def test_no_form_that_a_spreadsheet_would_run(source: Path, name: str) -> None:
+    """A18: cells that begin with = + - @ are formulas to a spreadsheet, so there is no CSV."""
+    with pytest.raises(UsageError, match=r"\.jsonl and \.parquet"):
+        convert(read_rows(source), source.with_name(name), DataOptions())
+    assert not source.with_name(name).exists()
+
+
+def test_what_was_dropped_is_written_with_its_reason(source: Path) -> None:
+    out = source.with_name("dropped.jsonl")
+    chosen = {2: RowProblem(2, "email", "an address", "redact", 2)}
+    assert write_dropped(read_rows(source), out, DataOptions(), chosen) == 3
+    lines = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
+    assert [(line["line"], line["kind"]) for line in lines] == [(2, "email"), (5, "empty_answer"), (6, "json")]
+    assert lines[0]["fields"] == ROWS[1] and lines[2]["fields"] is None
