@@ -244,7 +244,7 @@ def gpt2(fields: ConfigFields) -> Numbers:
 
 def gpt_bigcode(fields: ConfigFields) -> Numbers:
     """Read GPT-BigCode (StarCoder, SantaCoder): one key-value head."""
-    numbers = _gpt(fields)
+    numbers = _gpt(fields) | {"activation": fields.text("activation_function", "gelu_pytorch_tanh")}
     return numbers | {"kv_heads": 1 if fields.flag("multi_query", True) else numbers["heads"]}
 
 

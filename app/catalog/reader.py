@@ -67,7 +67,9 @@ def spec_from_config(config: Mapping[str, Any], name: str) -> ModelSpec:
         )
     fields = ConfigFields(values, name)
     dtype = _DTYPES.get(fields.text("dtype") or fields.text("torch_dtype"), "bf16")
-    spec = ModelSpec(name=name, family=family, dtype=dtype, **reader(fields))
+    spec = ModelSpec(
+        name=name, family=family, dtype=dtype, config=dict(values) | {"model_type": family}, **reader(fields)
+    )
     _check_size(spec, fields)
     return spec
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 NormKind = Literal["rms", "layer", "layer-nobias", "plain"]
 QkNorm = Literal["none", "head", "full"]
@@ -68,6 +69,7 @@ class ModelSpec:
     `parallel` says that attention and MLP read the same residual. `fused_qkv` and `fused_gate_up` say that one linear
     module holds several projections. `linear_class` decides quantisation: only plain `nn.Linear` and Conv1D are
     converted. `unplanned` counts parameters outside the language model (a vision tower): resident, never trained.
+    `config` keeps the fields of the config.json it was read from.
     """
 
     name: str
@@ -112,7 +114,12 @@ class ModelSpec:
     latent: LatentAttention | None = None
     unplanned: int = 0
     dtype: str = "bf16"
-    listing: Listing | None = None
+    listing: Listing | None = field(default=None, compare=False)
+    config: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def __hash__(self) -> int:
+        """Hash the few numbers that tell models apart: specs are keys of every cache, and all fields would be slow."""
+        return hash((self.name, self.family, self.hidden, self.layers, self.heads, self.vocab))
 
     @property
     def query_width(self) -> int:

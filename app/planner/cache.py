@@ -53,7 +53,7 @@ def prefill(request: PlanRequest) -> Split:
     itemsize = ITEMSIZE[request.dtype]
     precision = Precision(False, itemsize, itemsize, itemsize, itemsize, itemsize)
     index = spec.layers - 1
-    plan = LayerPlan(spec, index, kernel_of(wide), shape_of(wide), policy_of(wide, index))
+    plan = LayerPlan(spec, index, kernel_of(wide, index), shape_of(wide, index), policy_of(wide, index))
     x = tape.leaf(wide.tokens * spec.hidden, itemsize)
     Layer(Ops(tape, precision, wide.tokens), plan).run(x)
     return meter.peak_split

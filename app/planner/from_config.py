@@ -19,7 +19,7 @@ def request_from_config(config: RunConfig, model: ModelSpec | None = None, dtype
     `dtype` is what the model's "auto" means on the card in question. The adapter's "auto" is fp32, as the trainer does.
     """
     adapter, training, memory = config.adapter, config.training, config.memory
-    compute = dtype if config.model.dtype == "auto" else cast(Dtype, config.model.dtype)
+    compute = dtype if config.model.dtype == "auto" else config.model.dtype
     targets = adapter.target_modules
     adapter_dtype: Dtype | None = "fp32" if adapter.dtype == "auto" else cast(Dtype, adapter.dtype)
     return PlanRequest(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from app.planner.optimizer import is_paged
 from app.planner.request import PlanRequest
+from app.planner.walk import kernel_of
 from app.planner.weights import convertible_parameters
 
 
@@ -18,9 +19,10 @@ def warnings_for(request: PlanRequest) -> Iterator[str]:
         yield f"{spec.name}: routed experts are no linear modules and stay 16-bit"
     if spec.experts is not None:
         yield "Mixture-of-experts activations assume tokens spread evenly over the experts; unmeasured"
-    if spec.family == "bloom" and request.attn != "eager":
-        yield "BLOOM attends with full score matrices whatever kernel is chosen"
-    if request.attn == "eager" and request.tokens >= 4096:
+    eager = kernel_of(request) == "eager"
+    if eager and request.attn != "eager":
+        yield f"{spec.name} has eager attention only: it holds full score matrices whatever kernel is chosen"
+    if eager and request.tokens >= 4096:
         yield "Eager attention grows with the square of the length; sdpa needs far less"
     if request.is_training and is_paged(request.optimizer):
         yield "Paged optimiser states may leave the card between steps; they are counted as on it"

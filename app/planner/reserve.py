@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from app.planner.request import GIB, PlanRequest
+from app.planner.walk import kernel_of
 
 MIB = 1 << 20
 
@@ -16,7 +17,7 @@ DESKTOP_RESERVE_BYTES = int(0.8 * GIB)
 
 # Share of the moving memory (everything but the weights) that the allocator holds without using it: see
 # docs/decisions/planner-reserve.md for the fit on the published rows.
-_GAP_SHARE = {"sdpa": 0.13, "flash": 0.13, "eager": 0.24}
+_GAP_SHARE = {"sdpa": 0.13, "eager": 0.24}
 _GAP_FLOOR_BYTES = 40 * MIB
 
 
@@ -27,8 +28,8 @@ def context_bytes(request: PlanRequest) -> int:
 
 def allocator_gap_bytes(request: PlanRequest, moving_bytes: int) -> int:
     """Return what the caching allocator reserves beyond live tensors."""
-    kernel = "eager" if request.model.family == "bloom" else request.attn
-    return max(_GAP_FLOOR_BYTES, int(moving_bytes * _GAP_SHARE[kernel]))
+    eager = kernel_of(request) == "eager"
+    return max(_GAP_FLOOR_BYTES, int(moving_bytes * _GAP_SHARE["eager" if eager else "sdpa"]))
 
 
 def free_bytes(request: PlanRequest) -> int | None:

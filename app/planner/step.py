@@ -101,13 +101,23 @@ def _constants(request: PlanRequest) -> int:
     spec, precision = request.model, precision_of(request)
     rows, length = (1, request.tokens) if request.packed else (request.micro_batch, request.seq_len)
     tables = 2 * rows * length * spec.rotary_dim * precision.stream
-    mask = 0
-    if kernel_of(request) == "eager":
-        mask = rows * length * length * precision.stream
-    elif is_masked(request):
-        mask = rows * length * length
-    kinds = len(set(spec.layer_kinds)) or 1
-    return tables + mask * kinds + 8 * 3 * request.tokens + CUBLAS_WORKSPACE_BYTES
+    return tables + _masks(request, rows, length) + 8 * 3 * request.tokens + CUBLAS_WORKSPACE_BYTES
+
+
+def _masks(request: PlanRequest, rows: int, length: int) -> int:
+    """Return the masks that are made once for all layers: one for each kind of attention that needs one."""
+    spec, itemsize = request.model, precision_of(request).stream
+    if spec.alibi and spec.family == "falcon":
+        return rows * spec.heads * length * length * itemsize
+    eager = kernel_of(request) == "eager"
+    total = 0
+    for kind in set(spec.layer_kinds) or {"full"}:
+        index = spec.layer_kinds.index(kind) if spec.layer_kinds else 0
+        if eager:
+            total += rows * length * length * itemsize
+        elif is_masked(request, index):
+            total += rows * length * length
+    return total
 
 
 def _recomputed(request: PlanRequest, index: int) -> bool:
@@ -128,8 +138,7 @@ def _layer_gradients(request: PlanRequest, index: int, itemsize: int) -> int:
 
 def moments(request: PlanRequest, held: Resident) -> Iterator[Moment]:
     """Yield the moments that can be the peak of a step: each layer forward, the loss, each layer back, the update."""
-    spec = request.model
-    costs = [layer_cost(request, index, recompute=_recomputed(request, index)) for index in range(spec.layers)]
+    costs = _layer_costs(request)
     itemsize = held.gradients // max(held.trainable, 1)
     accumulating = request.gradient_accumulation > 1
     head_bytes = _head_gradient_bytes(request, itemsize)
@@ -138,10 +147,18 @@ def moments(request: PlanRequest, held: Resident) -> Iterator[Moment]:
     for index, cost in enumerate(costs):
         yield _moment(f"forward of layer {index + 1}", kept, cost.forward, 0, present)
         kept = _plus(kept, cost.kept)
-    loss = loss_cost(request, head_bytes)
+    loss = loss_cost(request, head_bytes, costs[-1].output_itemsize)
     yield _moment("loss", kept, loss.peak, 0, present)
     yield from _backward_moments(request, costs, kept, loss.held_bytes, held, head_bytes)
     yield Moment("optimiser step", 0, loss.held_bytes, held.step_scratch, held.gradients)
+
+
+def _layer_costs(request: PlanRequest) -> list[LayerCost]:
+    """Return the cost of each layer; from the second on the residual stream has the item size that layers give it."""
+    first = layer_cost(request, 0, recompute=_recomputed(request, 0), stream=precision_of(request).stream)
+    stream = first.output_itemsize
+    others = range(1, request.model.layers)
+    return [first, *(layer_cost(request, i, recompute=_recomputed(request, i), stream=stream) for i in others)]
 
 
 def _backward_moments(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from app.catalog.modules import layer_modules
@@ -24,12 +24,14 @@ class LayerCost:
 
     `forward` is the highest moment of the forward pass, `kept` what stays for the backward pass, `backward` the highest
     moment of the backward pass (recomputation included) and `gradients` what its trained weights' gradients add.
+    `output_itemsize` is the item size in which the next layer gets the residual stream.
     """
 
     forward: Split
     kept: Split
     backward: Split
     gradients: int
+    output_itemsize: int
 
 
 def precision_of(request: PlanRequest) -> Precision:
@@ -46,34 +48,45 @@ def precision_of(request: PlanRequest) -> Precision:
     )
 
 
-def kernel_of(request: PlanRequest) -> Kernel:
-    """Return the attention kernel that will run.
+def kernel_of(request: PlanRequest, index: int = 0) -> Kernel:
+    """Return the attention kernel that layer `index` will run.
 
     The classic measurements pin the memory-efficient kernel. Elsewhere SDPA takes the flash kernel when no mask is
-    passed, and the memory-efficient one for masks (padding, packing) and for fp32.
+    passed, and the memory-efficient one for masks (padding, packing, a window shorter than the row) and for fp32.
     """
-    if request.model.family == "bloom" or request.attn == "eager":
+    spec = request.model
+    if spec.family in _EAGER_ONLY or request.attn == "eager":
         return "eager"
     if request.attn == "flash":
         return "flash"
-    if request.profile == "peft-classic" or request.dtype == "fp32" or is_masked(request):
+    if request.profile == "peft-classic" or request.dtype == "fp32" or is_masked(request, index):
         return "efficient"
-    return "efficient" if _kernel_head_dim(request.model) > 256 or request.model.latent else "flash"
+    return "efficient" if spec.head_dim > _FLASH_HEAD_DIM or spec.latent else "flash"
 
 
-def _kernel_head_dim(spec: ModelSpec) -> int:
-    return spec.latent.query_dim if spec.latent else spec.head_dim
+# Families without an SDPA path in transformers 5.23: BLOOM's scores take ALiBi, Gemma 2 caps them, gpt-oss has sinks.
+_EAGER_ONLY = frozenset({"bloom", "gemma2", "gpt_oss"})
+_FLASH_HEAD_DIM = 256
 
 
-def is_masked(request: PlanRequest) -> bool:
-    """Tell whether a full attention mask is passed: for packed rows, and for several rows padded to one length."""
+def is_masked(request: PlanRequest, index: int = 0) -> bool:
+    """Tell whether layer `index` gets a full attention mask.
+
+    Packed rows need one, and rows padded to one length; a windowed layer needs one as soon as rows reach the window;
+    ALiBi is handed over as a mask.
+    """
+    spec = request.model
+    if spec.kind(index) == "sliding" and request.seq_len >= (spec.sliding_window or request.seq_len + 1):
+        return True
+    if spec.alibi:
+        return True
     if request.profile == "peft-classic":
         return False
     return request.packed or request.micro_batch > 1
 
 
-def shape_of(request: PlanRequest) -> AttentionShape:
-    """Return the attention call of one layer; packed rows are one long row."""
+def shape_of(request: PlanRequest, index: int = 0) -> AttentionShape:
+    """Return the attention call of layer `index`; packed rows are one long row."""
     spec = request.model
     rows, length = (1, request.tokens) if request.packed else (request.micro_batch, request.seq_len)
     expanded = spec.latent is not None or (spec.family == "falcon" and spec.kv_heads > 1)
@@ -82,7 +95,8 @@ def shape_of(request: PlanRequest) -> AttentionShape:
         length=length,
         heads=spec.heads,
         kv_heads=spec.heads if expanded else spec.kv_heads,
-        masked=is_masked(request),
+        # ALiBi's mask is one tensor of numbers for all layers; the others are converted in each call.
+        masked=is_masked(request, index) and not spec.alibi,
         dropout=spec.attention_dropout,
         sinks=spec.sinks,
         softcap=spec.attention_softcap,
@@ -123,16 +137,16 @@ class _WalkKey:
     accumulating: bool
 
 
-def layer_cost(request: PlanRequest, index: int, *, recompute: bool) -> LayerCost:
-    """Return the cost of layer `index`, recomputed in the backward pass or not."""
+def layer_cost(request: PlanRequest, index: int, *, recompute: bool, stream: int) -> LayerCost:
+    """Return the cost of layer `index`, recomputed in the backward pass or not, for a stream of this item size."""
     spec = request.model
     key = _WalkKey(
         spec=spec,
         moe=spec.is_moe_layer(index),
-        kernel=kernel_of(request),
-        shape=shape_of(request),
+        kernel=kernel_of(request, index),
+        shape=shape_of(request, index),
         policy=policy_of(request, index),
-        precision=precision_of(request),
+        precision=replace(precision_of(request), stream=stream),
         tokens=request.tokens,
         recompute=recompute,
         accumulating=request.gradient_accumulation > 1,
@@ -156,25 +170,26 @@ def _walk(key: _WalkKey) -> LayerCost:
     x = tape.leaf(size, key.precision.stream, grad=True)
     output = Layer(Ops(tape, key.precision, key.tokens), plan).run(x)
     forward = meter.peak_split
+    output_itemsize, output_bytes = output.itemsize, output.size_bytes
     if key.recompute:
         kept = (x.size_bytes, 0, 0, 0)
         del output
         tape = Tape(meter, keep_gradients=not key.accumulating)
         x = _with_gradient(tape, x)
-        gradient = Storage(meter, size * key.precision.stream, Kind.ACTIVATION)
+        gradient = Storage(meter, output_bytes, Kind.ACTIVATION)
         meter.restart_peak()
         output = Layer(Ops(tape, key.precision, key.tokens), plan).run(x)
         del x
     else:
         del x
-        kept = _minus(_split(meter), output.size_bytes)
+        kept = _minus(_split(meter), output_bytes)
         output.storage = Storage(meter, 0, Kind.ACTIVATION)
-        gradient = Storage(meter, size * key.precision.stream, Kind.ACTIVATION)
+        gradient = Storage(meter, output_bytes, Kind.ACTIVATION)
         meter.restart_peak()
     output.storage = gradient
     tape.backward(output, gradient)
     gradients = sum(storage.size_bytes for storage in tape.kept)
-    return LayerCost(forward, kept, meter.peak_split, gradients)
+    return LayerCost(forward, kept, meter.peak_split, gradients, output_itemsize)
 
 
 def _with_gradient(tape: Tape, x: Tensor) -> Tensor:
@@ -195,12 +210,12 @@ class LossCost:
     held_bytes: int
 
 
-def loss_cost(request: PlanRequest, head_grad_bytes: int) -> LossCost:
-    """Return the cost of the loss, forward and backward."""
+def loss_cost(request: PlanRequest, head_grad_bytes: int, stream: int) -> LossCost:
+    """Return the cost of the loss, forward and backward, for a residual stream of this item size."""
     return _loss(
         request.model,
         request.tokens,
-        precision_of(request),
+        replace(precision_of(request), stream=stream),
         request.fused,
         request.holds_outputs,
         head_grad_bytes,

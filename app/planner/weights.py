@@ -23,11 +23,12 @@ class Weights:
     others: int
     converted_bytes: int
     other_itemsize: int
+    buffer_bytes: int = 0
 
     @property
     def total_bytes(self) -> int:
         """Return the bytes of all weights."""
-        return self.converted_bytes + self.others * self.other_itemsize
+        return self.converted_bytes + self.others * self.other_itemsize + self.buffer_bytes
 
 
 @lru_cache(maxsize=1024)
@@ -67,4 +68,6 @@ def weights_at_rest(request: PlanRequest) -> Weights:
     spec = request.model
     converted = 0 if request.storage == "none" else convertible_parameters(spec)
     size = quantised_bytes(converted, request.storage) if converted else 0
-    return Weights(converted, total_parameters(spec) - converted, size, other_itemsize(request))
+    # GPT-BigCode registers a causal mask of one byte for every pair of positions.
+    buffers = spec.positions**2 if spec.family == "gpt_bigcode" else 0
+    return Weights(converted, total_parameters(spec) - converted, size, other_itemsize(request), buffers)
