@@ -58,9 +58,8 @@ def kinds(report: dict[str, Any]) -> dict[int, set[str]]:
 
 
 def test_a_clean_file(chatml: ModelTokenizer) -> None:
-    report = checked(
-        chatml, *[pair(f"What is {i}?", f"It is number {i}, {random.Random(i).random()}") for i in range(20)]
-    )
+    rows = [pair(f"What is {i}?", f"It is number {i}, {random.Random(i).random()}") for i in range(20)]
+    report = checked(chatml, *rows, max_length=4096)
     assert set(report) == KEYS
     assert (report["format"], report["rows"], report["usable"], report["problems"]) == ("question-answer", 20, 20, [])
     tokens = report["tokens"]
