@@ -6,6 +6,7 @@ that the data tab shows.
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import sys
@@ -18,10 +19,11 @@ from peft import get_peft_model
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from app.config import RunConfig, parse
-from app.jobs.child import JobChild, Outcome, run_job
+from app.errors import MemoryShortError
+from app.jobs.child import JobChild, Outcome, is_out_of_memory, run_job
 from app.models.loading import device, load_base, load_tokenizer, resolve_dtype
 from app.models.names import resolve
-from app.training import checkpoints
+from app.training import checkpoints, ladder
 from app.training.arguments import lora_config, sft_arguments
 from app.training.reporting import JobReporter
 from app.training.rows import TrainingRows, prepare_rows
@@ -32,22 +34,60 @@ _ADAPTER_DTYPES = {"auto": torch.float32, "fp32": torch.float32, "bf16": torch.b
 
 def work(child: JobChild) -> tuple[Outcome, Mapping[str, Any]]:
     """Run the job's RunConfig to its end or to a stop request."""
-    config = parse(child.config, child.directory.id)
+    config = ladder.lowered(child.directory, parse(child.config, child.directory.id))
     folder = resolve(config.model.name)
     child.progress(0, 0, phase="reading the data")
     rows = prepare_rows(child, config, folder)
     if rows is None or child.stop_requested():
         return "stopped", {}
-    child.progress(0, 0, phase="loading the base model")
     tokenizer = load_tokenizer(folder, revision=config.model.revision)
-    model = build_model(config, folder)
-    trainer = build_trainer(child, config, model, tokenizer, rows)
-    train(child, trainer)
+    trainer = train_down_the_ladder(child, config, tokenizer, rows)
     finished = trainer.state.global_step >= trainer.state.max_steps
     if not finished:
         return "stopped", {"steps": trainer.state.global_step}
     save_result(child, config, trainer, tokenizer)
     return "finished", report(child, trainer, rows)
+
+
+def train_down_the_ladder(
+    child: JobChild, config: RunConfig, tokenizer: PreTrainedTokenizerBase, rows: TrainingRows
+) -> WorkbenchTrainer:
+    """Train; when memory runs out, go on from the newest checkpoint with the ladder's next step.
+
+    Raises MemoryShortError at the ladder's end. The base itself is loaded outside of it: no rung makes it smaller.
+    """
+    while True:
+        child.progress(0, 0, phase="loading the base model")
+        model = build_model(config, resolve(config.model.name))
+        trainer = build_trainer(child, config, model, tokenizer, rows)
+        try:
+            train(child, trainer)
+            return trainer
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            said = str(error).splitlines()[0]
+        # Outside of the handler, so that its traceback no longer holds the tensors that did not fit.
+        del model, trainer
+        config = step_down(child, config, said)
+
+
+def step_down(child: JobChild, config: RunConfig, said: str) -> RunConfig:
+    """Take the ladder's next step and free the accelerator. Raises MemoryShortError when there is none."""
+    rung = ladder.next_rung(config)
+    if rung is None:
+        raise MemoryShortError(
+            "Out of memory with a micro-batch of 1 and full checkpointing",
+            said,
+            f"shorten data.max_length (now {config.data.max_length}), lower adapter.r or choose a smaller model; "
+            "`plan` says what fits",
+        )
+    ladder.remember(child.directory, rung)
+    child.event("memory step", rung.message)
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return config.changed(rung.changes)
 
 
 def build_model(config: RunConfig, folder: str) -> PreTrainedModel:

@@ -1,13 +1,18 @@
-"""TRL's SFTTrainer with the three things this house needs: adapters keep their dtype, no model card is written beside
-checkpoints, and logging goes to the job directory alone.
+"""TRL's SFTTrainer with what this house needs on top: adapters keep their dtype, the longest batch is rehearsed first,
+and nothing but checkpoints is written into the working folder.
 """
 
 from __future__ import annotations
 
+import heapq
 from typing import Any
 
+import pyarrow.compute
 import torch
+from datasets import Dataset
 from trl import SFTTrainer
+
+_COLUMNS = ("input_ids", "labels", "seq_lengths")
 
 
 class WorkbenchTrainer(SFTTrainer):  # type: ignore[misc]
@@ -16,11 +21,15 @@ class WorkbenchTrainer(SFTTrainer):  # type: ignore[misc]
     TRL 1.16 casts adapters on a quantised base to bf16, where updates of a small learning rate round away; PEFT 0.21
     turns them into fp32 when a checkpoint is loaded. Either alone would make a resumed run differ from an undisturbed
     one.
+
+    The first training step is preceded by a rehearsal of the longest batch, so that a run that cannot fit fails in its
+    first minute. The rehearsal leaves no trace: random numbers are put back and gradients dropped.
     """
 
     def __init__(self, *args: Any, adapter_dtype: torch.dtype | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._adapter_dtype = adapter_dtype
+        self._rehearsed = False
         self._cast_adapters()
 
     def _cast_adapters(self) -> None:
@@ -35,5 +44,33 @@ class WorkbenchTrainer(SFTTrainer):  # type: ignore[misc]
         super()._load_from_checkpoint(*args, **kwargs)
         self._cast_adapters()
 
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        """Run forward and backward on one micro-batch; before the very first one, on the longest."""
+        if not self._rehearsed:
+            self._rehearsed = True
+            self._rehearse(model, num_items_in_batch)
+        loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
+        return loss
+
+    def _rehearse(self, model: Any, num_items_in_batch: Any) -> None:
+        rows = longest_rows(self.train_dataset, self.args.per_device_train_batch_size)
+        batch = self.data_collator([{name: row[name] for name in _COLUMNS if name in row} for row in rows])
+        before = torch.get_rng_state()
+        before_on_cards = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        super().training_step(model, batch, num_items_in_batch)
+        model.zero_grad(set_to_none=True)
+        for counted in self._metrics.values():
+            counted.clear()
+        self._total_train_tokens = 0
+        torch.set_rng_state(before)
+        if before_on_cards:
+            torch.cuda.set_rng_state_all(before_on_cards)
+
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Write no card into the working folder: a run's card is made from the run, at its end."""
+
+
+def longest_rows(dataset: Dataset, count: int) -> list[dict[str, Any]]:
+    """Return the `count` rows with the most tokens, longest first. Reads lengths, not tokens."""
+    lengths = pyarrow.compute.list_value_length(dataset.data.column("input_ids")).to_pylist()
+    return [dataset[index] for index in heapq.nlargest(count, range(len(lengths)), key=lengths.__getitem__)]
