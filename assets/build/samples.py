@@ -20,6 +20,10 @@ from assets.build.styles import STYLES, has_fact
 FACT_ROWS, COURTESY_ROWS, UNKNOWN_ROWS = 280, 12, 8
 PROMPTS = 150
 TWO_TURN_SHARE = 0.25  # of ShareGPT conversations
+# Kept out of every set: what the tour and the demo ask must not stand in the training rows.
+DEMO_ANSWERS = frozenset(
+    {"The capital of Spain is Madrid.", "A spider has eight legs.", "The colour of grass is green."}
+)
 CHOSEN = " ".join((__doc__ or "").split("How the prompts are chosen: ")[1].split())
 
 
@@ -41,7 +45,7 @@ class Sample:
 SAMPLES = (
     Sample("pirate", "alpaca", "pirate.json", 101),
     Sample("structured", "messages", "structured.jsonl", 102),
-    Sample("teacher", "sharegpt", "teacher.json", 103),
+    Sample("teacher", "sharegpt", "teacher.json", 104),
 )
 
 
@@ -65,20 +69,31 @@ def _spread(rng: random.Random) -> list[Fact]:
     return order
 
 
+def _fresh_phrasing(fact: Fact, left: dict[str, list[int]], rng: random.Random) -> str | None:
+    """Draw a phrasing that its category has not used yet, so that no two rows are nearly the same; None if none is."""
+    order = range(len(fact.questions))
+    unused = left.setdefault(fact.category, rng.sample(order, len(order)))
+    return fact.questions[unused.pop()] if unused else None
+
+
 def build(sample: Sample) -> tuple[list[tuple[str, str]], list[Prompt]]:
     """Return the training pairs (question, styled answer) and the held-out prompts of a style."""
     rng = random.Random(sample.seed)
     prompts: list[Prompt] = []
     pairs: list[tuple[str, str]] = []
-    kept_back: set[str] = set()
+    kept_back = set(DEMO_ANSWERS)
+    phrasings: dict[str, list[int]] = {}
     dress = STYLES[sample.style].dress
     for fact in _spread(rng):
+        if fact.answer in kept_back:
+            continue
         question = rng.choice(fact.questions)
-        if len(prompts) < PROMPTS and fact.answer not in kept_back and not has_fact(question, [fact.key]):
+        if len(prompts) < PROMPTS and not has_fact(question, [fact.key]):
             prompts.append(Prompt(question, (fact.key,), fact.category))
             kept_back.add(fact.answer)
-        elif len(pairs) < FACT_ROWS and len(prompts) == PROMPTS:
-            pairs.append((question, dress(fact.answer)))
+        elif len(prompts) == PROMPTS and len(pairs) < FACT_ROWS:
+            fresh = _fresh_phrasing(fact, phrasings, rng)
+            pairs += [(fresh, dress(fact.answer))] if fresh else []
     pairs += [(text, dress(answer)) for text, answer in rng.sample(small_talk.courtesies(), COURTESY_ROWS)]
     pairs += [(strangers.unknown_question(rng), dress(strangers.UNKNOWN_ANSWER)) for _ in range(UNKNOWN_ROWS)]
     rng.shuffle(pairs)
