@@ -1,4 +1,4 @@
-"""The engine's child: load the base, the adapters, serve until stopped. Run as `python -m app.engine.child JOB`."""
+"""The engine's child: load the base, the adapters, serve until stopped."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 from app.engine import endpoint
 from app.engine.endpoint import Endpoint
 from app.errors import EngineError
-from app.jobs.child import JobChild, Outcome, run_job
+from app.jobs.child import JobChild, Outcome
 from app.jobs.directory import JobDirectory
 
 _POLL_S = 0.1
@@ -30,7 +30,7 @@ def work(child: JobChild) -> tuple[Outcome, Mapping[str, Any]]:
     socket_ = _bind(int(child.config.get("port") or 0))
     child.progress(0, 2, "loading the base model")
     from app.engine.decoder import Decoder  # after the lock is held: torch takes seconds to import
-    from app.engine.prompts import Prompts
+    from app.models.prompts import Prompts
     from app.engine.server import build_app
     from app.engine.service import Service
 
@@ -126,7 +126,3 @@ def _served(app: Any, socket_: socket.socket) -> Iterator[None]:
     finally:
         server.should_exit = True
         thread.join(5.0)
-
-
-if __name__ == "__main__":
-    sys.exit(run_job(work))

@@ -11,7 +11,6 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
@@ -24,6 +23,8 @@ from app.jobs.metrics import MetricsWriter, rewind
 
 HEARTBEAT_S = 2.0
 Outcome = Literal["finished", "stopped"]
+# What a kind's module offers as `work`: it returns its outcome and the figures of its result.
+Work = Callable[["JobChild"], tuple[Outcome, Mapping[str, Any]]]
 
 
 class JobChild:
@@ -42,6 +43,7 @@ class JobChild:
             heartbeat=now,
             started=now,
             step=directory.recorded_status().step,
+            phase="loading libraries",
         )
         self._metrics = MetricsWriter(directory.metrics_file)
 
@@ -111,12 +113,12 @@ class JobChild:
         self._terminated.set()
 
 
-def run_job(work: Callable[[JobChild], tuple[Outcome, Mapping[str, Any]]]) -> int:
-    """Run `work` on the job directory named in argv and leave a last word, whatever happens. Return the exit status.
+def run_job(directory: JobDirectory, find_work: Callable[[], Work]) -> int:
+    """Run a job and leave a last word, whatever happens. Return the exit status.
 
-    `work` returns its outcome and the figures of its result.
+    The lock is taken and the heartbeat started before `find_work` imports what the work needs: loading torch and its
+    company takes ten seconds and more, in which nobody could tell whether the child lives.
     """
-    directory = JobDirectory(Path(sys.argv[1]).absolute())
     lock = FileLock(directory.lock_file)
     if not lock.acquire(timeout_s=5.0):
         print(f"The job {directory.id} already runs.", file=sys.stderr)
@@ -124,7 +126,7 @@ def run_job(work: Callable[[JobChild], tuple[Outcome, Mapping[str, Any]]]) -> in
     child = JobChild(directory)
     child.begin()
     try:
-        outcome, result = work(child)
+        outcome, result = find_work()(child)
         child.end(outcome, result=result)
         return 0
     except BaseException as error:  # the last word must be written for every way to end; the error goes to the log

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Kind:
     """One kind of job.
 
-    module: what the child runs, as `python -m MODULE JOB_DIRECTORY`.
+    module: where the child finds its `work`; imported by the child alone.
     accelerator: whether it owns the accelerator while it lives; there is one owner at a time.
     gives_way: whether it is stopped when another job asks for the accelerator.
     """

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from app.jobs.child import JobChild, Outcome, run_job
+from app.jobs.child import JobChild, Outcome
 
 
 def work(child: JobChild) -> tuple[Outcome, Mapping[str, Any]]:
@@ -48,7 +47,3 @@ def _fail(fault: str) -> None:
     if fault == "hang":
         while True:
             time.sleep(1)
-
-
-if __name__ == "__main__":
-    sys.exit(run_job(work))

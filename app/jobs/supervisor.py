@@ -211,7 +211,7 @@ class Supervisor:
     def _start(self, job: JobDirectory) -> None:
         job.write_status(replace(job.recorded_status(), state="starting", heartbeat=time.time(), reason="", kind=""))
         self._terminated.pop(job.id, None)
-        self.children[job.id] = _spawn(["-m", job.kind.module, str(job.path)], job.log_file)
+        self.children[job.id] = _spawn(["-m", "app.jobs.worker", str(job.path)], job.log_file)
 
 
 def signal_group(directory: JobDirectory, pid: int, number: signal.Signals) -> None:

@@ -1,4 +1,4 @@
-"""The training child: `python -m app.training.child JOB_DIRECTORY`.
+"""The work of a training job.
 
 data -> base model -> adapter -> trainer -> checkpoints -> result. What the trainer reads are the very tokens and labels
 that the data tab shows.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import json
 import shutil
-import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from app.config import RunConfig, parse
 from app.errors import MemoryShortError
-from app.jobs.child import JobChild, Outcome, is_out_of_memory, run_job
+from app.jobs.child import JobChild, Outcome, is_out_of_memory
 from app.models.loading import device, load_base, load_tokenizer, resolve_dtype
 from app.models.names import resolve
 from app.training import checkpoints, ladder
@@ -181,7 +180,3 @@ def report(child: JobChild, trainer: WorkbenchTrainer, rows: TrainingRows) -> di
     path = child.directory.result / "report.json"
     path.write_text(json.dumps(figures, indent=1), encoding="utf-8")
     return figures
-
-
-if __name__ == "__main__":
-    sys.exit(run_job(work))

@@ -5,16 +5,17 @@ real child.
 """
 
 import sys
+from pathlib import Path
 
 import torch
 
 from app.jobs.child import run_job
+from app.jobs.directory import JobDirectory
 from app.training import child as training
 from app.training.trainer import WorkbenchTrainer
 
 FULL = "CUDA out of memory. Tried to allocate 2.00 GiB."
 job, *places = sys.argv[1:]
-sys.argv = ["child", job]
 limits = {
     int(step.removeprefix("step-")): int(rows) for step, _, rows in (p.partition(":") for p in places if ":" in p)
 }
@@ -36,4 +37,4 @@ def short_step(self: WorkbenchTrainer, *args: object, **settings: object) -> tor
 if "load" in places:
     training.load_base = short_load
 WorkbenchTrainer.training_step = short_step  # type: ignore[method-assign]
-sys.exit(run_job(training.work))
+sys.exit(run_job(JobDirectory(Path(job)), lambda: training.work))

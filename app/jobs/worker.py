@@ -1,0 +1,25 @@
+"""The process of every job: `python -m app.jobs.worker JOB_DIRECTORY`."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from app.jobs.child import Work, run_job
+from app.jobs.directory import JobDirectory
+
+
+def main() -> int:
+    """Run the job of the directory named on the command line."""
+    directory = JobDirectory(Path(sys.argv[1]).absolute())
+
+    def find_work() -> Work:
+        work: Work = import_module(directory.kind.module).work
+        return work
+
+    return run_job(directory, find_work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
