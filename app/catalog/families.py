@@ -371,7 +371,7 @@ def _experts(fields: ConfigFields, count: tuple[str, ...], width: tuple[str, ...
 def mixtral(fields: ConfigFields) -> Numbers:
     """Read Mixtral."""
     numbers = _core(fields)
-    experts = _experts(fields, ("num_local_experts", "num_experts"), ("intermediate_size",))
+    experts = _experts(fields, ("num_local_experts", "num_experts"), ("intermediate_size",), adaptable=True)
     return numbers | {"experts": experts} | _sliding(fields, numbers["layers"])
 
 
@@ -400,7 +400,7 @@ def qwen2_moe(fields: ConfigFields) -> Numbers:
 def qwen3_moe(fields: ConfigFields) -> Numbers:
     """Read Qwen3-MoE."""
     _every_layer_routes(fields)
-    experts = _experts(fields, ("num_experts", "num_local_experts"), ("moe_intermediate_size",))
+    experts = _experts(fields, ("num_experts", "num_local_experts"), ("moe_intermediate_size",), adaptable=True)
     bias = fields.flag("attention_bias", False)
     return _core(fields, qk_norm="head", experts=experts, qkv_bias=bias, out_bias=bias)
 
@@ -435,6 +435,7 @@ def deepseek_v2(fields: ConfigFields) -> Numbers:
         ("moe_intermediate_size",),
         shared_intermediate=width * (fields.optional("n_shared_experts", limit=LIMITS["experts"]) or 0),
         dense_layers=dense,
+        adaptable=True,
     )
     numbers = _core(fields, experts=experts, latent=latent, rotary_dim=rope)
     return numbers | {

@@ -16,7 +16,8 @@ class Experts:
     """Describe a mixture-of-experts block.
 
     `intermediate` is the width of one routed expert, `shared_intermediate` that of all shared experts together.
-    The first `dense_layers` layers have an ordinary MLP.
+    The first `dense_layers` layers have an ordinary MLP. `adaptable` says that PEFT 0.21 turns "all-linear" into adapters
+    on the experts' parameters and the router, in place of those on dense and shared MLPs.
     """
 
     count: int
@@ -27,6 +28,7 @@ class Experts:
     dense_layers: int = 0
     bias: bool = False
     router_bias: bool = False
+    adaptable: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,36 @@ from app.catalog.modules import LinearModule, layer_modules, layer_vectors
 from app.catalog.spec import ModelSpec
 
 ALL_LINEAR = "all-linear"
+_MLP_ROLES = frozenset({"gate", "up", "down", "gate_up"})
 _HEAD_NAMES = ("lm_head", "embed_out")
 _EMBEDDING_NAMES = ("embed_tokens", "wte", "word_embeddings", "embed_in")
 
 
-def is_target(module: LinearModule, targets: tuple[str, ...]) -> bool:
+def is_target(spec: ModelSpec, module: LinearModule, targets: tuple[str, ...]) -> bool:
     """Tell whether an adapter is put on `module`, by PEFT's rule of the last name."""
-    return ALL_LINEAR in targets or module.name in targets
+    if ALL_LINEAR in targets:
+        return not (adapts_experts(spec, targets) and module.role in _MLP_ROLES)
+    return module.name in targets
+
+
+def adapts_experts(spec: ModelSpec, targets: tuple[str, ...]) -> bool:
+    """Tell whether the routed experts' parameters get adapters (peft/utils/transformers_weight_conversion.py)."""
+    return spec.experts is not None and spec.experts.adaptable and ALL_LINEAR in targets
+
+
+def expert_adapters(spec: ModelSpec, index: int, rank: int, targets: tuple[str, ...]) -> list[tuple[int, int]]:
+    """Return (inputs + outputs, rank) of each adapted parameter of the experts of layer `index`, all experts together.
+
+    The fused gate-up parameter gets twice the rank; the router is adapted like a linear module.
+    """
+    experts = spec.experts
+    if experts is None or not spec.is_moe_layer(index) or not adapts_experts(spec, targets):
+        return []
+    return [
+        (experts.count * (spec.hidden + 2 * experts.intermediate), 2 * rank),
+        (experts.count * (experts.intermediate + spec.hidden), rank),
+        (spec.hidden + experts.count, rank),
+    ]
 
 
 def module_names(spec: ModelSpec) -> tuple[str, ...]:
@@ -37,8 +60,9 @@ def module_parameters(module: LinearModule, rank: int, dora: bool) -> int:
 @lru_cache(maxsize=4096)
 def layer_parameters(spec: ModelSpec, index: int, rank: int, targets: tuple[str, ...], dora: bool) -> int:
     """Return the adapter parameters of layer `index`."""
-    modules = (module for module in layer_modules(spec, index) if is_target(module, targets))
-    return sum(module_parameters(module, rank, dora) for module in modules)
+    modules = (module for module in layer_modules(spec, index) if is_target(spec, module, targets))
+    experts = sum(width * own_rank for width, own_rank in expert_adapters(spec, index, rank, targets))
+    return sum(module_parameters(module, rank, dora) for module in modules) + experts
 
 
 def adapter_parameters(spec: ModelSpec, rank: int, targets: tuple[str, ...], dora: bool = False) -> int:

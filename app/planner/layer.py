@@ -202,16 +202,37 @@ class Layer:
         chosen = ops.tape.apply((x,), routed_rows * self.spec.hidden, x.itemsize)
         narrow = ops.cast(chosen, 2) if ops.precision.base == 2 else chosen
         del chosen
-        both = ops.tape.apply((narrow,), 2 * routed_rows * experts.intermediate, narrow.itemsize)
+        up_weights = experts.count * 2 * experts.intermediate * self.spec.hidden
+        both = self._grouped(narrow, 2 * routed_rows * experts.intermediate, up_weights)
         del narrow
         gate, up = ops.split(both, (both.elements // 2, both.elements // 2))
         del both
         inner = ops.multiply(ops.activation(gate, "silu"), up)
         del gate, up
-        down = ops.tape.apply((inner,), routed_rows * self.spec.hidden, inner.itemsize)
+        down = self._grouped(inner, routed_rows * self.spec.hidden, up_weights // 2)
         del inner
         weighted = ops.tape.apply((down,), down.elements, down.itemsize)
         del down
         ordered = ops.tape.apply((weighted,), weighted.elements, weighted.itemsize)
         del weighted
         return ops.tape.apply((ordered,), x.elements, x.itemsize)
+
+    def _grouped(self, x: Tensor, elements: int, weights: int) -> Tensor:
+        """Multiply by all experts' weights at once.
+
+        With adapters on the experts PEFT folds base and update into a copy of the whole parameter for every forward
+        pass (peft/tuners/lora/layer.py _LoraFactorsProxy); the copy is saved, and its gradient is as large.
+        """
+        tape, policy = self.ops.tape, self.plan.policy
+        if not (policy.experts or policy.trained) or not tape.recording:
+            if policy.experts:
+                tape.scratch(2 * weights)
+            return tape.apply((x,), elements, x.itemsize)
+        if policy.trained:
+            output = tape.apply((x,), elements, x.itemsize, saved=(x,))
+            if output.node is not None:
+                output.node.kept_bytes = self.ops.precision.base * weights
+            return output
+        folded = tape.leaf(weights, 2)
+        folded.node = tape.source((), 0)
+        return tape.apply((x, folded), elements, x.itemsize, saved=(x, folded))

@@ -18,7 +18,7 @@ class LinearPolicy:
     """Say how linear modules are stored and trained.
 
     `convertible` is false where the bitsandbytes integration leaves the modules alone. `trained` means that the
-    weight itself is trained.
+    weight itself is trained, `experts` that the routed experts' parameters carry adapters.
     """
 
     storage: Quant
@@ -28,6 +28,7 @@ class LinearPolicy:
     dropout: float
     adapted: frozenset[str]
     trained: bool
+    experts: bool = False
 
     def storage_of(self, module: LinearModule) -> Quant:
         """Return how this module's weight is stored."""

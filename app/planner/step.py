@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from app.catalog.modules import embedding_parameters, head_parameters, layer_modules, layer_vectors, total_parameters
 from app.catalog.spec import ModelSpec
-from app.planner.adapter import is_target, layer_parameters, saved_module_parameters, trains_head
+from app.planner.adapter import expert_adapters, is_target, layer_parameters, saved_module_parameters, trains_head
 from app.planner.optimizer import state_bytes, step_scratch_bytes
 from app.planner.request import PlanRequest
 from app.planner.tape import NOTHING, Split
@@ -56,10 +56,12 @@ def trained_sizes(request: PlanRequest) -> list[tuple[int, int]]:
     sizes: dict[int, int] = {}
     for index in range(spec.layers):
         for module in layer_modules(spec, index):
-            if is_target(module, request.targets):
+            if is_target(spec, module, request.targets):
                 parts = [request.rank * module.d_in, request.rank * module.d_out]
                 for elements in parts + ([module.d_out] if request.dora else []):
                     sizes[elements] = sizes.get(elements, 0) + 1
+        for width, rank in expert_adapters(spec, index, request.rank, request.targets):
+            sizes[width * rank] = sizes.get(width * rank, 0) + 1
     extra = saved_module_parameters(spec, request.modules_to_save)
     return [*sizes.items(), *([(extra, 1)] if extra else [])]
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from app.catalog.modules import layer_modules
 from app.catalog.spec import ModelSpec
-from app.planner.adapter import is_target
+from app.planner.adapter import adapts_experts, is_target
 from app.planner.attention import AttentionShape, Kernel
 from app.planner.layer import Layer, LayerPlan
 from app.planner.linear import LinearPolicy
@@ -109,7 +109,7 @@ def policy_of(request: PlanRequest, index: int) -> LinearPolicy:
     adapted = frozenset(
         module.name
         for module in layer_modules(spec, index)
-        if request.has_adapter and is_target(module, request.targets)
+        if request.has_adapter and is_target(spec, module, request.targets)
     )
     return LinearPolicy(
         storage=request.storage,
@@ -119,6 +119,7 @@ def policy_of(request: PlanRequest, index: int) -> LinearPolicy:
         dropout=request.lora_dropout,
         adapted=adapted,
         trained=request.method == "full",
+        experts=request.has_adapter and adapts_experts(spec, request.targets),
     )
 
 
