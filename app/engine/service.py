@@ -12,7 +12,7 @@ from typing import Any
 
 from app.engine.columns import BASE, Column, Columns
 from app.engine.decoder import Decoder
-from app.engine.prompts import PromptError, Prompts
+from app.models.prompts import PromptError, Prompts
 from app.engine.protocol import Answer, ChatRequest, RequestError
 from app.engine.rows import Delta, Done, Event, Failed, Row
 from app.engine.sampling import Choice

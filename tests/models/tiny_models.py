@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +87,19 @@ def save_adapter(folder: Path, model: Path, *, seed: int = 0, scale: float = 0.0
     """Write a LoRA adapter with random weights, B included, into `folder` and return it."""
     base = AutoModelForCausalLM.from_pretrained(model)
     wanted: dict[str, Any] = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
-    peft = get_peft_model(base, LoraConfig(**{**wanted, **settings}))
-    randomise(peft, seed, scale)
-    peft.save_pretrained(str(folder))
+    with quiet_peft():
+        peft = get_peft_model(base, LoraConfig(**{**wanted, **settings}))
+        randomise(peft, seed, scale)
+        peft.save_pretrained(str(folder))
     return folder
+
+
+@contextmanager
+def quiet_peft() -> Iterator[None]:
+    """Let PEFT warn about tied weights, Conv1D and embeddings unheard: these adapters are meant to be odd."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def randomise(peft: PeftModel, seed: int, scale: float = 0.08) -> None:

@@ -1,0 +1,1 @@
+"""Taking a result away: merged models with a receipt, and files for other programs."""

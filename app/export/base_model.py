@@ -1,0 +1,143 @@
+"""The 16-bit base that an adapter belongs to: found, fetched when it is a hub id, and described without weights."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from transformers import AutoModelForCausalLM, PreTrainedConfig
+
+from app.errors import ExportError, JobError, ModelError, NetworkError
+from app.jobs.directory import JobDirectory
+from app.models.adapters import AdapterFolder
+from app.models.loading import load_config, refuse_pickles
+from app.models.names import is_local, resolve
+from app.models.tensors import StoredTensor, read_checkpoint
+
+_WANTED = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """A model without its weights: module types by name, and how its embeddings are tied."""
+
+    transposed: frozenset[str]
+    input_embedding: str
+    output_embedding: str
+    prefix: str
+    tied: bool
+
+
+class BaseModel:
+    """A base model on disk."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name, self.folder = name, folder
+        refuse_pickles(str(folder))
+        self.config: PreTrainedConfig = load_config(str(folder))
+        if getattr(self.config, "quantization_config", None):
+            raise ExportError(
+                f"{name} is stored quantised",
+                "merging into quantised weights would round every weight a second time",
+                "name the original 16-bit model with --base",
+            )
+        self.tensors = read_checkpoint(folder)
+        self.skeleton = _skeleton(self.config)
+
+    def tensor_name(self, parameter: str) -> str | None:
+        """Return the name under which the files have a parameter of the model, or None."""
+        prefix = f"{self.skeleton.prefix}."
+        candidates = [parameter, parameter.removeprefix(prefix), prefix + parameter]
+        return next((name for name in candidates if name in self.tensors), None)
+
+    def tensor(self, parameter: str) -> StoredTensor:
+        """Return where a parameter of the model is stored. Raises ExportError."""
+        name = self.tensor_name(parameter)
+        if name is None:
+            raise ExportError(
+                f"{self.name} has no weights for {parameter}",
+                "the files store this layer under another name, or fused with others",
+                "this model cannot be merged yet; serve the adapter beside its base",
+            )
+        return self.tensors[name]
+
+    @property
+    def bytes(self) -> int:
+        """Return the size of all weights."""
+        return sum(tensor.bytes for tensor in self.tensors.values())
+
+    @property
+    def parameters(self) -> int:
+        """Return the number of weights in the files."""
+        return sum(tensor.bytes // tensor.dtype.itemsize for tensor in self.tensors.values())
+
+
+def find_base(adapter: AdapterFolder, override: str | None = None) -> BaseModel:
+    """Return the base of an adapter: the named one, else that of its training job, else that of its configuration.
+
+    Raises ExportError when none is known, ModelError or NetworkError when it cannot be read or fetched.
+    """
+    name = override or _name_in_job(adapter.path) or str(adapter.config.get("base_model_name_or_path") or "")
+    if not name:
+        raise ExportError(f"The base of {adapter.path} is not known", "its files do not name it", "name it with --base")
+    try:
+        resolved = resolve(name)
+    except ModelError as error:
+        raise ExportError(f"The base {name!r:.120} cannot be used", error.line(), "name it with --base") from None
+    return BaseModel(name, Path(resolved) if is_local(resolved) else _fetched(resolved))
+
+
+def training_quantization(adapter: Path) -> dict[str, Any] | None:
+    """Return the quantisation settings of the job that an adapter lies in, or None when it lies in none."""
+    config = _job_config(adapter)
+    return None if config is None else dict(config.get("quantization") or {})
+
+
+def _name_in_job(adapter: Path) -> str:
+    config = _job_config(adapter)
+    return str((config or {}).get("model", {}).get("name") or "")
+
+
+def _job_config(adapter: Path) -> dict[str, Any] | None:
+    """Return the RunConfig of the training job whose result/adapter or checkpoint this folder is."""
+    for parent in list(adapter.absolute().parents)[:3]:
+        if (parent / "job.yaml").is_file():
+            try:
+                return JobDirectory(parent).config
+            except JobError:
+                return None
+    return None
+
+
+def _fetched(hub_id: str) -> Path:
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=list(_WANTED)))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise NetworkError(f"{hub_id} cannot be fetched", str(error).splitlines()[0], "check the network") from None
+
+
+def _skeleton(config: PreTrainedConfig) -> Skeleton:
+    """Build the model without memory for its weights and look at it."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    modules = dict(model.named_modules())
+    names = {id(module): name for name, module in modules.items()}
+    text = config.get_text_config(decoder=True)
+    return Skeleton(
+        transposed=frozenset(name for name, module in modules.items() if hasattr(module, "nx")),
+        input_embedding=names[id(model.get_input_embeddings())],
+        output_embedding=names.get(id(model.get_output_embeddings()), ""),
+        prefix=model.base_model_prefix,
+        tied=bool(getattr(text, "tie_word_embeddings", False)),
+    )
+
+
+def base_config(folder: Path) -> dict[str, Any]:
+    """Return config.json as it is stored."""
+    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return config

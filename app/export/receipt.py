@@ -1,0 +1,156 @@
+"""The receipt of a merge: what went in, what was measured, and whether it can be trusted."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from app.export.check import Gap, Measurement
+from app.jobs.directory import versions
+
+RECEIPT = "receipt.json"
+# Rounding the merged weights to bfloat16 changes about one prediction in a hundred on small models (measured on the
+# starter); more than this says that something else went wrong.
+LEAST_AGREEMENT = 0.97
+MOST_MEAN_KL = 0.02
+# The 4-bit base is another model; this far apart, answers seen while training are no guide to the merged model's.
+MOST_NF4_MEAN_KL = 0.5
+
+
+@dataclass
+class Receipt:
+    """Everything that a receipt says. `measured` is None when the check was left out, for the reason given."""
+
+    model: str
+    adapter: dict[str, Any]
+    base: dict[str, Any]
+    dtype: str
+    shards: dict[str, str]
+    merge_seconds: float
+    seconds: float
+    baseline_rss_bytes: int
+    peak_rss_bytes: int
+    max_ram_bytes: int
+    measured: Measurement | None
+    not_measured: str = ""
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def reasons(self) -> list[str]:
+        """Return why the verdict is not a pass; empty for a pass."""
+        if self.measured is None:
+            return [f"not measured: {self.not_measured}"]
+        found, gap = [], self.measured.merged
+        if gap.greedy_agreement < LEAST_AGREEMENT:
+            found.append(f"greedy agreement {gap.greedy_agreement:.4f} is below {LEAST_AGREEMENT}")
+        if not gap.mean_kl <= MOST_MEAN_KL:
+            found.append(f"mean KL {gap.mean_kl:.5f} is above {MOST_MEAN_KL}")
+        nf4 = self.measured.nf4_adapter
+        if nf4 is not None and not nf4.mean_kl <= MOST_NF4_MEAN_KL:
+            found.append(f"the adapter on the 4-bit base is far off: mean KL {nf4.mean_kl:.4f} > {MOST_NF4_MEAN_KL}")
+        return found
+
+    @property
+    def verdict(self) -> str:
+        """Return pass or warn."""
+        return "warn" if self.reasons else "pass"
+
+    def answer(self, folder: Path) -> dict[str, Any]:
+        """Return what `merge --json` answers; figures that were not measured are null."""
+        gap = self.measured.merged if self.measured else None
+        return {
+            "model": str(folder),
+            "receipt": str(folder / RECEIPT),
+            "verdict": self.verdict,
+            "greedy_agreement": gap.greedy_agreement if gap else None,
+            "mean_kl": gap.mean_kl if gap else None,
+            "max_logit_diff": gap.max_logit_diff if gap else None,
+            "peak_rss_bytes": self.peak_rss_bytes,
+            "seconds": self.seconds,
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the content of receipt.json."""
+        measured = self.measured
+        return {
+            "schema": 1,
+            "model": self.model,
+            "verdict": self.verdict,
+            "reasons": self.reasons,
+            "notes": self.notes,
+            "thresholds": {
+                "greedy_agreement": LEAST_AGREEMENT,
+                "mean_kl": MOST_MEAN_KL,
+                "nf4_mean_kl": MOST_NF4_MEAN_KL,
+            },
+            "merged_against_adapter": measured.merged.as_dict() if measured else "not measured",
+            "nf4_against_16_bit": _nf4(measured),
+            "compared_tokens": measured.tokens if measured else 0,
+            "compared_in": measured.dtype if measured else None,
+            "adapter": self.adapter,
+            "base": self.base,
+            "dtype": self.dtype,
+            "shards": self.shards,
+            "peak_rss_bytes": self.peak_rss_bytes,
+            "baseline_rss_bytes": self.baseline_rss_bytes,
+            "max_ram_bytes": self.max_ram_bytes,
+            "merge_seconds": round(self.merge_seconds, 3),
+            "seconds": round(self.seconds, 3),
+            "versions": versions(),
+        }
+
+    def write(self, folder: Path) -> None:
+        """Write receipt.json and receipt.md."""
+        (folder / RECEIPT).write_text(json.dumps(self.as_dict(), indent=2, ensure_ascii=False), encoding="utf-8")
+        (folder / "receipt.md").write_text(self.text(), encoding="utf-8")
+
+    def text(self) -> str:
+        """Return the receipt for people."""
+        lines = [f"# Merge receipt: {self.model}", "", f"Verdict: **{self.verdict}**"]
+        lines += [f"- {reason}" for reason in self.reasons]
+        lines += [
+            "",
+            "| compared | same greedy token | mean KL (nats) | largest logit difference |",
+            "|---|---|---|---|",
+        ]
+        if self.measured:
+            lines.append(_row("merged model against base + adapter", self.measured.merged))
+            if self.measured.nf4_adapter and self.measured.nf4_base:
+                lines.append(_row("adapter on the NF4 base against the 16-bit base", self.measured.nf4_adapter))
+                lines.append(_row("NF4 base against 16-bit base, no adapter", self.measured.nf4_base))
+            lines += ["", f"{self.measured.tokens} tokens of greedy answers, computed in {self.measured.dtype}."]
+        else:
+            lines.append(f"| not measured: {self.not_measured} | | | |")
+        lines += [f"{note}" for note in self.notes]
+        lines += ["", f"- weights: {self.dtype}, added in float32 and rounded once"]
+        lines += [f"- base: {self.base['name']}", f"- adapter: {self.adapter['hash']}"]
+        lines += [f"- peak memory while merging: {self.peak_rss_bytes / 2**20:.0f} MiB"]
+        lines += [f"- time: {self.merge_seconds:.1f} s merging, {self.seconds:.1f} s in all", "", "## Files (SHA-256)"]
+        files = {**self.base["files"], **self.adapter["files"], **self.shards}
+        lines += [f"- `{name}` {sha256}" for name, sha256 in files.items()]
+        return "\n".join(lines) + "\n"
+
+
+def _nf4(measured: Measurement | None) -> Any:
+    if measured is None or measured.nf4_adapter is None or measured.nf4_base is None:
+        return "not measured"
+    return {"base": measured.nf4_base.as_dict(), "with_adapter": measured.nf4_adapter.as_dict()}
+
+
+def _row(name: str, gap: Gap) -> str:
+    return f"| {name} | {gap.greedy_agreement:.2%} | {gap.mean_kl:.2e} | {gap.max_logit_diff:.2e} |"
+
+
+def peak_rss_bytes() -> int:
+    """Return the largest memory that this process has held so far."""
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource  # there is none on Windows
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
