@@ -8,10 +8,10 @@ import gradio as gr
 
 from app.data.client import DataClient
 from app.jobs.supervisor import spawn_helper
-from app.ui import strip
+from app.ui import strip, trials
 from app.ui.frame import QUIET, STORAGE, Frame
 from app.ui.language import Key, Speech
-from app.ui.tabs import data, plan, train
+from app.ui.tabs import data, plan, playground, takeaway, train
 from app.ui.wording import Wording
 from app.workspace import Workspace
 
@@ -39,11 +39,12 @@ def build(workspace: Workspace) -> gr.Blocks:
             with frame.tab("data") as data_tab:
                 data.build(frame, data_tab)
             with frame.tab("train"):
-                train.build(frame)
-            with frame.tab("playground"):
-                pass
-            with frame.tab("takeaway"):
-                pass
+                trained = train.build(frame)
+            with frame.tab("playground") as playground_tab:
+                tried = playground.build(frame, playground_tab)
+            with frame.tab("takeaway") as takeaway_tab:
+                taken = takeaway.build(frame, takeaway_tab)
+        _wire_steps(frame, trained, tried, taken)
         _wire_language(frame, switch)
     return blocks
 
@@ -68,6 +69,25 @@ def _strip(frame: Frame) -> gr.Button:
     gr.on([frame.blocks.load, frame.timer.tick, frame.language.change], show, frame.language, [line, stop], **QUIET)
     stop.click(halt, frame.language, [line, stop], **QUIET)
     return switch
+
+
+def _wire_steps(frame: Frame, trained: train.TrainTab, tried: playground.PlaygroundTab, taken: gr.Dropdown) -> None:
+    """Carry a run from Train to the playground, and an adapter from there to Take away."""
+
+    def attempt(selected: Any) -> list[Any]:
+        job = train.shown_run(frame.workspace, selected)
+        offered = playground.choices(frame.workspace)
+        of_job = [value for _, value in offered if job and value.partition(":")[0] == job.id][:1]
+        prompts = trials.held_out_prompts(trials.find(frame.workspace, of_job[0])) if of_job else []
+        prompt = prompts[0] if prompts else gr.skip()
+        return [gr.update(choices=offered, value=of_job), prompt, gr.update(selected="playground")]
+
+    def take(values: Any) -> list[Any]:
+        value = values[0] if isinstance(values, list) and values else None
+        return [gr.update(choices=playground.choices(frame.workspace), value=value), gr.update(selected="takeaway")]
+
+    trained.try_it.click(attempt, trained.selected, [tried.chosen, tried.prompt, frame.tabs], **QUIET)
+    tried.onward.click(take, tried.chosen, [taken, frame.tabs], **QUIET)
 
 
 def _wire_language(frame: Frame, switch: gr.Button) -> None:

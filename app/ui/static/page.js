@@ -32,4 +32,11 @@
   const begin = () => watch.observe(document.body, { attributes: true, attributeFilter: ["class"] });
   if (document.body) begin();
   else document.addEventListener("DOMContentLoaded", begin);
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest?.("[data-copy]");
+    if (!button || !navigator.clipboard) return;
+    await navigator.clipboard.writeText(button.dataset.copy);
+    button.classList.add("wb-copied");
+    setTimeout(() => button.classList.remove("wb-copied"), 1500);
+  });
 })();
