@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from app.data.conversation import Conversation
@@ -99,7 +99,8 @@ class Renderer:
     def _render_turns(self, conversation: Conversation) -> Rendered:
         leaves = leaves_of(conversation)
         skeleton = self._skeleton(conversation)
-        text, places = self._matched(conversation, skeleton, leaves)
+        filled = skeleton.fill(leaves)
+        text, places = filled if filled else self._matched(conversation, skeleton, leaves)
         if places is None:
             skeleton = self._builder.build(conversation, only_answers=True)
             text, places = self._matched(conversation, skeleton, leaves)
@@ -125,7 +126,7 @@ class Renderer:
         known = self._skeletons.get(shape)
         if known is None:
             try:
-                known = self._builder.build(conversation)
+                known = self._checked(conversation, self._builder.build(conversation))
             except TemplateError as refusal:
                 known = refusal
             self._skeletons[shape] = known
@@ -134,6 +135,14 @@ class Renderer:
         if isinstance(known, TemplateError):
             raise known
         return known
+
+    def _checked(self, conversation: Conversation, skeleton: Skeleton) -> Skeleton:
+        """Return the skeleton; if its first row is filled in otherwise than it is rendered, all rows are rendered."""
+        leaves = leaves_of(conversation)
+        filled = skeleton.fill(leaves)
+        if filled is None or filled == self._matched(conversation, skeleton, leaves):
+            return skeleton
+        return replace(skeleton, inspections=None)
 
     def _render_text(self, conversation: Conversation, text: str) -> Rendered:
         """Return plain text with the end token behind it; all of it is trained."""

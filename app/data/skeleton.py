@@ -17,7 +17,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from app.data.conversation import Conversation, Turn
-from app.data.templates import EndlessTemplateError, RenderingError
+from app.data.cpu_limit import cpu_limit
+from app.data.opaque import Inspections, inspect
+from app.data.templates import RENDER_LIMIT_S, EndlessTemplateError, RenderingError
 from app.data.tokenizer import ModelTokenizer
 from app.errors import TemplateError
 
@@ -87,6 +89,20 @@ class Skeleton:
     dialect: Dialect
     appended: str = ""
     warnings: tuple[str, ...] = ()
+    inspections: Inspections | None = None
+
+    def fill(self, leaves: dict[tuple[int, str], str]) -> tuple[str, list[int]] | None:
+        """Return the rendered text and the places of its leaves without rendering, None where that is not certain."""
+        if self.inspections is None or not all(map(self.inspections.allow, leaves.values())):
+            return None
+        at, places, pieces = 0, [], []
+        for literal, leaf in zip(self.literals, self.leaves, strict=False):
+            text = leaves[leaf.turn, leaf.part]
+            at += len(literal)
+            places += [at, at + len(text)]
+            at += len(text)
+            pieces += [literal, text]
+        return "".join([*pieces, self.literals[-1]]), places
 
     def match(self, text: str, leaves: dict[tuple[int, str], str]) -> list[int] | None:
         """Return where each leaf starts and ends in a rendered text, flattened; None where the text differs."""
@@ -226,7 +242,22 @@ class SkeletonBuilder:
         if appended:
             literals[-1] += appended
         warnings = _warnings(leaves, found, appended, dialect)
-        return replace(skeleton, literals=tuple(literals), answers=answers, appended=appended, warnings=warnings)
+        skeleton = replace(skeleton, literals=tuple(literals), answers=answers, appended=appended, warnings=warnings)
+        return replace(skeleton, inspections=self._inspections(conversation, skeleton))
+
+    def _inspections(self, conversation: Conversation, skeleton: Skeleton) -> Inspections | None:
+        """Return what the template asks about plain texts, None where rows of this shape have to be rendered."""
+        plain = all(turn == Turn(turn.role, turn.content, trained=turn.trained) for turn in conversation.turns)
+        whole = not any("</think>" in turn.content or not turn.content.strip() for turn in conversation.turns)
+        if not (plain and whole) or conversation.tools or skeleton.dialect != Dialect():
+            return None
+        own = (*skeleton.literals[:-1], skeleton.literals[-1].removesuffix(skeleton.appended))
+        messages, order = conversation.as_messages(), [leaf.turn for leaf in skeleton.leaves]
+        try:
+            with cpu_limit(RENDER_LIMIT_S):
+                return inspect(self._template.source, self._template.special_tokens, messages, own, order)
+        except Exception:  # foreign code: whatever it raises about odd texts, its rows are then rendered as usual
+            return None
 
     def _render(self, conversation: Conversation, dialect: Dialect, generation_prompt: bool = False) -> str:
         tools = list(conversation.tools) or None
