@@ -23,6 +23,8 @@ RUNTIME, DEVELOPMENT = HERE / "requirements.txt", HERE / "requirements-dev.txt"
 STAMPS = {RUNTIME: VENV / "stamp-runtime", DEVELOPMENT: VENV / "stamp-development"}
 # uv knows PyTorch's own indexes and picks the build that suits the driver; pip alone does not.
 UV = "uv==0.13.9"
+# Lines of pip's output that tell a person how far it is.
+PIP_PROGRESS = re.compile(r"\s*(Downloading \S+ \([^)]*\)|Installing collected packages)")
 # Oldest NVIDIA driver for CUDA 12.x by NVIDIA's minor-version compatibility, and for the CUDA 13 build that pip
 # installs on Linux (NVIDIA CUDA compatibility guide).
 OLDEST_DRIVER, CUDA13_DRIVER = 525, 580
@@ -113,7 +115,7 @@ def prepare(files: Sequence[Path]) -> None:
     for file in files:
         if is_stamped(file):
             continue
-        say(f"Installing {file.name} into .venv (once; later starts skip this).")
+        say(f"Installing {file.name} into .venv (once, some minutes; later starts skip this).")
         if file == RUNTIME:
             install_torch()
         pip("install", "-r", str(file))
@@ -130,11 +132,24 @@ def make_venv() -> None:
         raise OSError(f"this Python has no venv; on Debian and Ubuntu `apt install python{version}-venv` adds it")
 
 
-def pip(*arguments: str, quiet: bool = False) -> bool:
-    """Run the environment's pip. Its output is progress and goes to standard error. Return whether it succeeded."""
-    command = [str(venv_python()), "-m", "pip", "--disable-pip-version-check", *arguments]
-    output = subprocess.DEVNULL if quiet else sys.stderr
-    return subprocess.run(command, stdout=output, stderr=output, check=not quiet).returncode == 0
+def pip(*arguments: str, attempt: bool = False) -> bool:
+    """Run the environment's pip and show what it collects. Return whether it succeeded.
+
+    A failure is an error with pip's last words, unless this is only an `attempt`.
+    """
+    command = [str(venv_python()), "-m", "pip", "--disable-pip-version-check", "--progress-bar=off", *arguments]
+    words: list[str] = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            words.append(line.rstrip())
+            shown = PIP_PROGRESS.match(line)
+            if shown and not attempt:
+                say(f"  {shown[0].strip()}"[:100])
+    if process.returncode and not attempt:
+        say("\n".join(words[-15:]))
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return process.returncode == 0
 
 
 def install_torch() -> None:
@@ -156,7 +171,7 @@ def install_torch() -> None:
     elif sys.platform == "linux":
         say("No NVIDIA driver: installing the CPU build of PyTorch.")
         # A pip that is set up with a CPU build of its own (a mirror, a folder of wheels) offers it by this name.
-        if not pip("install", f"{torch}+cpu", quiet=True):
+        if not pip("install", f"{torch}+cpu", attempt=True):
             install_torch_with_uv(torch, "cpu")
     else:
         pip("install", torch)  # what pip offers on macOS and Windows is the CPU build
@@ -165,7 +180,7 @@ def install_torch() -> None:
 def install_torch_with_uv(torch: str, backend: str) -> None:
     """Install PyTorch through uv, which knows where each build lies; through plain pip where uv cannot."""
     command = [str(venv_python()), "-m", "uv", "pip", "install", "--python", str(venv_python())]
-    if pip("install", UV, quiet=True):
+    if pip("install", UV, attempt=True):
         done = subprocess.run([*command, f"--torch-backend={backend}", torch], stdout=sys.stderr, check=False)
         if done.returncode == 0:
             return

@@ -144,7 +144,7 @@ def test_a_killed_supervisor_leaves_the_job_alone_and_the_next_one_reattaches(wo
 
 def test_a_living_job_is_not_removed(workspace: Workspace) -> None:
     job = requests.submit(workspace, "selftest", {"steps": 100, "step_s": 0.05})
-    with pytest.raises(JobError, match="stop it"):
+    with pytest.raises(JobError, match="Stop it"):
         requests.remove(job)
     requests.stop(workspace, job)
     requests.wait(job, timeout_s=30)
