@@ -1,0 +1,202 @@
+"""The merge as a job: receipt, memory, stop, kill at any moment."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from app.errors import ExportError, ModelError
+from app.export.base_model import find_base
+from app.export.folder import draft_path, opened
+from app.export.plan import make_plan
+from app.export.requests import merge_answer, start_merge
+from app.export.streaming import write_shards
+from app.jobs import requests as jobs
+from app.jobs.directory import JobDirectory
+from app.models.adapters import AdapterFolder
+from app.models.tensors import read_checkpoint
+from app.workspace import file_sha256, open_workspace
+from tests.export.merging import merge
+from tests.models import tiny_models
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("pair")
+    base = tiny_models.save_model(folder / "base", "qwen3", dtype=torch.bfloat16)
+    return base, tiny_models.save_adapter(folder / "adapter", base, scale=0.03)
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {path.name: file_sha256(path) for path in folder.glob("*.safetensors")}
+
+
+def test_a_merge_job_leaves_a_model_with_a_receipt(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    workspace, out = open_workspace(tmp_path), tmp_path / "merged"
+    answer = merge_answer(start_merge(workspace, pair[1], out))
+    assert list(answer) == [
+        "model",
+        "receipt",
+        "verdict",
+        "greedy_agreement",
+        "mean_kl",
+        "max_logit_diff",
+        "peak_rss_bytes",
+        "seconds",
+    ]
+    receipt = json.loads((out / "receipt.json").read_text())
+    assert answer["model"] == str(out) and answer["receipt"] == str(out / "receipt.json")
+    assert receipt["verdict"] == answer["verdict"] == ("pass" if not receipt["reasons"] else "warn")
+    assert receipt["merged_against_adapter"]["greedy_agreement"] == answer["greedy_agreement"] > 0.8
+    assert 0 <= answer["mean_kl"] < 0.05 and 0 < answer["max_logit_diff"] < 1
+    assert receipt["nf4_against_16_bit"]["with_adapter"]["mean_kl"] > answer["mean_kl"]
+    assert receipt["base"]["files"]["model.safetensors"] == file_sha256(pair[0] / "model.safetensors")
+    assert receipt["adapter"]["files"]["adapter_model.safetensors"] == file_sha256(
+        pair[1] / "adapter_model.safetensors"
+    )
+    assert receipt["shards"] == hashes(out)
+    text = (out / "receipt.md").read_text()
+    assert receipt["verdict"] in text and str(tmp_path) not in text and str(pair[0]) not in json.dumps(receipt)
+    assert not draft_path(out).exists()
+    with pytest.raises(ExportError, match="exists"):
+        start_merge(workspace, pair[1], out)
+
+
+def big_pair(folder: Path, layers: int) -> tuple[Path, Path]:
+    """Return a bf16 model of 50 MB a layer, without initialising it, and an adapter."""
+    config = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": layers, "head_dim": 256}
+    base = tiny_models.save_model(folder / "base", "llama", dtype=torch.bfloat16, **config)
+    return base, tiny_models.save_adapter(folder / "adapter", base)
+
+
+def test_memory_stays_within_the_bound_and_what_does_not_fit_is_not_measured(tmp_path: Path) -> None:
+    base, adapter = big_pair(tmp_path, 4)
+    size = sum(tensor.bytes for tensor in read_checkpoint(base).values())
+    bound = 64 << 20
+    assert size > 1.5 * bound
+    out = tmp_path / "merged"
+    answer = merge_answer(start_merge(open_workspace(tmp_path), adapter, out, max_ram_bytes=bound))
+    receipt = json.loads((out / "receipt.json").read_text())
+    assert receipt["peak_rss_bytes"] - receipt["baseline_rss_bytes"] <= bound
+    assert answer["verdict"] == "warn" and answer["mean_kl"] is None
+    assert receipt["merged_against_adapter"] == "not measured" and "do not fit" in receipt["reasons"][0]
+
+
+def test_an_interrupted_merge_goes_on_and_gives_the_same_bytes(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    whole = merge(pair[1], tmp_path / "whole")
+    count = 0
+
+    def pause() -> None:
+        nonlocal count
+        count += 1
+        if count == 150:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        merge(pair[1], tmp_path / "out", pause=pause)
+    draft = draft_path(tmp_path / "out")
+    kept = {path.name: path.stat().st_mtime_ns for path in draft.glob("*.safetensors")}
+    assert kept and not (tmp_path / "out").exists()
+    out = merge(pair[1], tmp_path / "out")
+    assert hashes(out) == hashes(whole)
+    assert {name: (out / name).stat().st_mtime_ns for name in kept} == kept
+
+
+def test_a_damaged_or_foreign_draft_is_not_used(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    whole, out = merge(pair[1], tmp_path / "whole"), tmp_path / "out"
+    adapter = AdapterFolder(pair[1])
+    plan = make_plan(find_base(adapter), adapter, None, 300_000)
+    with opened(out, plan) as draft:
+        write_shards(adapter, plan, draft, 1 << 20)
+        first = next(iter(plan.shards))
+        data = bytearray((draft.path / first).read_bytes())
+        data[-1] ^= 1
+        (draft.path / first).write_bytes(data)
+    assert hashes(merge(pair[1], out)) == hashes(whole)
+    other = tmp_path / "other"
+    with opened(other, plan) as draft:
+        write_shards(adapter, plan, draft, 1 << 20)
+    wide = merge(pair[1], other, dtype=torch.float32)
+    assert {tensor.dtype for tensor in read_checkpoint(wide).values()} == {torch.float32}
+
+
+def test_two_merges_to_one_place_do_not_meet(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    adapter = AdapterFolder(pair[1])
+    plan = make_plan(find_base(adapter), adapter, None, 300_000)
+    with (
+        opened(tmp_path / "out", plan),
+        pytest.raises(ExportError, match="Another merge"),
+        opened(tmp_path / "out", plan),
+    ):
+        pass
+    assert not (tmp_path / ".out.lock").exists()
+
+
+def gone(job: JobDirectory) -> None:
+    """Wait until the process of an ended job has left."""
+    pid, end = job.recorded_status().pid, time.monotonic() + 60
+    while pid and psutil.pid_exists(pid) and time.monotonic() < end:
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_a_stopped_merge_leaves_nothing_at_its_place_and_can_be_resumed(tmp_path: Path) -> None:
+    _, adapter = big_pair(tmp_path, 8)
+    workspace, out = open_workspace(tmp_path), tmp_path / "merged"
+    job = start_merge(workspace, adapter, out, max_ram_bytes=64 << 20)
+    jobs.wait(job, until=lambda status: status.phase == "merging", timeout_s=120, poll_s=0.01)
+    jobs.stop(workspace, job)
+    assert jobs.wait(job, timeout_s=60).state == "stopped" and not out.exists()
+    gone(job)
+    jobs.resume(workspace, job)
+    assert jobs.wait(job, timeout_s=120).state == "finished"
+    assert hashes(out) == hashes(merge(adapter, tmp_path / "again", shard_bytes=4 << 30, max_ram_bytes=64 << 20))
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_the_export_is_absent_or_complete(tmp_path: Path) -> None:
+    base, adapter = big_pair(tmp_path, 4)
+    workspace = open_workspace(tmp_path)
+    expected = hashes(merge(adapter, tmp_path / "expected", shard_bytes=40 << 20, max_ram_bytes=64 << 20))
+    before = {path: file_sha256(path) for folder in (base, adapter) for path in folder.iterdir()}
+    generator, seen = random.Random(7), set()
+    for attempt in range(8):
+        out = tmp_path / f"merged-{attempt}"
+        job = start_merge(workspace, adapter, out, max_ram_bytes=64 << 20)
+        jobs.wait(job, until=lambda status: status.phase == "merging", timeout_s=120, poll_s=0.005)
+        time.sleep(generator.random() * 1.5)
+        pid = job.recorded_status().pid
+        if not job.status().final and pid:
+            os.kill(pid, signal.SIGKILL)
+        state = jobs.wait(job, timeout_s=60).state
+        seen.add(state)
+        if state != "finished":
+            assert not out.exists()
+            jobs.resume(workspace, job)
+            assert jobs.wait(job, timeout_s=120).state == "finished"
+        merged = {tensor.name for tensor in read_checkpoint(out).values()}
+        assert merged == set(read_checkpoint(tmp_path / "expected")) and (out / "receipt.json").is_file()
+        assert not draft_path(out).exists()
+    assert "interrupted" in seen and expected
+    assert before == {path: file_sha256(path) for path in before}
+
+
+def test_a_damaged_base_is_refused(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    base = tiny_models.save_model(tmp_path / "base", "qwen3", dtype=torch.bfloat16)
+    weights = base / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(ModelError, match="damaged"):
+        merge(pair[1], tmp_path / "merged", base=str(base))
+    save_file({"model.norm.weight": torch.ones(3)}, weights)
+    with pytest.raises(ExportError, match="no weights for"):
+        merge(pair[1], tmp_path / "merged", base=str(base))
+    assert not (tmp_path / "merged").exists() and not draft_path(tmp_path / "merged").exists()
