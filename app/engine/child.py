@@ -13,11 +13,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+import torch
+import uvicorn
+
 from app.engine import endpoint
+from app.engine.columns import Columns
+from app.engine.decoder import Decoder
 from app.engine.endpoint import Endpoint
+from app.engine.server import build_app
+from app.engine.service import Service
 from app.errors import EngineError
 from app.jobs.child import JobChild, Outcome
 from app.jobs.directory import JobDirectory
+from app.models.loading import load_base, load_tokenizer
+from app.models.prompts import Prompts
 
 _POLL_S = 0.1
 _START_TIMEOUT_S = 30.0
@@ -29,11 +39,6 @@ def work(child: JobChild) -> tuple[Outcome, Mapping[str, Any]]:
     """Serve until a stop request. The result says how many columns there were."""
     socket_ = _bind(int(child.config.get("port") or 0))
     child.progress(0, 2, "loading the base model")
-    from app.engine.decoder import Decoder  # after the lock is held: torch takes seconds to import
-    from app.models.prompts import Prompts
-    from app.engine.server import build_app
-    from app.engine.service import Service
-
     columns = _load(child)
     decoder = Decoder(columns, cache_bytes=_cache_bytes())
     decoder.start()
@@ -55,11 +60,8 @@ def work(child: JobChild) -> tuple[Outcome, Mapping[str, Any]]:
     return "stopped", {"columns": len(service.known)}
 
 
-def _load(child: JobChild) -> Any:
+def _load(child: JobChild) -> Columns:
     """Load the base, then one adapter after another. Stops in between when asked to."""
-    from app.engine.columns import Columns
-    from app.models.loading import load_base, load_tokenizer
-
     config = child.config
     model = str(config["model"])
     base = load_base(model, quant=config.get("quant", "nf4"), dtype=config.get("dtype", "auto"))
@@ -75,9 +77,6 @@ def _load(child: JobChild) -> Any:
 
 def _cache_bytes() -> int:
     """Return the memory that keys and values may take."""
-    import psutil
-    import torch
-
     if torch.cuda.is_available():
         return int(torch.cuda.mem_get_info()[0] * _CACHE_SHARE_CARD)
     return int(psutil.virtual_memory().available * _CACHE_SHARE_RAM)
@@ -108,8 +107,6 @@ def _bind(port: int) -> socket.socket:
 @contextmanager
 def _served(app: Any, socket_: socket.socket) -> Iterator[None]:
     """Serve an application from a thread of its own."""
-    import uvicorn
-
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=2, server_header=False
     )

@@ -12,12 +12,12 @@ from typing import Any
 
 from app.engine.columns import BASE, Column, Columns
 from app.engine.decoder import Decoder
-from app.models.prompts import PromptError, Prompts
 from app.engine.protocol import Answer, ChatRequest, RequestError
 from app.engine.rows import Delta, Done, Event, Failed, Row
 from app.engine.sampling import Choice
 from app.engine.text import TextStream
 from app.errors import EngineError
+from app.models.prompts import PromptError, Prompts
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,63}")
 
