@@ -58,7 +58,7 @@ def main() -> None:
     verb = verbs.add_parser("pretrain", help="train tokenizer and model")
     verb.set_defaults(run=_pretrain)
     verb.add_argument("--out", type=Path, default=STARTER)
-    verb.add_argument("--steps", type=int, default=4000)
+    verb.add_argument("--steps", type=int, default=3500)
     verb.add_argument("--seed", type=int, default=1)
     verb.add_argument("--threads", type=int, default=1)
     verb = verbs.add_parser("samples", help="write the sample datasets and their held-out prompts")

@@ -34,10 +34,10 @@ class Recipe:
     r: int = 8
     lora_alpha: int = 16
     lora_dropout: float = 0.0
-    learning_rate: float = 1e-3
+    learning_rate: float = 1.5e-3
     lr_scheduler_type: str = "linear"
     warmup_steps: int = 10
-    max_steps: int = 120
+    max_steps: int = 80
     per_device_train_batch_size: int = 2
     max_length: int = 256
     weight_decay: float = 0.0
