@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from app.cli.jobs import follow
 from app.cli.terminal import Verbs, answer, size_bytes, workspace_of
-from app.jobs import requests
+from app.export.requests import merge_answer, start_merge
 from app.jobs.directory import JobDirectory
-from app.workspace import Workspace, user_path
+from app.workspace import user_path
 
 MERGE_KEYS = (
     "model",
@@ -49,7 +48,7 @@ def merge(arguments: argparse.Namespace) -> None:
         dtype=arguments.dtype,
         base=arguments.base,
     )
-    facts = finished_merge(job)
+    facts = followed_merge(job)
     lines = [
         f"{facts['verdict']}: greedy agreement {facts['greedy_agreement']}, mean KL {facts['mean_kl']}, "
         f"largest logit difference {facts['max_logit_diff']}",
@@ -59,13 +58,8 @@ def merge(arguments: argparse.Namespace) -> None:
     answer(arguments, facts, lines)
 
 
-def start_merge(workspace: Workspace, adapter: Path, out: Path, **settings: Any) -> JobDirectory:
-    """Hand in a merge; settings that are None are left to the merge."""
-    given = {name: value for name, value in settings.items() if value is not None}
-    return requests.submit(workspace, "merge", {"adapter": str(adapter), "out": str(out), **given})
-
-
-def finished_merge(job: JobDirectory) -> dict[str, Any]:
-    """Wait for a merge and return the figures of its receipt."""
-    result = follow(job).result
-    return {key: result.get(key) for key in MERGE_KEYS}
+def followed_merge(job: JobDirectory) -> dict[str, Any]:
+    """Follow a merge to its end and return the figures of its receipt."""
+    follow(job)
+    answered = merge_answer(job)
+    return {key: answered[key] for key in MERGE_KEYS}

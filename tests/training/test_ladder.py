@@ -50,7 +50,12 @@ def test_steps_are_kept_beside_the_job(workspace: Workspace) -> None:
 
 def run_short_of_memory(workspace: Workspace, *places: str) -> JobDirectory:
     settings = presets.load("cpu-starter").config.changed(
-        {"data.file": str(DATA), "training.max_steps": 6, "training.save_steps": 2}
+        {
+            "data.file": str(DATA),
+            "training.max_steps": 6,
+            "training.save_steps": 2,
+            "training.per_device_train_batch_size": 4,
+        }
     )
     job = directory.create(workspace, "train", settings.as_dict())
     script = Path(__file__).with_name("short_of_memory.py")
