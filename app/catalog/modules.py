@@ -117,6 +117,14 @@ def layer_modules(spec: ModelSpec, index: int) -> tuple[LinearModule, ...]:
     return _layer_modules(spec, spec.is_moe_layer(index))
 
 
+def distinct_layers(spec: ModelSpec) -> tuple[tuple[int, int], ...]:
+    """Return (index of one, how many there are) for the layers that differ in their modules: dense and routed ones."""
+    if spec.experts is None or not 0 < spec.experts.dense_layers < spec.layers:
+        return ((0, spec.layers),)
+    dense = spec.experts.dense_layers
+    return ((0, dense), (dense, spec.layers - dense))
+
+
 def norm_width(spec: ModelSpec, width: int) -> int:
     """Return the parameters of one norm over `width` features."""
     return {"rms": width, "layer": 2 * width, "layer-nobias": width, "plain": 0}[spec.norm]
@@ -148,7 +156,8 @@ def expert_parameters(spec: ModelSpec, index: int) -> int:
 
 def linear_parameters(spec: ModelSpec) -> int:
     """Return the weights of all linear modules of all layers: what quantisation converts."""
-    return sum(module.weights for index in range(spec.layers) for module in layer_modules(spec, index))
+    layers = distinct_layers(spec)
+    return sum(count * module.weights for index, count in layers for module in layer_modules(spec, index))
 
 
 def embedding_parameters(spec: ModelSpec) -> int:
@@ -168,10 +177,13 @@ def head_parameters(spec: ModelSpec) -> int:
 def total_parameters(spec: ModelSpec) -> int:
     """Return the exact parameter count of the model."""
     layers = sum(
-        sum(module.weights + module.biases for module in layer_modules(spec, index))
-        + layer_vectors(spec)
-        + expert_parameters(spec, index)
-        for index in range(spec.layers)
+        count
+        * (
+            sum(module.weights + module.biases for module in layer_modules(spec, index))
+            + layer_vectors(spec)
+            + expert_parameters(spec, index)
+        )
+        for index, count in distinct_layers(spec)
     )
     norms = (int(spec.final_norm) + int(spec.embedding_norm)) * norm_width(spec, spec.hidden)
     return embedding_parameters(spec) + head_parameters(spec) + layers + norms + spec.unplanned

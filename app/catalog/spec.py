@@ -16,7 +16,7 @@ class Experts:
     """Describe a mixture-of-experts block.
 
     `intermediate` is the width of one routed expert, `shared_intermediate` that of all shared experts together.
-    The first `dense_layers` layers have an ordinary MLP. `adaptable` says that PEFT 0.21 turns "all-linear" into adapters
+    The first `dense_layers` layers have an ordinary MLP. `adaptable`: PEFT 0.21 turns "all-linear" into adapters
     on the experts' parameters and the router, in place of those on dense and shared MLPs.
     """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from app.catalog.modules import LinearModule, layer_modules, layer_vectors
+from app.catalog.modules import LinearModule, distinct_layers, layer_modules, layer_vectors
 from app.catalog.spec import ModelSpec
 
 ALL_LINEAR = "all-linear"
@@ -67,7 +67,7 @@ def layer_parameters(spec: ModelSpec, index: int, rank: int, targets: tuple[str,
 
 def adapter_parameters(spec: ModelSpec, rank: int, targets: tuple[str, ...], dora: bool = False) -> int:
     """Return the adapter parameters of the whole model."""
-    return sum(layer_parameters(spec, index, rank, targets, dora) for index in range(spec.layers))
+    return sum(count * layer_parameters(spec, index, rank, targets, dora) for index, count in distinct_layers(spec))
 
 
 def saved_module_parameters(spec: ModelSpec, names: tuple[str, ...]) -> int:
@@ -79,9 +79,9 @@ def saved_module_parameters(spec: ModelSpec, names: tuple[str, ...]) -> int:
         elif "norm" in name or name.startswith("ln_"):
             total += spec.layers * layer_vectors(spec) // max(spec.norms, 1)
         else:
-            layers = range(spec.layers)
-            found = [m for index in layers for m in layer_modules(spec, index) if m.name == name]
-            total += sum(module.weights + module.biases for module in found)
+            for index, count in distinct_layers(spec):
+                found = [module for module in layer_modules(spec, index) if module.name == name]
+                total += count * sum(module.weights + module.biases for module in found)
     return total
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Literal
 
 from app.catalog.modules import total_parameters
@@ -12,7 +14,7 @@ from app.planner.cache import cache_bytes, growth_bytes, last_logits_bytes, pref
 from app.planner.notes import warnings_for
 from app.planner.request import PlanRequest
 from app.planner.reserve import allocator_gap_bytes, context_bytes, free_bytes
-from app.planner.step import CUBLAS_WORKSPACE_BYTES, Moment, Resident, moments, resident
+from app.planner.step import CUBLAS_WORKSPACE_BYTES, Moment, Resident, moments, overlap_bytes, resident
 from app.planner.weights import weights_at_rest
 
 PART_KEYS = (
@@ -97,15 +99,16 @@ class Plan:
         }
 
 
+@lru_cache(maxsize=8192)
 def estimate(request: PlanRequest) -> Plan:
     """Return the plan without the largest settings that fit."""
-    parts, moment, trainable = _training(request) if request.is_training else _inference(request)
+    parts, moment, trainable, overlap = _training(request) if request.is_training else _inference(request)
     live = sum(parts.values())
-    parts["allocator_reserve"] = allocator_gap_bytes(request, live - parts["base_weights"])
+    parts["allocator_reserve"] = allocator_gap_bytes(request, live - parts["base_weights"], overlap)
     parts["cuda_context"] = context_bytes(request)
     return Plan(
         request=request,
-        parts={key: parts.get(key, 0) for key in PART_KEYS},
+        parts=MappingProxyType({key: parts.get(key, 0) for key in PART_KEYS}),
         trainable_params=trainable,
         total_params=total_parameters(request.model) + (trainable if request.has_adapter else 0),
         peak_moment=moment,
@@ -114,11 +117,16 @@ def estimate(request: PlanRequest) -> Plan:
     )
 
 
-def _training(request: PlanRequest) -> tuple[dict[str, int], str, int]:
+_Parts = tuple[dict[str, int], str, int, int]
+"""Parts, name of the highest moment, trained parameters, overlap of humps."""
+
+
+def _training(request: PlanRequest) -> _Parts:
     """Return the parts of training at the highest moment of a step."""
     held = resident(request)
-    peak = max(moments(request, held), key=lambda moment: moment.total_bytes)
-    return _training_parts(held, peak), peak.name, held.trainable
+    found = list(moments(request, held))
+    peak = max(found, key=lambda moment: moment.total_bytes)
+    return _training_parts(held, peak), peak.name, held.trainable, overlap_bytes(found)
 
 
 def _training_parts(held: Resident, peak: Moment) -> dict[str, int]:
@@ -133,7 +141,7 @@ def _training_parts(held: Resident, peak: Moment) -> dict[str, int]:
     }
 
 
-def _inference(request: PlanRequest) -> tuple[dict[str, int], str, int]:
+def _inference(request: PlanRequest) -> _Parts:
     """Return the parts of inference: every column at full length, one adapter for each column but the base's."""
     adapters = request.columns - 1
     adapter = adapter_parameters(request.model, request.rank, request.targets, request.dora) if adapters else 0
@@ -148,5 +156,6 @@ def _inference(request: PlanRequest) -> tuple[dict[str, int], str, int]:
             "kv_cache": cache_bytes(request),
         },
         "reading the prompt",
+        0,
         0,
     )

@@ -118,7 +118,8 @@ def _adapted(ops: Ops, x: Tensor, module: LinearModule, policy: LinearPolicy) ->
     if not (quantised and ops.precision.autocast):
         x = ops.cast(x, ops.precision.adapter)
     if policy.dora:
-        return ops.cast(_dora(ops, x, result, module, policy), expected)
+        result = _dora(ops, x, result, module, policy)
+        return result if quantised and ops.precision.autocast else ops.cast(result, expected)
     output = ops.scale(_low_rank(ops, x, module, policy))
     if quantised and not ops.precision.autocast:
         output = ops.cast(output, expected)
@@ -153,20 +154,25 @@ def _factor(ops: Ops, x: Tensor, d_in: int, d_out: int, rows: int, policy: Linea
 def _dora(ops: Ops, x: Tensor, result: Tensor, module: LinearModule, policy: LinearPolicy) -> Tensor:
     """Run DoRA (peft/tuners/lora/dora.py): the weight norm needs the whole weight, dequantised, plus its update.
 
-    The norm is detached, so the weight-sized temporaries are free again before the products; the base result and the
-    low-rank output are both saved for the magnitude's gradient.
+    Weight and update stay in scope until the module is done; their sum and its scaled part only for a moment. The base
+    result and the low-rank output are both saved for the magnitude's gradient, and the sum is as wide as the magnitude.
     """
-    itemsize = ops.precision.adapter
-    identity = ops.tape.leaf(module.d_in * module.d_in, itemsize, Kind.SCRATCH)
+    magnitude = ops.precision.adapter
+    itemsize = 2 if ops.precision.autocast else x.itemsize
+    # The update is made by sending an identity matrix through both factors; its graph keeps the matrix as it was cast.
+    identity = ops.tape.leaf(module.d_in * module.d_in, magnitude, Kind.SCRATCH)
+    kept = identity if itemsize == magnitude else ops.tape.leaf(identity.elements, itemsize, Kind.SCRATCH)
+    graph = kept if ops.tape.recording else None
+    del identity, kept
     update = ops.tape.leaf(module.weights, itemsize, Kind.SCRATCH)
-    del identity
-    ops.tape.scratch(module.weights * (2 + 2 * itemsize))
-    del update
+    weight = ops.tape.leaf(module.weights, itemsize, Kind.SCRATCH)
+    ops.tape.scratch(2 * module.weights * itemsize)
     low_rank = _low_rank(ops, x, module, policy)
-    base_part = ops.tape.apply((result,), result.elements, max(result.itemsize, itemsize), saved=(result,))
-    scaled = ops.tape.apply((low_rank,), low_rank.elements, max(low_rank.itemsize, itemsize), saved=(low_rank,))
+    wide = max(result.itemsize, magnitude)
+    base_part = ops.tape.apply((result,), result.elements, wide, saved=(result,))
+    scaled = ops.tape.apply((low_rank,), low_rank.elements, max(low_rank.itemsize, magnitude), saved=(low_rank,))
     del low_rank
     scaled = ops.scale(scaled)
-    update = ops.add(base_part, scaled)
-    del base_part, scaled
-    return ops.add(result, update)
+    both = ops.add(base_part, scaled)
+    del base_part, scaled, update, weight, graph
+    return ops.add(result, both)

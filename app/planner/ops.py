@@ -16,9 +16,9 @@ from app.planner.tape import PASS, Kind, Tape, Tensor
 class Precision:
     """Say in which item size each part computes.
 
-    `autocast` casts matrix products to 2 bytes and keeps reductions in fp32, as torch.autocast does on CUDA.
-    `stream` is the residual stream, `compute` what quantised products work in, `base` an unquantised weight, `vector` a
-    norm weight, `adapter` an adapter.
+    `autocast` casts matrix products to 2 bytes and keeps reductions in fp32, as torch.autocast does on CUDA. `stream`
+    is the residual stream, `compute` what quantised products work in, `base` an unquantised weight, `vector` a norm
+    weight, `adapter` an adapter. `trained` says that norm weights are trained, so that what they multiply is saved.
     """
 
     autocast: bool
@@ -27,6 +27,7 @@ class Precision:
     base: int
     vector: int
     adapter: int
+    trained: bool = False
 
 
 class Ops:
@@ -90,12 +91,13 @@ class Ops:
         )
         del wide, root
         if upcast_weight:
-            weighted = self.scale(normed)
+            weighted = tape.apply((normed,), normed.elements, 4, saved=(normed,) if self.precision.trained else ())
             del normed
             return self.cast(weighted, x.itemsize)
         narrow = self.cast(normed, x.itemsize)
         del normed
-        return tape.apply((narrow,), narrow.elements, max(x.itemsize, self.precision.vector))
+        itemsize = max(x.itemsize, self.precision.vector)
+        return tape.apply((narrow,), narrow.elements, itemsize, saved=(narrow,) if self.precision.trained else ())
 
     def layer_norm(self, x: Tensor, *, rows: int) -> Tensor:
         """Normalise with one fused operation; under autocast it works and answers in fp32."""

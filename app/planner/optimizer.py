@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from app.planner.request import Optimizer
 
 # Bytes of state for one trained number, apart from those that follow the parameter's own item size.
@@ -31,7 +33,7 @@ def is_paged(optimizer: Optimizer) -> bool:
     return optimizer.startswith("paged_")
 
 
-def state_bytes(optimizer: Optimizer, sizes: list[tuple[int, int]], itemsize: int) -> int:
+def state_bytes(optimizer: Optimizer, sizes: Sequence[tuple[int, int]], itemsize: int) -> int:
     """Return the states' bytes on the card for trained tensors given as (elements, how many of them).
 
     Small tensors keep fp32 states in 8-bit optimisers. Paged states of large tensors are counted on the card: they are

@@ -15,10 +15,11 @@ _CONTEXT_BYTES = 450 * MIB
 # Left to the desktop when a card's size is given: the default of the setting memory.reserve_gb.
 DESKTOP_RESERVE_BYTES = int(0.8 * GIB)
 
-# Share of the moving memory (everything but the weights) that the allocator holds without using it: see
-# docs/decisions/planner-reserve.md for the fit on the published rows.
-_GAP_SHARE = {"sdpa": 0.13, "eager": 0.24}
-_GAP_FLOOR_BYTES = 40 * MIB
+# Share of the smaller hump (loss or layer) that the allocator keeps while the larger one peaks, fitted on the published
+# rows (docs/decisions/planner-reserve.md), and a share of all moving memory below which no gap was seen.
+_OVERLAP_SHARE = {"sdpa": 0.5, "eager": 0.7}
+_LEAST_SHARE = 0.04
+_GAP_FLOOR_BYTES = 60 * MIB
 
 
 def context_bytes(request: PlanRequest) -> int:
@@ -26,10 +27,13 @@ def context_bytes(request: PlanRequest) -> int:
     return _CONTEXT_T4_BYTES if request.profile == "peft-classic" else _CONTEXT_BYTES
 
 
-def allocator_gap_bytes(request: PlanRequest, moving_bytes: int) -> int:
-    """Return what the caching allocator reserves beyond live tensors."""
-    eager = kernel_of(request) == "eager"
-    return max(_GAP_FLOOR_BYTES, int(moving_bytes * _GAP_SHARE["eager" if eager else "sdpa"]))
+def allocator_gap_bytes(request: PlanRequest, moving_bytes: int, overlap_bytes: int) -> int:
+    """Return what the caching allocator reserves beyond live tensors.
+
+    `moving_bytes` is everything but the weights, `overlap_bytes` the smaller of the loss's and a layer's hump.
+    """
+    share = _OVERLAP_SHARE["eager" if kernel_of(request) == "eager" else "sdpa"]
+    return max(_GAP_FLOOR_BYTES, int(moving_bytes * _LEAST_SHARE), int(overlap_bytes * share))
 
 
 def free_bytes(request: PlanRequest) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import inf
 
 from app.errors import PlanError
 from app.planner.estimate import Plan, estimate
@@ -25,7 +26,8 @@ def plan(request: PlanRequest) -> Plan:
 def largest(request: PlanRequest, field: str) -> int | None:
     """Return the largest value of `field` (a multiple of its step) that fits; None when not even the smallest does.
 
-    The peak never falls when one of these settings grows, so bisection finds it. A setting without meaning for the
+    The peak never falls when one of these settings grows, and it grows almost in a line: the search guesses by the line
+    between what fits and what does not, and halves the rest when a guess was poor. A setting without meaning for the
     method (the rank of a full run) has no largest value.
     """
     if field == "rank" and not request.has_adapter:
@@ -33,29 +35,47 @@ def largest(request: PlanRequest, field: str) -> int | None:
     step, ceiling = STEPS[field], CEILINGS[field]
     if field == "seq_len" and request.model.max_positions:
         ceiling = min(ceiling, max(step, request.model.max_positions))
-    fits = _fits(request, field, step)
-    if not fits(1):
+    spare = _spare(request, field, step)
+    low, low_spare = 1, spare(1)
+    high = ceiling // step
+    if low_spare < 0:
         return None
-    low, high = 1, 2
-    while high * step <= ceiling and fits(high):
-        low, high = high, 2 * high
-    high = min(high, ceiling // step + 1)
+    high_spare = spare(high)
+    if high_spare >= 0:
+        return high * step
+    halve = False
     while high - low > 1:
-        middle = (low + high) // 2
-        if fits(middle):
-            low = middle
+        width = high - low
+        middle = (low + high) // 2 if halve else _guess(low, low_spare, high, high_spare)
+        found = spare(middle)
+        if found >= 0:
+            low, low_spare = middle, found
         else:
-            high = middle
+            high, high_spare = middle, found
+        halve = not halve and high - low > width // 2
     return low * step
 
 
-def _fits(request: PlanRequest, field: str, step: int) -> Callable[[int], bool]:
-    """Return a test of `field` at a number of steps; values beyond what can be asked for do not fit."""
+def _guess(low: int, low_spare: float, high: int, high_spare: float) -> int:
+    """Return where to look next: just past the line's crossing when that is near the lower end, else the crossing."""
+    if high_spare == -inf:
+        return (low + high) // 2
+    crossing = low + int((high - low) * low_spare / (low_spare - high_spare))
+    if crossing <= low:
+        return low + 1
+    if crossing >= high - 1:
+        return high - 1
+    return crossing
 
-    def fits(steps: int) -> bool:
+
+def _spare(request: PlanRequest, field: str, step: int) -> Callable[[int], float]:
+    """Return the free bytes left over at a number of steps; below zero it does not fit, -inf it cannot be asked for."""
+
+    def spare(steps: int) -> float:
         try:
-            return bool(estimate(request.changed(**{field: steps * step})).fits)
+            answer = estimate(request.changed(**{field: steps * step}))
         except PlanError:
-            return False
+            return -inf
+        return (answer.free_bytes or 0) - answer.device_peak
 
-    return fits
+    return spare

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
-from app.catalog.modules import embedding_parameters, head_parameters, layer_modules, layer_vectors, total_parameters
+from app.catalog.modules import distinct_layers, expert_parameters, layer_modules, layer_vectors, total_parameters
 from app.catalog.spec import ModelSpec
 from app.planner.adapter import expert_adapters, is_target, layer_parameters, saved_module_parameters, trains_head
 from app.planner.optimizer import state_bytes, step_scratch_bytes
@@ -34,13 +36,14 @@ class Resident:
 
 @dataclass(frozen=True)
 class Moment:
-    """Hold the composition of one candidate for the peak."""
+    """Hold the composition of one candidate for the peak; `own_bytes` is what the moment adds to what is kept."""
 
     name: str
     activations: int
     logits: int
     scratch: int
     gradients: int
+    own_bytes: int = 0
 
     @property
     def total_bytes(self) -> int:
@@ -48,29 +51,36 @@ class Moment:
         return self.activations + self.logits + self.scratch + self.gradients
 
 
-def trained_sizes(request: PlanRequest) -> list[tuple[int, int]]:
+def trained_sizes(request: PlanRequest) -> tuple[tuple[int, int], ...]:
     """Return the trained tensors as (elements, how many of them)."""
-    spec = request.model
     if request.method == "full":
-        return _full_sizes(spec)
-    sizes: dict[int, int] = {}
-    for index in range(spec.layers):
+        return _full_sizes(request.model)
+    return _adapter_sizes(request.model, request.rank, request.targets, request.dora, request.modules_to_save)
+
+
+@lru_cache(maxsize=4096)
+def _adapter_sizes(
+    spec: ModelSpec, rank: int, targets: tuple[str, ...], dora: bool, whole: tuple[str, ...]
+) -> tuple[tuple[int, int], ...]:
+    """Return the tensors of an adapter and of modules trained as a whole."""
+    sizes: Counter[int] = Counter()
+    for index, count in distinct_layers(spec):
         for module in layer_modules(spec, index):
-            if is_target(spec, module, request.targets):
-                parts = [request.rank * module.d_in, request.rank * module.d_out]
-                for elements in parts + ([module.d_out] if request.dora else []):
-                    sizes[elements] = sizes.get(elements, 0) + 1
-        for width, rank in expert_adapters(spec, index, request.rank, request.targets):
-            sizes[width * rank] = sizes.get(width * rank, 0) + 1
-    extra = saved_module_parameters(spec, request.modules_to_save)
-    return [*sizes.items(), *([(extra, 1)] if extra else [])]
+            if is_target(spec, module, targets):
+                parts = [rank * module.d_in, rank * module.d_out, *([module.d_out] if dora else [])]
+                for elements in parts:
+                    sizes[elements] += count
+        for width, own_rank in expert_adapters(spec, index, rank, targets):
+            sizes[width * own_rank] += count
+    extra = saved_module_parameters(spec, whole)
+    return (*sizes.items(), *(((extra, 1),) if extra else ()))
 
 
-def _full_sizes(spec: ModelSpec) -> list[tuple[int, int]]:
+def _full_sizes(spec: ModelSpec) -> tuple[tuple[int, int], ...]:
     """Return all weights as tensors, small vectors apart."""
     vectors = spec.layers * layer_vectors(spec) + spec.hidden
     large = total_parameters(spec) - vectors - spec.unplanned
-    return [(large, 1), (spec.hidden, max(1, vectors // spec.hidden))]
+    return ((large, 1), (spec.hidden, max(1, vectors // spec.hidden)))
 
 
 def trainable_parameters(request: PlanRequest) -> int:
@@ -134,48 +144,100 @@ def _layer_gradients(request: PlanRequest, index: int, itemsize: int) -> int:
     """Return the bytes of the gradients of layer `index` when its weights or adapters are trained."""
     if request.has_adapter:
         return itemsize * layer_parameters(request.model, index, request.rank, request.targets, request.dora)
-    modules = layer_modules(request.model, index)
-    return itemsize * (sum(m.weights + m.biases for m in modules) + layer_vectors(request.model))
+    return itemsize * _layer_weights(request.model, index)
+
+
+@lru_cache(maxsize=4096)
+def _layer_weights(spec: ModelSpec, index: int) -> int:
+    own = sum(module.weights + module.biases for module in layer_modules(spec, index))
+    return own + layer_vectors(spec) + expert_parameters(spec, index)
 
 
 def moments(request: PlanRequest, held: Resident) -> Iterator[Moment]:
-    """Yield the moments that can be the peak of a step: each layer forward, the loss, each layer back, the update."""
+    """Yield the candidates for the peak: the highest layer forward, the loss, the highest layer back, the update."""
     costs = _layer_costs(request)
     itemsize = held.gradients // max(held.trainable, 1)
-    accumulating = request.gradient_accumulation > 1
     head_bytes = _head_gradient_bytes(request, itemsize)
-    present = held.gradients if accumulating else 0
-    kept = NOTHING
-    for index, cost in enumerate(costs):
-        yield _moment(f"forward of layer {index + 1}", kept, cost.forward, 0, present)
-        kept = _plus(kept, cost.kept)
+    present = held.gradients if request.gradient_accumulation > 1 else 0
+    forward, kept = _highest_forward(costs, present)
+    yield forward
     loss = loss_cost(request, head_bytes, costs[-1].output_itemsize)
     yield _moment("loss", kept, loss.peak, 0, present)
-    yield from _backward_moments(request, costs, kept, loss.held_bytes, held, head_bytes)
+    yield _highest_backward(request, costs, kept, loss.held_bytes, held, head_bytes)
+    if request.method == "full":
+        yield _embedding_moment(request, held, loss.held_bytes)
     yield Moment("optimiser step", 0, loss.held_bytes, held.step_scratch, held.gradients)
+
+
+def _highest_forward(costs: list[LayerCost], present: int) -> tuple[Moment, Split]:
+    """Return the highest moment of the forward pass, and what all layers keep."""
+    kept, best, best_total = NOTHING, (0, NOTHING), -1
+    for index, cost in enumerate(costs):
+        total = sum(kept) + sum(cost.forward)
+        if total > best_total:
+            best, best_total = (index, kept), total
+        kept = _plus(kept, cost.kept)
+    index, before = best
+    return _moment(f"forward of layer {index + 1}", before, costs[index].forward, 0, present), kept
+
+
+def _highest_backward(
+    request: PlanRequest, costs: list[LayerCost], kept: Split, held_logits: int, held: Resident, head_bytes: int
+) -> Moment:
+    """Return the highest moment of the backward pass, last layer first, while gradients gather."""
+    itemsize = held.gradients // max(held.trainable, 1)
+    accumulating = request.gradient_accumulation > 1
+    gathered = held.gradients if accumulating else head_bytes
+    best, best_total = (0, NOTHING, 0), -1
+    for index in range(len(costs) - 1, -1, -1):
+        cost = costs[index]
+        kept = _minus(kept, cost.kept)
+        total = sum(kept) + sum(cost.backward) + gathered
+        if total > best_total:
+            best, best_total = (index, kept, gathered), total
+        if not accumulating:
+            gathered += _layer_gradients(request, index, itemsize)
+    index, before, gradients = best
+    return _moment(f"backward of layer {index + 1}", before, costs[index].backward, held_logits, gradients)
+
+
+def _embedding_moment(request: PlanRequest, held: Resident, held_logits: int) -> Moment:
+    """Return the end of the backward pass: the embedding's gradient is a whole table.
+
+    A tied table waits for it with the head's gradient and adds both into a third one; accumulation adds one more.
+    """
+    spec = request.model
+    table = held.gradients // max(held.trainable, 1) * spec.vocab * spec.hidden
+    copies = (2 if spec.tied else 0) + (1 if request.gradient_accumulation > 1 else 0)
+    stream = precision_of(request).stream
+    return Moment(
+        "backward of the embedding", request.tokens * spec.hidden * stream, held_logits, copies * table, held.gradients
+    )
+
+
+def overlap_bytes(found: Sequence[Moment]) -> int:
+    """Return the smaller of the loss's and a layer's backward hump.
+
+    Their blocks differ in size, so the caching allocator keeps much of the one while the other peaks.
+    """
+    loss = max((moment.own_bytes for moment in found if moment.name == "loss"), default=0)
+    layer = max((moment.own_bytes for moment in found if moment.name.startswith("backward of layer")), default=0)
+    return min(loss, layer)
 
 
 def _layer_costs(request: PlanRequest) -> list[LayerCost]:
     """Return the cost of each layer; from the second on the residual stream has the item size that layers give it."""
+    spec = request.model
     first = layer_cost(request, 0, recompute=_recomputed(request, 0), stream=precision_of(request).stream)
-    stream = first.output_itemsize
-    others = range(1, request.model.layers)
-    return [first, *(layer_cost(request, i, recompute=_recomputed(request, i), stream=stream) for i in others)]
-
-
-def _backward_moments(
-    request: PlanRequest, costs: list[LayerCost], kept: Split, held_logits: int, held: Resident, head_bytes: int
-) -> Iterator[Moment]:
-    """Yield the backward pass of each layer, last one first, while gradients gather."""
-    itemsize = held.gradients // max(held.trainable, 1)
-    accumulating = request.gradient_accumulation > 1
-    gathered = held.gradients if accumulating else head_bytes
-    for index in range(len(costs) - 1, -1, -1):
-        cost = costs[index]
-        kept = _minus(kept, cost.kept)
-        yield _moment(f"backward of layer {index + 1}", kept, cost.backward, held_logits, gathered)
-        if not accumulating:
-            gathered += _layer_gradients(request, index, itemsize)
+    known: dict[tuple[bool, str, bool], LayerCost] = {}
+    costs = [first]
+    for index in range(1, spec.layers):
+        recompute = _recomputed(request, index)
+        key = (spec.is_moe_layer(index), spec.kind(index), recompute)
+        if key not in known:
+            known[key] = layer_cost(request, index, recompute=recompute, stream=first.output_itemsize)
+        costs.append(known[key])
+    return costs
 
 
 def _head_gradient_bytes(request: PlanRequest, itemsize: int) -> int:
@@ -187,7 +249,7 @@ def _head_gradient_bytes(request: PlanRequest, itemsize: int) -> int:
 
 
 def _moment(name: str, kept: Split, own: Split, logits: int, gradients: int) -> Moment:
-    return Moment(name, kept[0] + own[0], kept[1] + own[1] + logits, kept[2] + own[2], own[3] + gradients)
+    return Moment(name, kept[0] + own[0], kept[1] + own[1] + logits, kept[2] + own[2], own[3] + gradients, sum(own))
 
 
 def _plus(a: Split, b: Split) -> Split:
@@ -196,15 +258,3 @@ def _plus(a: Split, b: Split) -> Split:
 
 def _minus(a: Split, b: Split) -> Split:
     return (a[0] - b[0], a[1] - b[1], a[2] - b[2], a[3] - b[3])
-
-
-__all__ = [
-    "Moment",
-    "Resident",
-    "embedding_parameters",
-    "head_parameters",
-    "moments",
-    "resident",
-    "trainable_parameters",
-    "trained_sizes",
-]

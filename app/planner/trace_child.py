@@ -7,6 +7,7 @@ no numbers. Two shallow depths are traced and extrapolated to all layers, which 
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,19 +29,31 @@ from app.planner.walk import kernel_of
 from app.planner.weights import ITEMSIZE
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-_FIRST_DEPTH, _SECOND_DEPTH = 3, 5
+_LEAST_DEPTH = 3
 
 
 def trace(request: PlanRequest) -> dict[str, int]:
     """Return the traced peak and what is resident, extrapolated from two depths."""
     if not request.is_training:
         raise PlanError("method: inference is not traced", "", "Trace a training method")
-    layers = request.model.layers
-    if layers <= _SECOND_DEPTH:
+    layers, period = request.model.layers, _period(request)
+    first = -(-_LEAST_DEPTH // period) * period
+    second = first + period * (2 if period == 1 else 1)
+    if layers <= second:
         return trace_depth(request, layers)
-    low, high = trace_depth(request, _FIRST_DEPTH), trace_depth(request, _SECOND_DEPTH)
-    more = layers - _SECOND_DEPTH
-    return {key: high[key] + more * (high[key] - low[key]) // (_SECOND_DEPTH - _FIRST_DEPTH) for key in high}
+    low, high = trace_depth(request, first), trace_depth(request, second)
+    more = layers - second
+    return {key: high[key] + more * (high[key] - low[key]) // (second - first) for key in high}
+
+
+def _period(request: PlanRequest) -> int:
+    """Return after how many layers attention kinds and recomputation repeat."""
+    kinds = request.model.layer_kinds
+    of_kinds = 1
+    while of_kinds < len(kinds) and kinds[of_kinds:] != kinds[: len(kinds) - of_kinds]:
+        of_kinds += 1
+    mode = request.recompute
+    return math.lcm(of_kinds, 1 if mode in ("full", "none") else int(mode.removeprefix("every-")))
 
 
 def trace_depth(request: PlanRequest, layers: int) -> dict[str, int]:
@@ -190,7 +203,7 @@ def _fused_loss(model: Any, inputs: dict[str, Any]) -> Tensor:
     head = inner.get_output_embeddings()
     compact = hidden.reshape(-1, hidden.shape[-1]).clone()
     del hidden
-    return FusedHead.apply(compact, head.weight).sum()  # type: ignore[no-any-return]
+    return FusedHead.apply(compact, head.weight).sum()
 
 
 def main(arguments: list[str]) -> int:

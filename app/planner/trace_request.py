@@ -11,7 +11,6 @@ from app.catalog.reader import spec_from_config
 from app.errors import PlanError
 from app.planner.estimate import Plan
 from app.planner.request import PlanRequest
-from app.planner.reserve import allocator_gap_bytes
 
 _OTHERS = tuple(field.name for field in fields(PlanRequest) if field.name != "model")
 
@@ -43,5 +42,4 @@ def plan_with_trace(plan: Plan, answer: Mapping[str, Any]) -> Plan:
     traced = int(answer["allocated_peak"])
     parts = dict(plan.parts)
     parts["activations"] = max(0, parts["activations"] + traced - plan.allocated_peak)
-    parts["allocator_reserve"] = allocator_gap_bytes(plan.request, traced - parts["base_weights"])
     return replace(plan, parts=parts, basis="traced")

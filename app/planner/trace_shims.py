@@ -12,6 +12,7 @@ from typing import Any
 
 import bitsandbytes as bnb
 import torch
+from peft.tuners.lora import dora
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.pytorch_utils import Conv1D
@@ -21,7 +22,7 @@ from app.planner.loss import TILE_COLUMNS, TILE_TOKENS
 from app.planner.weights import NF4_BLOCK
 
 
-class MemoryMeter(TorchDispatchMode):
+class MemoryMeter(TorchDispatchMode):  # type: ignore[misc]
     """Count live storages: each once when an operation first returns it, until its last reference goes."""
 
     def __init__(self) -> None:
@@ -75,7 +76,7 @@ class MemoryMeter(TorchDispatchMode):
         self.live -= size
 
 
-class _Attention(torch.autograd.Function):
+class _Attention(torch.autograd.Function):  # type: ignore[misc]
     """Allocate what the CUDA attention kernels allocate: flash without a mask, memory-efficient with one."""
 
     @staticmethod
@@ -111,7 +112,7 @@ def _attend(
     if _under_autocast():
         dtype = torch.get_autocast_dtype("cpu")
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
-    return _Attention.apply(query, key, value, attn_mask)  # type: ignore[no-any-return]
+    return _Attention.apply(query, key, value, attn_mask)
 
 
 def _under_autocast() -> bool:
@@ -168,7 +169,7 @@ def cuda_behaviour() -> Iterator[None]:
             setattr(owner, name, function)
 
 
-class _FourBitProduct(torch.autograd.Function):
+class _FourBitProduct(torch.autograd.Function):  # type: ignore[misc]
     """Multiply by a packed weight: nothing saved but the weight, dequantised for a moment in both passes."""
 
     @staticmethod
@@ -188,7 +189,7 @@ class _FourBitProduct(torch.autograd.Function):
         return gradients[0] @ weight, None, None, None
 
 
-class StandInLinear4bit(bnb.nn.Linear4bit):
+class StandInLinear4bit(bnb.nn.Linear4bit):  # type: ignore[misc]
     """A Linear4bit of the right shapes and sizes without quantised numbers, so that PEFT treats it as the real one."""
 
     def __init__(self, source: nn.Module, compute_dtype: torch.dtype, double: bool) -> None:
@@ -211,7 +212,7 @@ class StandInLinear4bit(bnb.nn.Linear4bit):
         """Compute in the configured dtype and answer in the input's."""
         narrow = x.to(self.compute_dtype)
         shape = (self.out_features, self.in_features)
-        return _FourBitProduct.apply(narrow, self.weight, shape, self.bias).to(x.dtype)  # type: ignore[no-any-return]
+        return _FourBitProduct.apply(narrow, self.weight, shape, self.bias).to(x.dtype)
 
 
 def _shape(module: nn.Module) -> tuple[int, int]:
@@ -222,15 +223,27 @@ def _shape(module: nn.Module) -> tuple[int, int]:
     return (columns, rows) if isinstance(module, Conv1D) else (rows, columns)
 
 
+def _dequantised(module: nn.Module) -> Tensor:
+    """Return a weight's shape in numbers, as PEFT's dequantize_module_weight does."""
+    if isinstance(module, StandInLinear4bit):
+        return torch.empty(
+            module.out_features, module.in_features, dtype=module.compute_dtype, device=module.weight.device
+        )
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    return weight
+
+
 def quantise(model: nn.Module, compute_dtype: torch.dtype, double: bool) -> None:
     """Replace what the bitsandbytes integration would convert, the output head excepted."""
-    head = model.get_output_embeddings()  # type: ignore[operator]
+    head = model.get_output_embeddings()
+    dora.dequantize_module_weight = _dequantised
     for name, module in list(model.named_modules()):
         if (type(module) is nn.Linear or isinstance(module, Conv1D)) and module is not head:
             model.set_submodule(name, StandInLinear4bit(module, compute_dtype, double))
 
 
-class FusedHead(torch.autograd.Function):
+class FusedHead(torch.autograd.Function):  # type: ignore[misc]
     """Allocate what TRL's fused output head allocates on CUDA with Triton (trl/kernels/chunked_logprob.py)."""
 
     @staticmethod

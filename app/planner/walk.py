@@ -45,6 +45,7 @@ def precision_of(request: PlanRequest) -> Precision:
         base=other,
         vector=other,
         adapter=4 if classic else ITEMSIZE[request.trained_dtype],
+        trained=request.method == "full",
     )
 
 

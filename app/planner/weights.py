@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from app.catalog.modules import layer_modules, total_parameters
+from app.catalog.modules import linear_parameters, total_parameters
 from app.catalog.spec import ModelSpec
 from app.planner.request import PlanRequest, Quant
 
@@ -36,7 +36,7 @@ def convertible_parameters(spec: ModelSpec) -> int:
     """Return the weights that the bitsandbytes integration converts: plain linear and Conv1D modules of the layers."""
     if spec.linear_class == "own":
         return 0
-    return sum(module.weights for index in range(spec.layers) for module in layer_modules(spec, index))
+    return linear_parameters(spec)
 
 
 def quantised_bytes(weights: int, storage: Quant) -> int:
