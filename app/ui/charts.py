@@ -101,8 +101,12 @@ def thinned(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
     return kept
 
 
-def smoothed(points: Sequence[Point], weight: float = 0.9) -> list[Point]:
-    """Return the exponential moving average of the points, corrected for its start (Kingma & Ba 2015, section 3)."""
+def smoothed(points: Sequence[Point]) -> list[Point]:
+    """Return the exponential moving average of the points, corrected for its start (Kingma & Ba 2015, section 3).
+
+    The weight grows with the number of points: a short run keeps its shape, a long one loses its noise.
+    """
+    weight = min(0.97, max(0.5, 1 - 8 / max(1, len(points))))
     result, average, factor = [], 0.0, 1.0
     for x, y in points:
         if math.isfinite(y):

@@ -48,3 +48,22 @@ def picked(event: gr.EventData) -> str:
     data = event._data
     value = data.get("value") if isinstance(data, dict) else None
     return value if isinstance(value, str) else ""
+
+
+@dataclass(frozen=True)
+class Tabs:
+    """The controls of the tabs that a step of the way reaches for: the buttons that lead on, and the tour.
+
+    `asked` is a state whose change asks the playground's prompt; `plan_again` is the event that plans anew.
+    """
+
+    form: list[Any]
+    plan_again: dict[str, Any]
+    look: gr.BrowserState
+    run: gr.State
+    try_it: gr.Button
+    tried: gr.Dropdown
+    prompt: gr.Textbox
+    asked: gr.State
+    take_away: gr.Button
+    taken: gr.Dropdown

@@ -8,8 +8,8 @@ import gradio as gr
 
 from app.data.client import DataClient
 from app.jobs.supervisor import spawn_helper
-from app.ui import strip, trials
-from app.ui.frame import QUIET, STORAGE, Frame
+from app.ui import strip, tour_bar, trials
+from app.ui.frame import QUIET, STORAGE, Frame, Tabs
 from app.ui.language import Key, Speech
 from app.ui.tabs import data, plan, playground, takeaway, train
 from app.ui.wording import Wording
@@ -31,30 +31,50 @@ def build(workspace: Workspace) -> gr.Blocks:
             timer=gr.Timer(POLL_S),
             data=DataClient(spawn_helper),
         )
-        switch = _strip(frame)
+        switch, again = _strip(frame)
+        bar = tour_bar.build(frame)
         frame.tabs.render()
         with frame.tabs:
-            with frame.tab("plan"):
-                plan.build(frame)
-            with frame.tab("data") as data_tab:
-                data.build(frame, data_tab)
-            with frame.tab("train"):
-                trained = train.build(frame)
-            with frame.tab("playground") as playground_tab:
-                tried = playground.build(frame, playground_tab)
-            with frame.tab("takeaway") as takeaway_tab:
-                taken = takeaway.build(frame, takeaway_tab)
-        _wire_steps(frame, trained, tried, taken)
+            tabs = _tabs(frame)
+        _wire_steps(frame, tabs)
+        tour_bar.wire(frame, bar, again, tabs)
         _wire_language(frame, switch)
     return blocks
 
 
-def _strip(frame: Frame) -> gr.Button:
-    """Build the strip and return its language switch."""
+def _tabs(frame: Frame) -> Tabs:
+    """Build the five tabs and return the controls that lead from one to the next."""
+    with frame.tab("plan"):
+        planned = plan.build(frame)
+    with frame.tab("data") as tab:
+        seen = data.build(frame, tab)
+    with frame.tab("train"):
+        trained = train.build(frame)
+    with frame.tab("playground") as tab:
+        tried = playground.build(frame, tab)
+    with frame.tab("takeaway") as tab:
+        taken = takeaway.build(frame, tab)
+    return Tabs(
+        form=planned.form,
+        plan_again=planned.again,
+        look=seen,
+        run=trained.selected,
+        try_it=trained.try_it,
+        tried=tried.chosen,
+        prompt=tried.prompt,
+        asked=tried.asked,
+        take_away=tried.onward,
+        taken=taken,
+    )
+
+
+def _strip(frame: Frame) -> tuple[gr.Button, gr.Button]:
+    """Build the strip; return its language switch and the button that starts the tour."""
     make = frame.wording.make
     with gr.Row(elem_id="wb-strip-row"):
         line = gr.HTML(elem_id="wb-strip")
         stop = make(gr.Button, value=Key("strip.stop"), size="sm", variant="stop", visible=False, elem_id="wb-stop")
+        again = make(gr.Button, value=Key("strip.tour"), size="sm", elem_id="wb-tour-again")
         switch = make(gr.Button, value=Key("strip.other_language"), size="sm", elem_id="wb-language")
         make(gr.Button, value=Key("strip.theme"), size="sm", elem_id="wb-theme")
 
@@ -68,10 +88,10 @@ def _strip(frame: Frame) -> gr.Button:
 
     gr.on([frame.blocks.load, frame.timer.tick, frame.language.change], show, frame.language, [line, stop], **QUIET)
     stop.click(halt, frame.language, [line, stop], **QUIET)
-    return switch
+    return switch, again
 
 
-def _wire_steps(frame: Frame, trained: train.TrainTab, tried: playground.PlaygroundTab, taken: gr.Dropdown) -> None:
+def _wire_steps(frame: Frame, tabs: Tabs) -> None:
     """Carry a run from Train to the playground, and an adapter from there to Take away."""
 
     def attempt(selected: Any) -> list[Any]:
@@ -86,8 +106,8 @@ def _wire_steps(frame: Frame, trained: train.TrainTab, tried: playground.Playgro
         value = values[0] if isinstance(values, list) and values else None
         return [gr.update(choices=playground.choices(frame.workspace), value=value), gr.update(selected="takeaway")]
 
-    trained.try_it.click(attempt, trained.selected, [tried.chosen, tried.prompt, frame.tabs], **QUIET)
-    tried.onward.click(take, tried.chosen, [taken, frame.tabs], **QUIET)
+    tabs.try_it.click(attempt, tabs.run, [tabs.tried, tabs.prompt, frame.tabs], **QUIET)
+    tabs.take_away.click(take, tabs.tried, [tabs.taken, frame.tabs], **QUIET)
 
 
 def _wire_language(frame: Frame, switch: gr.Button) -> None:

@@ -74,7 +74,7 @@ def progress(job: JobDirectory, status: Status, say: Speech) -> Html:
     last = job.last_metrics() or {}
     left = job.eta_seconds()
     parts: list[Html] = [element("span", job_name(job, say), class_="wb-job-name")]
-    if status.of:
+    if status.of and not job.kind.gives_way:
         parts.append(meter(status.step / status.of, say("strip.progress")))
         parts.append(element("span", f"{status.step}/{status.of}", class_="wb-number"))
     if last.get("loss") is not None:
@@ -83,6 +83,8 @@ def progress(job: JobDirectory, status: Status, say: Speech) -> Html:
         parts.append(element("span", say("strip.left", time=figures.duration(left)), class_="wb-number"))
     if status.silent:
         parts.append(element("span", say("strip.silent"), class_="wb-warn"))
+    elif job.kind.gives_way or (status.phase and status.phase != "training"):
+        parts.append(element("span", say.known(f"phase.{status.phase}", status.phase), class_="wb-muted"))
     elif status.state != "running":
         parts.append(element("span", say.known(f"state.{status.state}", status.state), class_="wb-muted"))
     return element("span", *parts, class_="wb-job", data_job=job.id)

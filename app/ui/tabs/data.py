@@ -115,8 +115,8 @@ class _Controls:
     onward: gr.Button
 
 
-def build(frame: Frame, tab: gr.Tab) -> None:
-    """Build the tab and wire it."""
+def build(frame: Frame, tab: gr.Tab) -> gr.BrowserState:
+    """Build the tab, wire it, and return where the look at the data is kept."""
     seen = gr.BrowserState(None, storage_key="workbench-look", secret=STORAGE)
     line, wrong = gr.HTML(elem_id="wb-data-sentence"), gr.HTML(elem_id="wb-data-error")
     with gr.Row(elem_classes="wb-columns"):
@@ -128,6 +128,7 @@ def build(frame: Frame, tab: gr.Tab) -> None:
     controls = _Controls(seen=seen, line=line, wrong=wrong, onward=onward, **sources, **views)
     _wire_sources(frame, controls)
     _wire_views(frame, controls, tab)
+    return seen
 
 
 def _sources(frame: Frame) -> dict[str, Any]:

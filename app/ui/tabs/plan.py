@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
@@ -22,10 +22,11 @@ from app.workspace import Workspace
 
 @dataclass(frozen=True)
 class PlanTab:
-    """The form and what shows the answer."""
+    """The form and what shows the answer. `again` is the event that plans anew."""
 
     form: list[Any]
     outputs: list[Any]
+    again: dict[str, Any] = field(default_factory=dict)
 
 
 def model_choices() -> list[tuple[str, str]]:
@@ -180,7 +181,8 @@ def _wire(frame: Frame, tab: PlanTab, chips: gr.Radio, about: gr.HTML, remedies:
         return [chosen.to_browser(), gr.update(selected="data"), Html("")]
 
     wrong = tab.outputs[-1]
-    again: dict[str, Any] = {"fn": show, "inputs": inputs, "outputs": tab.outputs, **QUIET}
+    again: dict[str, Any] = tab.again
+    again.update(fn=show, inputs=inputs, outputs=tab.outputs, **QUIET)
     noted: dict[str, Any] = {"fn": note, "inputs": [frame.language, model], "outputs": about, **QUIET}
     typed = [getattr(control, "input", control.change) for control in tab.form]
     gr.on(typed, trigger_mode="always_last", **again)

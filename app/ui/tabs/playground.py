@@ -151,6 +151,7 @@ class PlaygroundTab:
 
     chosen: gr.Dropdown
     prompt: gr.Textbox
+    asked: gr.State
     onward: gr.Button
 
 
@@ -178,8 +179,10 @@ def build(frame: Frame, tab: gr.Tab) -> PlaygroundTab:
                 halt = make(gr.Button, value=Key("play.halt"), scale=0)
             answers = gr.HTML(elem_id="wb-answers")
             onward = make(gr.Button, value=Key("play.onward"), variant="primary", elem_id="wb-take-away", scale=0)
-    _wire(frame, tab, (line, wrong, answers, free), chosen, (prompt, system, most, warmth, seed), (ask, other, halt))
-    return PlaygroundTab(chosen, prompt, onward)
+    asked = gr.State("")
+    form = (prompt, system, most, warmth, seed)
+    _wire(frame, tab, (line, wrong, answers, free), chosen, form, (ask, other, halt), asked)
+    return PlaygroundTab(chosen, prompt, asked, onward)
 
 
 def _wire(
@@ -189,6 +192,7 @@ def _wire(
     chosen: gr.Dropdown,
     form: tuple[Any, ...],
     buttons: tuple[gr.Button, gr.Button, gr.Button],
+    asked: gr.State,
 ) -> None:
     line, *_, free = shown
     ask, other, halt = buttons
@@ -224,7 +228,9 @@ def _wire(
         [line, chosen, free],
         **QUIET,
     )
-    asking = gr.on([ask.click, form[0].submit], compare, [frame.language, chosen, *form], list(shown), **QUIET)
+    asking = gr.on(
+        [ask.click, form[0].submit, asked.change], compare, [frame.language, chosen, *form], list(shown), **QUIET
+    )
     halt.click(None, None, None, cancels=[asking], api_visibility="private")
     other.click(lambda values: held_out(workspace, values), chosen, form[0], **QUIET)
     free.click(release, None, free, **QUIET)

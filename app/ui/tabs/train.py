@@ -10,10 +10,9 @@ import gradio as gr
 
 from app import runs
 from app.errors import WorkbenchError
-from app.jobs import directory as jobs
 from app.jobs import requests
 from app.jobs.directory import JobDirectory
-from app.ui import figures, notices, runs_view
+from app.ui import figures, notices, runs_view, trials
 from app.ui.draft import Draft, from_browser
 from app.ui.frame import PICK, QUIET, Frame, picked
 from app.ui.language import Key, Speech
@@ -29,14 +28,12 @@ class TrainTab:
     """The controls that other tabs and the tour reach for."""
 
     selected: gr.State
-    sentence: gr.HTML
     try_it: gr.Button
 
 
 def training_runs(workspace: Workspace) -> list[JobDirectory]:
-    """Return the training runs, newest first."""
-    found = [job for job in reversed(jobs.all_jobs(workspace)) if job.path.name.rsplit("-", 2)[-2:-1] == ["train"]]
-    return found[:MOST_CARDS]
+    """Return the training runs that are shown, newest first."""
+    return list(reversed(trials.training_jobs(workspace)[-MOST_CARDS:]))
 
 
 def shown_run(workspace: Workspace, selected: Any) -> JobDirectory | None:
@@ -161,7 +158,7 @@ def build(frame: Frame) -> TrainTab:
         line,
         **QUIET,
     )
-    return TrainTab(selected, line, attempt)
+    return TrainTab(selected, attempt)
 
 
 def _wire_live(

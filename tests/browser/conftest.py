@@ -1,0 +1,126 @@
+"""A real browser against the really launched page."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+
+from tests.ui.running_page import RunningPage
+
+# Nothing of the browser's own may go out: no updates, no sync, no first-run pages.
+_SWITCHES = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+def browser_path() -> str | None:
+    """Return a Chromium of this machine; None lets Playwright use its own."""
+    return os.environ.get("WORKBENCH_BROWSER") or next(filter(None, map(shutil.which, _NAMES)), None)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium. Missing it is a failure in CI and a skip elsewhere."""
+    with sync_playwright() as driver:
+        path = browser_path() or driver.chromium.executable_path
+        if not Path(path).is_file():
+            reason = "no Chromium here; install one, or run `playwright install chromium`"
+            pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+        opened = driver.chromium.launch(executable_path=path, args=_SWITCHES)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPage]:
+    """The page on an empty workspace."""
+    with RunningPage(tmp_path_factory.mktemp("browser") / "workspace") as page:
+        yield page
+
+
+@dataclass
+class Watch:
+    """What a tab said and asked for: console errors, page errors, dialogs, requests to other hosts."""
+
+    address: str
+    errors: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
+
+    def follow(self, page: Page) -> None:
+        page.on("console", self._console)
+        page.on("pageerror", lambda error: self.errors.append(f"page error: {error}"))
+        page.on("dialog", lambda dialog: (self.errors.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.on("request", self._request)
+
+    def _console(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.errors.append(message.text)
+
+    def _request(self, request: Request) -> None:
+        if not request.url.startswith((f"http://{self.address}/", "data:", "blob:")):
+            self.foreign.append(request.url)
+
+    def check(self) -> None:
+        assert not self.errors
+        assert not self.foreign
+
+
+@dataclass
+class Opened:
+    """One browser tab on the page."""
+
+    page: Page
+    watch: Watch
+
+    def tab(self, name: str) -> None:
+        """Open one of the five tabs, through the overflow menu where the window is narrow."""
+        button = self.page.locator(f"#tab-{name}-button")
+        if not button.is_visible():
+            self.page.locator("#wb-tabs > .tab-wrapper .overflow-menu > button").first.click()
+            button = self.page.locator(
+                f"#wb-tabs .overflow-dropdown #tab-{name}-button, #wb-tabs .overflow-dropdown button"
+            )
+            label = {
+                "plan": "Plan",
+                "data": "Data",
+                "train": "Train",
+                "playground": "Playground",
+                "takeaway": "Take away",
+            }
+            button = button.filter(has_text=label[name]).first
+        button.click()
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[object]:
+    """Return a function that opens the page in a fresh browser profile."""
+    contexts = []
+
+    def opener(served: RunningPage, width: int = 1440, scheme: str = "light", locale: str = "en-US") -> Opened:
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, locale=locale)  # type: ignore[arg-type]
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        opened = Opened(page, Watch(served.address))
+        opened.watch.follow(page)
+        page.goto(served.url)
+        page.wait_for_selector("#wb-strip .wb-strip")
+        page.wait_for_selector("#wb-plan-sentence .wb-sentence")
+        return opened
+
+    yield opener
+    for context in contexts:
+        context.close()
