@@ -14,11 +14,16 @@
     conversions    from a row of each format to a conversation
     templates      chat templates: the model's own, or a plain one
     tokenizer      the fast tokenizer of a model folder, without torch
-    skeleton       where the turns lie in what a template writes
+    skeleton, skeleton_builder, dialect    where the turns lie in what a template writes
+    opaque         which texts a template writes as they stand
     render         conversation -> text -> tokens and loss mask, with proof
-    audit          what is empty, double, cut, leaked or secret
+    options        what a person may choose
+    examples       all of the above for one row: the only way from a row to tokens
+    show           the tokens of one row
+    audit          what is empty, double, cut, leaked or secret (duplicates, secrets, repairs)
     packing        best-fit-decreasing packing
-    build          tokenised Arrow files under a content hash
+    build          tokenised Arrow files (arrow_files) under a content hash
+    convert        canonical messages as JSONL or Parquet
     child, client  the same work in a process with limits, and how to talk to it
 
 Importing this package imports nothing heavy: the page and the command line may do so.

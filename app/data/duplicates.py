@@ -40,7 +40,7 @@ class Sketches:
         self._near = near
         self.numbers = array("q")
         self._exact = array("Q")
-        self._minima: list[Any] = []
+        self._minima = bytearray()
         rng = np.random.default_rng(20261122)  # any fixed seed: hashes only have to be the same for all rows
         self._factors = rng.integers(1, 2**63, _HASHES, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
 
@@ -49,7 +49,7 @@ class Sketches:
         self.numbers.append(number)
         self._exact.append(content_hash(text))
         if self._near:
-            self._minima.append(self._minhash(normalised(text).encode("utf-8", "surrogatepass")))
+            self._minima += self._minhash(normalised(text).encode("utf-8", "surrogatepass")).tobytes()
 
     def _minhash(self, data: bytes) -> Any:
         np = self._np
@@ -82,7 +82,7 @@ class Sketches:
         np = self._np
         if not self._minima:
             return {}
-        minima = np.stack(self._minima)
+        minima = np.frombuffer(self._minima, dtype=np.uint32).reshape(-1, _HASHES)
         exact = np.frombuffer(self._exact, dtype=np.uint64)
         repeats: dict[int, int] = {}
         width = _HASHES // _BANDS

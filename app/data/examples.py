@@ -126,12 +126,8 @@ class ExampleMaker:
     def _cut(self, conversation: Conversation) -> tuple[Example, ...]:
         """Leave the oldest exchanges out until the rest fits; an answer is never cut."""
         head, exchanges = split_exchanges(conversation)
-        for start in range(1, len(exchanges)):
-            turns = (*head, *itertools.chain.from_iterable(exchanges[start:]))
-            example = self._try(replace(conversation, turns=turns))
-            if example is not None and len(example.input_ids) <= self.options.max_length:
-                return (example,)
-        return ()
+        kept = self._most(conversation, head, [exchanges[start:] for start in range(len(exchanges) - 1, 0, -1)])
+        return (kept[1],) if kept else ()
 
     def _split(self, conversation: Conversation) -> tuple[Example, ...]:
         """Split into conversations of whole exchanges, each with the system turn and as long as fits."""
@@ -139,20 +135,26 @@ class ExampleMaker:
         examples: list[Example] = []
         start = 0
         while start < len(exchanges):
-            best: Example | None = None
-            end = start + 1
-            for end in range(start + 1, len(exchanges) + 1):
-                turns = (*head, *itertools.chain.from_iterable(exchanges[start:end]))
-                example = self._try(replace(conversation, turns=turns))
-                if example is None or len(example.input_ids) > self.options.max_length:
-                    break
-                best = example
-            else:
-                end += 1
-            if best is not None:
-                examples.append(best)
-            start = max(end - 1, start + 1)
+            ends = range(start + 1, len(exchanges) + 1)
+            found = self._most(conversation, head, [exchanges[start:end] for end in ends])
+            start += found[0] if found else 1
+            examples += [found[1]] if found else []
         return tuple(examples)
+
+    def _most(
+        self, conversation: Conversation, head: tuple[Turn, ...], choices: list[list[tuple[Turn, ...]]]
+    ) -> tuple[int, Example] | None:
+        """Return the longest choice that fits, by bisection, and its number of exchanges; choices grow by one."""
+        best, low, high = None, 0, len(choices) - 1
+        while low <= high:
+            middle = (low + high) // 2
+            turns = (*head, *itertools.chain.from_iterable(choices[middle]))
+            example = self._try(replace(conversation, turns=turns))
+            if example is not None and len(example.input_ids) <= self.options.max_length:
+                best, low = (len(choices[middle]), example), middle + 1
+            else:
+                high = middle - 1
+        return best
 
     def _try(self, conversation: Conversation) -> Example | None:
         try:

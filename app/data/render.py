@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from app.data.conversation import Conversation
-from app.data.skeleton import Place, Skeleton, SkeletonBuilder, leaves_of, shape_of
+from app.data.skeleton import Place, Skeleton, leaves_of, shape_of
+from app.data.skeleton_builder import SkeletonBuilder
 from app.data.templates import EndlessTemplateError
 from app.data.tokenizer import ModelTokenizer
 from app.errors import TemplateError
