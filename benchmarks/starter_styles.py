@@ -152,6 +152,9 @@ def serving(adapters: list[Trained], workspace: Path) -> Iterator[Engine]:
     finally:
         server.terminate()
         server.wait(timeout=60)
+        # The engine is a job of its own and outlives a server that is told to terminate.
+        for job in (workspace / "jobs").glob("*-engine-*"):
+            subprocess.run([*LAUNCH, "jobs", "stop", job.name, "--workspace", str(workspace)], capture_output=True)
 
 
 def judge(engine: Engine, model: str, sample: Sample, trained: Trained | None) -> Row:
