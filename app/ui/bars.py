@@ -106,7 +106,7 @@ def histogram(bins: Sequence[Bin], limit: int, *, title: str, unit: str, limit_l
     longest = max(merged, default=1)
     in_sight = limit <= 3 * longest
     high = max(longest, limit if in_sight else 0) + 1
-    top = max(1, *merged.values())
+    top = max([1, *merged.values()])
     ends = sorted(merged)
     starts = [max(0, 2 * ends[0] - (ends[1] if len(ends) > 1 else ends[0])), *ends[:-1]] if ends else []
     columns = [

@@ -71,7 +71,8 @@ def chart(
     if not points:
         note = element("div", empty, class_="wb-chart-empty")
         plot = element("div", note, class_="wb-plot", style=f"height:{height_px}px")
-        return element("figure", header, plot, class_="wb-chart", role="img", aria_label=title)
+        axis = element("div", element("span", "\u00a0"), class_="wb-x-axis")
+        return element("figure", header, plot, axis, class_="wb-chart", role="img", aria_label=title)
     x = x_span or _span([point[0] for point in points])
     y = _nice_span([point[1] for point in points] + [limit.at for limit in limits], from_zero)
     inside = element(

@@ -61,7 +61,7 @@ def _of_settings() -> dict[str, str]:
     found = {}
     for name, field in settings():
         extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-        unit = extra.get("unit")
-        found[f"setting.{name}.label"] = str(extra.get("label") or name) + (f" ({unit})" if unit else "")
+        label, unit = str(extra.get("label") or name), extra.get("unit")
+        found[f"setting.{name}.label"] = f"{label} ({unit})" if unit and unit != label.lower() else label
         found[f"setting.{name}.help"] = field.description or ""
     return found

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from app.errors import WorkbenchError
+from app.errors import ConfigError, WorkbenchError
 from app.ui.markup import Html, element
 
 
 def problem(error: WorkbenchError) -> Html:
     """Return an error as a box of its three parts."""
+    if isinstance(error, ConfigError):
+        lines = [element("li", one.line()) for one in error.problems]
+        return element("div", element("b", error.what + "."), element("ul", *lines), class_="wb-error", role="alert")
     rest = [f" {part[:1].upper()}{part[1:]}." for part in (error.why, error.remedy) if part]
     return element("div", element("b", error.what + "."), *rest, class_="wb-error", role="alert")
 

@@ -96,11 +96,17 @@ def _filled(text: str, **values: Html) -> list[object]:
 
 def parts(plan: Plan, say: Speech) -> Html:
     """Return the stacked bar of the parts against the free memory."""
-    drawn = [Part(part.key, say.known(f"part.{part.key}", part.key), part.size_bytes) for part in plan.display]
+    drawn = [Part(part.key, _part_name(part.key, plan, say), part.size_bytes) for part in plan.display]
     limit = say("plan.free_line", size=figures.gigabytes(plan.free_bytes)) if plan.free_bytes else ""
     return element(
         "section", element("h3", say("plan.parts")), stacked(drawn, plan.free_bytes, limit, say("plan.parts"))
     )
+
+
+def _part_name(key: str, plan: Plan, say: Speech) -> str:
+    """Return what a part is called; without a card the libraries take about what the CUDA context would."""
+    on_card = plan.request.vram_gb is not None or hardware.readings().gpu is not None
+    return say("part.libraries") if key == "cuda_context" and not on_card else say.known(f"part.{key}", key)
 
 
 def methods(request: PlanRequest, plan: Plan, say: Speech) -> Html:

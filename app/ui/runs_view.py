@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from app.config import parse
+from app.errors import WorkbenchError
 from app.jobs.directory import JobDirectory, Status
+from app.planner import estimate
+from app.planner.from_config import request_from_config
 from app.ui import curves, figures
 from app.ui.charts import Line, Mark, Point, Span, chart, smoothed, sparkline
 from app.ui.curves import Curves
@@ -84,6 +89,7 @@ def charts(job: JobDirectory, say: Speech) -> Html:
     validation = found.points("eval_loss")
     if validation:
         lines.append(Line(validation, say("train.loss_validation"), "series-1", "dotted"))
+    planned = _planned(job) if found.points("vram_bytes") else []
     large = chart(
         lines,
         say("train.loss"),
@@ -93,28 +99,46 @@ def charts(job: JobDirectory, say: Speech) -> Html:
         height_px=260,
         empty=empty,
     )
-    return element("div", large, element("div", *_small(found, say, span, empty), class_="wb-small-charts"))
+    return element("div", large, element("div", *_small(found, say, span, empty, planned), class_="wb-small-charts"))
 
 
-def _small(found: Curves, say: Speech, span: Span | None, empty: str) -> list[Html]:
+@lru_cache(maxsize=64)
+def _planned_bytes(job_file: Path) -> int | None:
+    """Return what the planner foresaw for a run, of which the configuration never changes."""
+    try:
+        config = parse(JobDirectory(job_file.parent).config, job_file.parent.name)
+        return estimate(request_from_config(config)).allocated_peak
+    except WorkbenchError:  # a model that is not there any more; the curve is shown without the line
+        return None
+
+
+def _planned(job: JobDirectory) -> list[Mark]:
+    """Return the planned peak of live tensors, which is what the trainer's memory figure counts."""
+    planned = _planned_bytes(job.job_file)
+    return [Mark(planned / figures.GB, "", "warn")] if planned else []
+
+
+def _small(found: Curves, say: Speech, span: Span | None, empty: str, planned: list[Mark]) -> list[Html]:
     memory = found.points("vram_bytes") or found.points("rss_bytes")
-    shown: list[tuple[str, list[Point], str, bool]] = [
-        ("train.learning_rate", found.points("learning_rate"), "", True),
-        ("train.grad_norm", found.points("grad_norm"), "", True),
-        ("train.pace", found.points("tokens_per_s"), "", True),
-        ("train.memory", [(step, value / figures.GB) for step, value in memory], "GB", True),
+    limits = [Mark(mark.at, say("train.planned"), mark.colour) for mark in planned]
+    shown: list[tuple[str, list[Point], str, list[Mark]]] = [
+        ("train.learning_rate", found.points("learning_rate"), "", []),
+        ("train.grad_norm", found.points("grad_norm"), "", []),
+        ("train.pace", found.points("tokens_per_s"), "", []),
+        ("train.memory", [(step, value / figures.GB) for step, value in memory], "GB", limits),
     ]
     return [
         chart(
             [Line(points, "", "series-0")],
             say(title),
             unit=unit,
+            limits=levels,
             x_span=span,
             height_px=96,
             empty=empty,
-            from_zero=zero,
+            from_zero=True,
         )
-        for title, points, unit, zero in shown
+        for title, points, unit, levels in shown
     ]
 
 

@@ -130,7 +130,7 @@ def _settings(frame: Frame) -> list[Any]:
     controls: dict[str, Any] = {}
 
     def pair(names: tuple[str, ...]) -> None:
-        with gr.Row():
+        with gr.Row(elem_classes="wb-pair"):
             for name in names:
                 controls[name] = forms.control(frame.wording, name, min_width=150)
 

@@ -1,0 +1,139 @@
+"""Every tab in light and dark, wide and narrow, in both languages; and strangers' text, which stays text."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from app.jobs import directory
+from app.jobs.metrics import MetricsWriter
+from app.presets import load
+from app.workspace import open_workspace
+from tests.browser.conftest import Opened
+from tests.ui.running_page import RunningPage
+
+TABS = ("plan", "data", "train", "playground", "takeaway")
+HOSTILE = (
+    "<script>alert(1)</script><img src=x onerror=alert(2)><svg onload=alert(3)>"
+    "<a href='javascript:alert(4)'>link</a>${alert(5)}{{value}}\\u001b[31mred"
+)
+
+
+@pytest.fixture(scope="module")
+def with_hostile_run(served: RunningPage) -> RunningPage:
+    """The page with a run whose name, events, reason and log are an attack."""
+    workspace = open_workspace(served.workspace)
+    job = directory.create(workspace, "train", load("cpu-starter").config.as_dict(), name=HOSTILE)
+    metrics = MetricsWriter(job.metrics_file)
+    for step in range(1, 11):
+        metrics.write({"step": step, "loss": 3.0 - step / 10, "time": float(step)})
+    metrics.write({"event": "resumed", "message": HOSTILE, "step": 4})
+    metrics.close()
+    job.log_file.write_text(HOSTILE, encoding="utf-8")
+    job.write_status(directory.Status(state="failed", step=10, of=20, reason=HOSTILE))
+    return served
+
+
+@pytest.mark.parametrize(
+    ("width", "scheme", "locale"),
+    [(1440, "light", "en-US"), (1440, "dark", "zh-CN"), (390, "light", "zh-CN"), (390, "dark", "en-US")],
+)
+def test_every_tab_opens_in_every_look(
+    with_hostile_run: RunningPage,
+    open_page: Callable[..., Opened],
+    tmp_path: Path,
+    width: int,
+    scheme: str,
+    locale: str,
+) -> None:
+    opened = open_page(with_hostile_run, width=width, scheme=scheme, locale=locale)
+    shots = Path(os.environ.get("WORKBENCH_SHOTS", str(tmp_path)))
+    assert opened.page.evaluate("document.body.classList.contains('dark')") is (scheme == "dark")
+    for name in TABS:
+        opened.tab(name)
+        opened.page.wait_for_timeout(700)
+        opened.page.screenshot(path=str(shots / f"{name}-{width}-{scheme}-{locale}.png"), full_page=True)
+        wider = opened.page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+        assert wider <= 0, f"{name} is {wider} px wider than the window"
+    opened.watch.check()
+
+
+def test_the_language_and_the_theme_are_switched_and_kept(
+    served: RunningPage, open_page: Callable[..., Opened]
+) -> None:
+    opened = open_page(served)
+    page = opened.page
+    page.click("#wb-language")
+    page.wait_for_selector("#tab-plan-button:has-text('规划')")
+    page.click("#wb-theme")
+    assert page.evaluate("document.body.classList.contains('dark')")
+    page.wait_for_timeout(500)
+    page.reload()
+    page.wait_for_selector("#tab-plan-button:has-text('规划')")
+    assert page.evaluate("document.body.classList.contains('dark')")
+    opened.watch.check()
+
+
+def test_strangers_text_in_a_run_is_inert(with_hostile_run: RunningPage, open_page: Callable[..., Opened]) -> None:
+    opened = open_page(with_hostile_run)
+    page = opened.page
+    opened.tab("train")
+    page.click("#wb-runs .wb-card")
+    page.wait_for_selector("#wb-run .wb-reason")
+    assert "<script>alert(1)</script>" in page.inner_text("#wb-run")
+    page.click("text=Log")
+    page.wait_for_selector(".wb-log:has-text('onerror')")
+    page.wait_for_timeout(500)
+    assert page.locator("#wb-run img, #wb-run script, #wb-runs img, .wb-log img, .wb-log a").count() == 0
+    opened.watch.check()
+
+
+def test_strangers_text_in_data_is_inert(served: RunningPage, open_page: Callable[..., Opened], tmp_path: Path) -> None:
+    opened = open_page(served)
+    page = opened.page
+    rows = tmp_path / "<img src=x onerror=alert(9)>.jsonl"
+    text = HOSTILE.replace('"', '\\"')
+    rows.write_text(f'{{"instruction": "{text}", "output": "{text}"}}\n' * 3, encoding="utf-8")
+    opened.tab("data")
+    page.set_input_files("#wb-drop input[type=file]", str(rows))
+    page.wait_for_selector("#wb-rows table")
+    assert "<script>alert(1)</script>" in page.inner_text("#wb-rows")
+    assert "${alert(5)}{{value}}" in page.inner_text("#wb-rows")
+    page.click("#wb-data-views button[role=tab]:has-text('Tokens')")
+    page.wait_for_selector("#wb-tokens .wb-token")
+    page.click("#wb-data-views button[role=tab]:has-text('Problems')")
+    page.wait_for_selector("#wb-problems table")
+    page.wait_for_timeout(500)
+    for place in ("#wb-rows", "#wb-tokens", "#wb-problems", "#wb-data-sentence"):
+        assert page.locator(f"{place} :is(img, script, svg, a)").count() == 0
+    opened.watch.check()
+    kept = [path for path in (served.workspace / "uploads").rglob("*.jsonl") if ".incoming" not in path.parts]
+    assert len(kept) == 1 and "<" not in kept[0].name
+    assert not list((served.workspace / "uploads" / ".incoming").rglob("*.jsonl"))
+
+
+def test_a_wrong_setting_is_said_where_the_hand_is(served: RunningPage, open_page: Callable[..., Opened]) -> None:
+    opened = open_page(served)
+    page = opened.page
+    page.fill("#set-adapter-r input", "0")
+    page.wait_for_selector("#wb-plan-error .wb-error:has-text('adapter.r')")
+    page.fill("#set-adapter-r input", "16")
+    page.wait_for_selector("#wb-plan-error .wb-error", state="detached")
+    opened.watch.check()
+
+
+def test_a_plan_that_does_not_fit_offers_a_remedy_that_does(
+    served: RunningPage, open_page: Callable[..., Opened]
+) -> None:
+    opened = open_page(served)
+    page = opened.page
+    page.click("#wb-presets label:has-text('24 GB')")
+    page.wait_for_selector("#wb-plan-sentence:has-text('Fits')")
+    page.click("#wb-card label:has-text('6 GB') >> nth=0")
+    page.wait_for_selector("#wb-plan-sentence:has-text('Does not fit')")
+    page.click("#wb-remedies .wb-remedy >> nth=0")
+    page.wait_for_selector("#wb-plan-sentence:has-text('Fits.')")
+    opened.watch.check()

@@ -1,0 +1,84 @@
+"""Texts: complete, in step between languages, used and not missing."""
+
+from __future__ import annotations
+
+import re
+import string
+from pathlib import Path
+
+import pytest
+
+from app.ui import forms
+from app.ui.language import ENGLISH, NAMES, Speech, _of_settings, texts
+
+SOURCES = sorted((Path(__file__).resolve().parents[2] / "app" / "ui").rglob("*.py"))
+CODE = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES)
+OTHERS = [name for name in NAMES if name != ENGLISH]
+
+
+def fields(text: str) -> set[str]:
+    """Return the places of a text: {name} and [name]."""
+    named = {name for _, name, _, _ in string.Formatter().parse(text) if name}
+    return named | set(re.findall(r"\[[a-z]+\]", text))
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_languages_are_in_step(language: str) -> None:
+    english, other = texts(ENGLISH), texts(language)
+    # A language without a plural needs no form for one; settings are translated where English has RunConfig's words.
+    shown = {f"setting.{name}.{part}" for name in forms.ORDER for part in ("label", "help")}
+    wanted = {key for key in english if not key.endswith(".one")} | shown | {"setting.model.name.label"}
+    assert set(other) - set(english) - set(_of_settings()) == set()
+    assert wanted - set(other) == set()
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_places_are_the_same_in_every_language(language: str) -> None:
+    english = {**_of_settings(), **texts(ENGLISH)}
+    for key, text in texts(language).items():
+        assert fields(text) == fields(english[key]), key
+
+
+def test_every_key_in_the_code_exists() -> None:
+    used = set(re.findall(r'(?:say|Key)\(\s*"([a-z_0-9.-]+)"', CODE))
+    assert len(used) > 100
+    assert used - set(texts(ENGLISH)) - set(_of_settings()) == set()
+
+
+def test_every_text_is_used() -> None:
+    families = (
+        "state.",
+        "kind.",
+        "phase.",
+        "event.",
+        "format.",
+        "problem.",
+        "part.",
+        "method.",
+        "tour.",
+        "data.sample.",
+    )
+    families += ("plan.fold.", "take.sentence", "tab.", "setting.")
+    literal = {
+        key for key in texts(ENGLISH) if re.search(rf"""[\'"]{re.escape(key.removesuffix(".one"))}[\'"]""", CODE)
+    }
+    built = {"data.drop_action", "data.drop_undo", "data.repair_action", "data.repair_undo"}
+    unused = {key for key in texts(ENGLISH) if key not in literal | built and not key.startswith(families)}
+    assert unused == set()
+
+
+def test_no_text_shouts() -> None:
+    for language in NAMES:
+        for key, text in texts(language).items():
+            assert text.strip() == text and text, key
+            assert "!" not in text.replace("matey!", "") and "！" not in text, key
+
+
+def test_speech_falls_back_and_counts() -> None:
+    assert Speech("xx").language == ENGLISH and Speech(None).language == ENGLISH and Speech(["zh"]).language == ENGLISH
+    say = Speech("en")
+    assert say("strip.cpu", count=1, cpus=1) == "CPU, 1 core"
+    assert say("strip.cpu", count=2, cpus=2) == "CPU, 2 cores"
+    assert say("setting.adapter.r.label") == "Rank"
+    assert say("setting.data.max_length.label") == "Sequence length (tokens)"
+    assert say.known("part.of_tomorrow", "of_tomorrow") == "of_tomorrow"
