@@ -1,6 +1,6 @@
 """Hold the planner's formulas against traces of the real training step on fake tensors.
 
-Run: python benchmarks/planner_trace.py [--models N] [--out benchmarks/results/planner_trace.json]
+Run: python benchmarks/planner_trace.py [--models NAME ...] [--out benchmarks/results/planner_trace.json]
 
 Each case runs transformers' model with PEFT's adapters under torch autograd without data (app/planner/trace_child.py)
 and compares the peak of live tensors with the formula's. No GPU; a few seconds a case.
@@ -92,20 +92,20 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def main() -> int:
     """Run all cases, print one line each and a summary, write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", type=int, default=len(MODELS))
+    parser.add_argument("--models", nargs="*", default=MODELS, help="catalogue names; all of the list by default")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "planner_trace.json")
     options = parser.parse_args()
-    rows = []
-    for name in MODELS[: options.models]:
-        for case in CASES:
-            row = measure(name, case)
-            rows.append(row)
-            print(
-                f"{name:18} {case:34} {row['traced_bytes'] / 2**30:8.3f} GiB {row['error'] * 100:+6.2f} %", flush=True
-            )
-    answer = {"summary": summary(rows), "rows": rows}
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")
+    rows: list[dict[str, Any]] = []
+    answer: dict[str, Any] = {}
+    for name in options.models:
+        for case in CASES:
+            rows.append(measure(name, case))
+            print(
+                f"{name:18} {case:34} {rows[-1]['traced_bytes'] / 2**30:8.3f} GiB {rows[-1]['error']:+8.2%}", flush=True
+            )
+            answer = {"summary": summary(rows), "rows": rows}
+            options.out.write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(answer["summary"], indent=1))
     return 0
 

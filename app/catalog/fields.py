@@ -23,7 +23,7 @@ class ConfigFields:
         """Return the error that names a field."""
         return ModelError(
             f"The configuration of {self.source} cannot be used",
-            f"{field}: {why}",
+            f"field {field}: {why}",
             "Check that the file belongs to a decoder-only language model and is complete",
         )
 

@@ -46,7 +46,7 @@ def _language_part(config: Mapping[str, Any], source: str) -> tuple[str, Mapping
     if not isinstance(family, str) or not family:
         raise ModelError(
             f"The configuration of {source} cannot be used",
-            "model_type: is missing",
+            "field model_type: is missing",
             "Use a model in the transformers format",
         )
     inner = config.get("text_config")

@@ -151,12 +151,12 @@ class PlanRequest:
         known = {field.name for field in fields(self)}
         for name in changes:
             if name not in known:
-                raise PlanError(f"{name}: no such setting of a plan", "", f"Known are {', '.join(sorted(known))}")
+                raise PlanError(f"A plan has no setting {name}", "", f"Known are {', '.join(sorted(known))}")
         return replace(self, **changes)
 
 
 def _wrong(field: str, why: str, remedy: str = "") -> PlanError:
-    return PlanError(f"{field}: {why}", "", remedy)
+    return PlanError(f"The setting {field} cannot be planned for", why, remedy)
 
 
 def _check(request: PlanRequest) -> None:

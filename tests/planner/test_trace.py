@@ -1,0 +1,55 @@
+"""The formulas against a trace of the real training step: a few cases here, all of them in benchmarks/."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from app import catalog
+from app.errors import PlanError
+from app.planner import PlanRequest, estimate
+from app.planner.trace_request import plan_with_trace, request_as_json, request_from_json
+
+# PEFT 0.21 uses names that transformers 5.23 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def test_a_request_survives_the_way_to_the_child() -> None:
+    request = PlanRequest(model=catalog.find("gemma-3-1b"), rank=4, targets=("q_proj",), checkpointing="every-2")
+    assert request_from_json(request_as_json(request)) == request
+
+
+def test_a_model_without_configuration_cannot_be_traced() -> None:
+    bare = catalog.ModelSpec("bare", "llama", 64, 2, 4, 4, 16, 128, 320, True)
+    with pytest.raises(PlanError, match="cannot be traced"):
+        request_as_json(PlanRequest(model=bare))
+
+
+def test_a_trace_replaces_the_formula() -> None:
+    plan = estimate(PlanRequest(model=catalog.find("gpt2")))
+    traced = plan_with_trace(plan, {"allocated_peak": plan.allocated_peak + 1000})
+    assert traced.basis == "traced"
+    assert traced.allocated_peak == plan.allocated_peak + 1000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("qwen2.5-0.5b", {}),
+        ("qwen2.5-0.5b", {"checkpointing": "none", "adapter_dtype": "bf16"}),
+        ("gpt2", {"method": "lora"}),
+        ("gemma-3-270m", {"attn": "eager"}),
+        ("qwen2.5-0.5b", {"profile": "peft-classic", "checkpointing": "none", "dtype": "fp16"}),
+    ],
+)
+def test_the_formula_meets_the_trace(tmp_path: Path, name: str, settings: dict[str, str]) -> None:
+    pytest.importorskip("torch")
+    from app.planner import trace_child
+
+    request = PlanRequest(model=catalog.find(name), **settings)  # type: ignore[arg-type]
+    source, target = tmp_path / "request.json", tmp_path / "answer.json"
+    source.write_text(request_as_json(request), encoding="utf-8")
+    assert trace_child.main([str(source), str(target)]) == 0
+    traced = json.loads(target.read_text(encoding="utf-8"))["allocated_peak"]
+    assert estimate(request).allocated_peak == pytest.approx(traced, rel=0.05)
