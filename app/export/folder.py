@@ -21,7 +21,7 @@ from app.models.adapters import AdapterFolder
 from app.workspace import file_sha256
 
 _PROGRESS = "progress.json"
-_TOKENIZER_FILES = (
+TOKENIZER_FILES = (
     "tokenizer*.json",
     "tokenizer.model",
     "vocab.*",
@@ -116,7 +116,7 @@ def refuse_existing(out: Path) -> None:
 def copy_small_files(draft: Draft, base: BaseModel, adapter: AdapterFolder) -> None:
     """Copy tokenizer, template and generation settings; the adapter's own tokenizer files go before the base's."""
     own_tokenizer = (adapter.path / "tokenizer.json").is_file() or (adapter.path / "tokenizer.model").is_file()
-    sources = [(base.folder, _CONFIG_FILES), (adapter.path if own_tokenizer else base.folder, _TOKENIZER_FILES)]
+    sources = [(base.folder, _CONFIG_FILES), (adapter.path if own_tokenizer else base.folder, TOKENIZER_FILES)]
     if not own_tokenizer:
         sources.append((adapter.path, ("chat_template.jinja",)))
     for folder, patterns in sources:

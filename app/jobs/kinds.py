@@ -23,5 +23,6 @@ KINDS = {
     "train": Kind("app.training.child", accelerator=True),
     "engine": Kind("app.engine.child", accelerator=True, gives_way=True),
     "merge": Kind("app.export.child", accelerator=False),
+    "blend": Kind("app.export.child", accelerator=False),
     "selftest": Kind("app.jobs.selftest", accelerator=True),
 }

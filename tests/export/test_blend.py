@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from app.errors import ExportError, UsageError
+from app.export.blend import Part, blend_layer, padded
+from app.export.blend_job import Ingredient, check, write
+from app.export.requests import blend_answer, start_blend
+from app.models.adapters import AdapterFolder, LoraUpdate
+from app.workspace import open_workspace
+from tests.models import tiny_models
+
+IDS = torch.arange(3, 67)[None]
+
+
+def update(rank: int, scaling: float, seed: int, shape: tuple[int, int] = (48, 32)) -> LoraUpdate:
+    generator = torch.Generator().manual_seed(seed)
+    a = torch.randn(rank, shape[1], generator=generator)
+    return LoraUpdate("layer", a, torch.randn(shape[0], rank, generator=generator), scaling)
+
+
+def dense(part: LoraUpdate) -> torch.Tensor:
+    return part.scaling * part.b.double() @ part.a.double()
+
+
+PARTS = [update(8, 2.0, 1), update(3, 0.7, 2), update(16, 4.0, 3)]
+WEIGHTS = [0.5, -1.0, 0.25]
+EXACT = sum(weight * dense(part) for weight, part in zip(WEIGHTS, PARTS, strict=True))
+
+
+def blended(method: Any, rank: int | None = None, density: float = 0.5, seed: int = 0) -> tuple[torch.Tensor, Any]:
+    parts = [Part(part, weight) for part, weight in zip(PARTS, WEIGHTS, strict=True)]
+    layer = blend_layer(parts, method, rank, density, seed)
+    return layer.b.double() @ layer.a.double(), layer
+
+
+@pytest.mark.parametrize("method", ["cat", "linear"])
+def test_cat_and_linear_are_the_weighted_sum(method: str) -> None:
+    found, layer = blended(method)
+    assert float((found - EXACT).norm() / EXACT.norm()) < 1e-6
+    assert layer.a.shape[0] == 27 and layer.max_abs_error < 1e-4
+    a, b = padded(layer, 40)
+    assert a.shape == (40, 32) and b.shape == (48, 40)
+    torch.testing.assert_close(b.double() @ a.double(), found)
+
+
+def test_linear_needs_no_more_rank_than_the_sum_has() -> None:
+    same = Part(PARTS[0], 0.75)
+    layer = blend_layer([same, same], "linear", None, 0.5, 0)
+    assert layer.a.shape[0] == 8
+    torch.testing.assert_close(layer.b.double() @ layer.a.double(), 1.5 * dense(PARTS[0]), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("rank", [4, None])
+def test_svd_is_the_best_of_its_rank(rank: int | None) -> None:
+    found, layer = blended("svd", rank)
+    values = torch.linalg.svdvals(EXACT)
+    kept = rank or 16
+    assert layer.a.shape[0] == kept
+    best = float(values[kept:].norm() / values.norm())
+    assert float((found - EXACT).norm() / EXACT.norm()) == pytest.approx(best, rel=1e-4)
+    assert layer.relative_error == pytest.approx(best, rel=1e-3)
+    assert layer.max_abs_error == pytest.approx(float((found - EXACT).abs().max()), rel=1e-3)
+
+
+def test_ties_is_the_paper_s_three_steps() -> None:
+    full, layer = blended("ties", rank=32, density=0.4)
+    trimmed = []
+    for part in PARTS:
+        values = dense(part).float()
+        least = values.abs().flatten().sort(descending=True).values[int(0.4 * values.numel()) - 1]
+        trimmed.append(torch.where(values.abs() >= least, values, 0.0))
+    expected = torch.zeros(48, 32)
+    for row in range(48):
+        for column in range(32):
+            entries = [float(t[row, column]) for t in trimmed]
+            sign = 1 if sum(entries) >= 0 else -1
+            agreeing = [w * e for w, e in zip(WEIGHTS, entries, strict=True) if e * sign > 0]
+            expected[row, column] = sum(agreeing) / len(agreeing) if agreeing else 0.0
+    assert float((full - expected).norm() / expected.norm()) < 1e-5 and layer.relative_error < 1e-5
+    _, cut = blended("ties", rank=8, density=0.4)
+    values = torch.linalg.svdvals(expected)
+    assert cut.relative_error == pytest.approx(float(values[8:].norm() / values.norm()), rel=0.02)
+
+
+def test_dare_keeps_the_expected_sum_and_its_seed() -> None:
+    runs = torch.stack([blended("dare", rank=32, density=0.5, seed=seed)[0] for seed in range(300)])
+    spread = runs.std(0) / 300**0.5
+    assert float(((runs.mean(0) - EXACT).abs() < 5 * spread + 1e-3).float().mean()) > 0.999
+    assert torch.equal(blended("dare", seed=4)[0], blended("dare", seed=4)[0])
+    assert not torch.equal(blended("dare", seed=4)[0], blended("dare", seed=5)[0])
+    assert float((blended("dare", rank=32, density=1.0)[0] - EXACT).norm() / EXACT.norm()) < 1e-5
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_models.save_model(tmp_path_factory.mktemp("blend") / "base", "llama")
+
+
+def logits_with_updates(base: Path, adapters: list[tuple[Path, float]]) -> torch.Tensor:
+    """Return the logits of a base whose weights were changed by dense float32 arithmetic."""
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
+    with torch.no_grad():
+        for folder, weight in adapters:
+            for part in AdapterFolder(folder).updates():
+                model.get_submodule(part.module).weight += weight * dense(part).float()
+        return model(IDS).logits
+
+
+def test_a_blend_job_makes_an_adapter_that_peft_loads(tmp_path: Path, base: Path) -> None:
+    one = tiny_models.save_adapter(tmp_path / "one", base, seed=1, r=8, use_rslora=True)
+    two = tiny_models.save_adapter(tmp_path / "two", base, seed=2, r=4, target_modules=["q_proj", "up_proj"])
+    out = tmp_path / "blend"
+    workspace = open_workspace(tmp_path / "workspace")
+    answer = blend_answer(start_blend(workspace, [(one, 0.6), (two, 0.4)], out, method="linear"))
+    assert list(answer) == ["adapter", "rank", "max_abs_error", "verdict"]
+    assert answer["adapter"] == str(out) and answer["rank"] == 12 and answer["verdict"] == "pass"
+    assert answer["max_abs_error"] < 1e-5
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    with tiny_models.quiet_peft(), torch.no_grad():
+        found = PeftModel.from_pretrained(model, str(out)).eval()(IDS).logits
+    expected = logits_with_updates(base, [(one, 0.6), (two, 0.4)])
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+    assert float((expected - logits_with_updates(base, [])).abs().max()) > 0.1
+    with pytest.raises(ExportError, match="exists"):
+        start_blend(workspace, [(one, 1.0), (two, 1.0)], out)
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"use_dora": True}, "DoRA"),
+        ({"modules_to_save": ["lm_head"], "target_modules": ["q_proj"]}, "whole tensors"),
+        ({"target_modules": ["embed_tokens"]}, "whole tensors|embeddings"),
+    ],
+)
+def test_what_cannot_be_added_up_is_refused_with_the_reason(
+    tmp_path: Path, base: Path, settings: dict[str, Any], reason: str
+) -> None:
+    plain = Ingredient(AdapterFolder(tiny_models.save_adapter(tmp_path / "plain", base)), 1.0)
+    odd = Ingredient(AdapterFolder(tiny_models.save_adapter(tmp_path / "odd", base, **settings)), 1.0)
+    with pytest.raises(ExportError, match=reason):
+        check([plain, odd])
+    check([plain, plain])
+
+
+def test_misfits_are_refused(tmp_path: Path, base: Path) -> None:
+    plain = Ingredient(AdapterFolder(tiny_models.save_adapter(tmp_path / "plain", base)), 1.0)
+    wide = tiny_models.save_model(tmp_path / "wide", "llama", hidden_size=192)
+    other = Ingredient(AdapterFolder(tiny_models.save_adapter(tmp_path / "other", wide)), 1.0)
+    with pytest.raises(ExportError, match="does not fit"):
+        check([plain, other])
+    with pytest.raises(ExportError, match="two adapters"):
+        check([plain])
+    with pytest.raises(ExportError, match="not a number"):
+        check([plain, Ingredient(plain.adapter, float("nan"))])
+    workspace = open_workspace(tmp_path)
+    pair = [(tmp_path / "plain", 1.0), (tmp_path / "plain", 1.0)]
+    for wrong in ({"method": "sum"}, {"rank": 0}, {"method": "cat", "rank": 4}, {"density": 0.0}):
+        with pytest.raises(UsageError):
+            start_blend(workspace, pair, tmp_path / "out", **wrong)  # type: ignore[arg-type]
+
+
+def test_a_cut_that_loses_much_is_a_warning(tmp_path: Path, base: Path) -> None:
+    parts = [
+        Ingredient(AdapterFolder(tiny_models.save_adapter(tmp_path / str(seed), base, seed=seed)), 1.0)
+        for seed in (1, 2)
+    ]
+    modules = list(parts[0].adapter.layers)
+    layers = {m: blend_layer([Part(p.adapter.update(m), 1.0) for p in parts], "svd", 2, 0.5, 0) for m in modules}
+    answer = write(tmp_path / "out", parts, layers, {"method": "svd"})
+    assert answer["verdict"] == "warn" and answer["rank"] == 2
+    assert "loses" in json.loads((tmp_path / "out" / "blend.json").read_text())["reasons"][0]
