@@ -244,3 +244,9 @@ def _loss(
         return LossCost(meter.peak_split, 0)
     held = whole_logits(ops, spec, x, hold_outputs=hold_outputs, head_grad_bytes=head_grad_bytes)
     return LossCost(meter.peak_split, held.size_bytes if held is not None else 0)
+
+
+def clear_walks() -> None:
+    """Forget every walk that was done."""
+    _walk.cache_clear()
+    _loss.cache_clear()
