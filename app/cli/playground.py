@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import math
+import signal
 import time
+from pathlib import Path
+from types import FrameType
 
+from app.cli.jobs import follow
 from app.cli.terminal import Verbs, answer, named_folders, progress, workspace_of
 from app.engine import requests as engine
 from app.engine.client import wait_for_endpoint
-from app.errors import EngineError
+from app.errors import EngineError, UsageError
+from app.export.requests import METHODS, blend_answer, start_blend
 from app.jobs import requests as jobs
+from app.workspace import user_path
+
+BLEND_KEYS = ("adapter", "rank", "max_abs_error", "verdict")
 
 
 def register(verbs: Verbs) -> None:
@@ -27,6 +36,7 @@ def register(verbs: Verbs) -> None:
         example="python3 launch.py serve --model starter --adapter pirate=DIR --port 8000",
         answers=False,
     )
+    _add_blend(verbs)
     for parser in (chat_parser, serve_parser):
         parser.add_argument("--model", metavar="M", required=True, help="base model: a name, folder or hub id")
         parser.add_argument(
@@ -43,6 +53,24 @@ def register(verbs: Verbs) -> None:
     serve_parser.add_argument(
         "--token", metavar="T", help="secret that requests must carry; made up when none is given"
     )
+
+
+def _add_blend(verbs: Verbs) -> None:
+    parser = verbs.add(
+        "blend",
+        blend,
+        help="a new adapter from several, each with its weight",
+        example="python3 launch.py blend --adapter pirate=DIR:0.5 --adapter teacher=DIR:0.5 --method cat --out DIR",
+    )
+    parser.add_argument(
+        "--adapter", metavar="NAME=DIR:WEIGHT", action="append", required=True, help="an adapter; repeatable"
+    )
+    parser.add_argument("--method", choices=METHODS, default="cat", help="cat is exact and adds the ranks (default)")
+    parser.add_argument(
+        "--rank", type=int, metavar="R", help="rank of the new adapter, where the method leaves it open"
+    )
+    parser.add_argument("--density", type=float, metavar="SHARE", help="share of entries that ties and dare keep")
+    parser.add_argument("--out", metavar="DIR", required=True, help="a folder that is not there yet")
 
 
 def chat(arguments: argparse.Namespace) -> None:
@@ -68,7 +96,8 @@ def chat(arguments: argparse.Namespace) -> None:
 
 
 def serve(arguments: argparse.Namespace) -> None:
-    """Serve until Ctrl-C or until the engine is stopped from elsewhere."""
+    """Serve until Ctrl-C, TERM, or until the engine is stopped from elsewhere."""
+    signal.signal(signal.SIGTERM, _interrupt)
     workspace = workspace_of(arguments)
     job = engine.start_engine(
         workspace,
@@ -91,3 +120,39 @@ def serve(arguments: argparse.Namespace) -> None:
     finally:
         jobs.stop(workspace, job)
         jobs.wait(job, timeout_s=30)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Leave as on Ctrl-C, so that the engine is stopped on the way out."""
+    raise KeyboardInterrupt
+
+
+def blend(arguments: argparse.Namespace) -> None:
+    """Blend as a job and print what came of it."""
+    weighted = [_weighted(folder) for folder in named_folders(arguments.adapter).values()]
+    job = start_blend(
+        workspace_of(arguments),
+        weighted,
+        user_path(arguments.out),
+        method=arguments.method,
+        rank=arguments.rank,
+        density=arguments.density,
+    )
+    follow(job)
+    facts = {key: value for key, value in blend_answer(job).items() if key in BLEND_KEYS}
+    said = f"{facts['verdict']}: rank {facts['rank']}, largest error {facts['max_abs_error']:.2e}"
+    answer(arguments, facts, [said, f"adapter  {facts['adapter']}"])
+
+
+def _weighted(text: str) -> tuple[Path, float]:
+    """Read `DIR:weight`; without a weight it is 1. Raises UsageError for a weight that is no finite number."""
+    folder, _, word = text.rpartition(":")
+    if not folder:
+        return user_path(text), 1.0
+    try:
+        weight = float(word)
+    except ValueError:
+        return user_path(text), 1.0
+    if not math.isfinite(weight):
+        raise UsageError(f"The weight {word} is not a number to weigh with", "", "write for example DIR:0.5")
+    return user_path(folder), weight

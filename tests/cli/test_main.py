@@ -16,7 +16,7 @@ from app.errors import UsageError
 from app.workspace import Workspace
 
 HOUSE = Path(__file__).parents[2]
-VERBS = ("ui", "demo", "test", "doctor", "plan", "train", "chat", "serve", "blend", "merge", "export")
+VERBS = ("ui", "demo", "test", "doctor", "plan", "train", "chat", "serve", "blend", "merge")
 GROUPS = {
     "data": ("check", "show", "convert"),
     "jobs": ("list", "show", "watch", "stop", "resume", "remove"),
@@ -70,6 +70,9 @@ def test_every_verb_has_help_with_one_example(verb: str, capsys: pytest.CaptureF
         (["chat", "--model", "starter", "--adapter", "nameless", "--prompt", "x"], 2, "name=DIR"),
         (["chat", "--model", "starter", "--adapter", "base=x", "--prompt", "x"], 2, "taken"),
         (["merge", "--adapter", "x", "--out", "y", "--max-ram", "much"], 2, "not a size"),
+        (["merge", "--adapter", "no-such-folder", "--out", "y"], 1, "not an adapter folder"),
+        (["blend", "--adapter", "a=no-such-folder:0.5", "--out", "y"], 1, "not an adapter folder"),
+        (["blend", "--adapter", "a=x:nan", "--out", "y"], 2, "nan"),
     ],
 )
 def test_bad_words_are_one_plain_line(
