@@ -77,7 +77,7 @@ class ExampleMaker:
         """Convert and render one record, or say why not."""
         if isinstance(record, RowProblem):
             return Outcome(None, "unknown", problem=record)
-        name = self.options.format or ("mapped" if self.options.mapping else format_of(record.fields)[0])
+        name = "mapped" if self.options.mapping else self.options.format or format_of(record.fields)[0]
         conversation = None
         try:
             conversation = conversation_of(record.fields, self.options.format, self.options.mapping)
