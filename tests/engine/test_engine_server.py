@@ -221,3 +221,28 @@ def test_concurrent_requests_are_all_answered(served: Endpoint) -> None:
         answers = list(pool.map(ask, range(24)))
     assert len(answers) == 24
     assert len(set(answers)) == len({name for name, _ in answers}) == len(NAMES)
+
+
+@pytest.mark.slow
+def test_fifty_streaming_clients_get_their_own_columns_and_memory_stays_flat(served: Endpoint) -> None:
+    process, tokens, rounds = psutil.Process(served.pid), 24, 6
+    asks = [f"the {word} house" for word in ("small", "old", "red", "far", "dry")]
+
+    def ask(number: int) -> tuple[str, str, str]:
+        name, prompt = NAMES[number % len(NAMES)], asks[number % len(asks)]
+        messages = [{"role": "user", "content": prompt}]
+        with EngineClient(served) as client:
+            found = columns_of(client.chat(name, messages, temperature=0, max_tokens=tokens), [name])[0]
+        assert found["tokens"] <= tokens
+        return name, prompt, found["text"]
+
+    expected = {(name, prompt): text for name, prompt, text in map(ask, range(len(NAMES) * len(asks)))}
+    assert len(expected) == 30
+    memory = []
+    with concurrent.futures.ThreadPoolExecutor(50) as pool:
+        for _ in range(rounds):
+            answers = list(pool.map(ask, range(50)))
+            assert len(answers) == 50
+            assert [text for *_, text in answers] == [expected[name, prompt] for name, prompt, _ in answers]
+            memory.append(process.memory_info().rss)
+    assert memory[-1] - memory[1] < 20 << 20, memory
