@@ -158,19 +158,22 @@ def _dora(ops: Ops, x: Tensor, result: Tensor, module: LinearModule, policy: Lin
     result and the low-rank output are both saved for the magnitude's gradient, and the sum is as wide as the magnitude.
     """
     magnitude = ops.precision.adapter
-    itemsize = 2 if ops.precision.autocast else x.itemsize
+    itemsize, product = x.itemsize, 2 if ops.precision.autocast else magnitude
     # The update is made by sending an identity matrix through both factors; its graph keeps the matrix as it was cast.
     identity = ops.tape.leaf(module.d_in * module.d_in, magnitude, Kind.SCRATCH)
-    kept = identity if itemsize == magnitude else ops.tape.leaf(identity.elements, itemsize, Kind.SCRATCH)
+    kept = identity if product == magnitude else ops.tape.leaf(identity.elements, product, Kind.SCRATCH)
     graph = kept if ops.tape.recording else None
     del identity, kept
     update = ops.tape.leaf(module.weights, itemsize, Kind.SCRATCH)
     weight = ops.tape.leaf(module.weights, itemsize, Kind.SCRATCH)
-    ops.tape.scratch(2 * module.weights * itemsize)
+    # First sum and scaled update; then the sum and, under autocast, its fp32 copy for the norm.
+    ops.tape.scratch(module.weights * (itemsize + max(itemsize, 4 if ops.precision.autocast else 0)))
     low_rank = _low_rank(ops, x, module, policy)
     wide = max(result.itemsize, magnitude)
-    base_part = ops.tape.apply((result,), result.elements, wide, saved=(result,))
-    scaled = ops.tape.apply((low_rank,), low_rank.elements, max(low_rank.itemsize, magnitude), saved=(low_rank,))
+    # The magnitude's gradient is summed from a product of the output's size.
+    summed = wide * result.elements
+    base_part = ops.tape.apply((result,), result.elements, wide, saved=(result,), backward_scratch_bytes=summed)
+    scaled = ops.tape.apply((low_rank,), low_rank.elements, wide, saved=(low_rank,), backward_scratch_bytes=summed)
     del low_rank
     scaled = ops.scale(scaled)
     both = ops.add(base_part, scaled)

@@ -18,6 +18,7 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import masking_utils
+from transformers.integrations import sdpa_attention
 
 from app.errors import PlanError
 from app.planner.optimizer import state_bytes, step_scratch_bytes
@@ -61,6 +62,9 @@ def trace_depth(request: PlanRequest, layers: int) -> dict[str, int]:
     transformers.utils.logging.set_verbosity_error()
     # Whether rows are packed is read from numbers, which fake tensors do not have; masks are passed outright here.
     masking_utils.find_packed_sequence_indices = lambda *_, **__: None
+    if request.profile == "peft-classic":
+        # The published measurements pin the memory-efficient kernel, which wants keys and values for every head.
+        sdpa_attention.use_gqa_in_sdpa = lambda *_: False
     meter = MemoryMeter()
     shallow = request.changed(model=request.model.with_layers(layers))
     with torch.device("meta"):
