@@ -131,8 +131,8 @@ class Receipt:
         lines += [f"- base: {self.base['name']}", f"- adapter: {self.adapter['hash']}"]
         lines += [f"- peak memory while merging: {self.peak_rss_bytes / 2**20:.0f} MiB"]
         lines += [f"- time: {self.merge_seconds:.1f} s merging, {self.seconds:.1f} s in all", "", "## Files (SHA-256)"]
-        files = {**self.base["files"], **self.adapter["files"], **self.shards}
-        lines += [f"- `{name}` {sha256}" for name, sha256 in files.items()]
+        groups = {"base": self.base["files"], "adapter": self.adapter["files"], "merged": self.shards}
+        lines += [f"- {group} `{name}` {sha256}" for group, files in groups.items() for name, sha256 in files.items()]
         return "\n".join(lines) + "\n"
 
 
