@@ -125,6 +125,9 @@ def _eager(ops: Ops, shape: AttentionShape, query: Tensor, key: Tensor, value: T
         scores = ops.scale(scores)
     masked = tape.apply((scores,), shape.scores, itemsize, grads=(PASS,))
     del scores
+    if not ops.precision.fused_softmax:
+        # Only fp16 is widened inside the CUDA kernel; bf16 scores are copied to fp32 first (SoftMax.cpp, softmax).
+        masked = ops.cast(masked, 4)
     soft = tape.apply((masked,), shape.scores, 4, backward_scratch_bytes=4 * shape.scores)
     soft = _save_own_output(soft)
     del masked

@@ -18,7 +18,8 @@ class Precision:
 
     `autocast` casts matrix products to 2 bytes and keeps reductions in fp32, as torch.autocast does on CUDA. `stream`
     is the residual stream, `compute` what quantised products work in, `base` an unquantised weight, `vector` a norm
-    weight, `adapter` an adapter. `trained` says that norm weights are trained, so that what they multiply is saved.
+    weight, `adapter` an adapter. `trained` says that norm weights are trained, so that what they multiply is saved,
+    `fused_softmax` that softmax reads 2-byte scores and answers in fp32 (fp16 only).
     """
 
     autocast: bool
@@ -28,6 +29,7 @@ class Precision:
     vector: int
     adapter: int
     trained: bool = False
+    fused_softmax: bool = False
 
 
 class Ops:

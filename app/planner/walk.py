@@ -46,6 +46,7 @@ def precision_of(request: PlanRequest) -> Precision:
         vector=other,
         adapter=4 if classic else ITEMSIZE[request.trained_dtype],
         trained=request.method == "full",
+        fused_softmax=request.dtype == "fp16",
     )
 
 
