@@ -10,8 +10,6 @@ from typing import Any
 from jinja2 import TemplateError as JinjaError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from app.data.templates import PLAIN_TEMPLATES
-
 _TEMPLATE_FILE, _TOKENIZER_CONFIG = "chat_template.jinja", "tokenizer_config.json"
 
 
@@ -22,9 +20,12 @@ class PromptError(Exception):
 class Prompts:
     """Renders and tokenises conversations. A template is foreign code: call `encode` outside the server's loop."""
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, plain_templates: Mapping[str, str]
+    ) -> None:
+        """`plain_templates` are the data room's, by name, for a tokenizer without a template."""
         self._tokenizer = tokenizer
-        self._base = _default(tokenizer.chat_template) or _plain(tokenizer)
+        self._base = _default(tokenizer.chat_template) or plain_templates[_plain_name(tokenizer)]
         self._own: dict[str, str] = {}
         ends = getattr(model.generation_config, "eos_token_id", None)
         found = [*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id]
@@ -91,6 +92,6 @@ def _default(template: Any) -> str:
     return str(template or "")
 
 
-def _plain(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the plain template that the data room takes for a model without one."""
-    return PLAIN_TEMPLATES["chatml" if "<|im_start|>" in tokenizer.get_added_vocab() else "instruction"]
+def _plain_name(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the name of the plain template that the data room takes for a model without one."""
+    return "chatml" if "<|im_start|>" in tokenizer.get_added_vocab() else "instruction"

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForCausalLM
+
+from app.data.templates import PLAIN_TEMPLATES
+from app.models.prompts import PromptError, Prompts
+from tests.models import tiny_models
+
+ASK = [{"role": "user", "content": "hi"}]
+
+
+def prompts(template: str | None = tiny_models.CHATML) -> Prompts:
+    tokenizer = tiny_models.tokenizer().__class__(
+        tokenizer_object=tiny_models.tokenizer().backend_tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>"
+    )
+    tokenizer.chat_template = template
+    return Prompts(AutoModelForCausalLM.from_config(tiny_models.config("llama")), tokenizer, PLAIN_TEMPLATES)
+
+
+def text(found: list[int]) -> str:
+    return tiny_models.tokenizer().decode(found)
+
+
+def test_the_model_s_own_template_is_used() -> None:
+    made = prompts()
+    assert text(made.encode("base", ASK, {})) == "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
+    assert made.end_tokens == {2} and made.context == 512
+
+
+def test_a_model_without_a_template_gets_the_plain_one() -> None:
+    found = text(prompts(None).encode("base", ASK, {}))
+    assert found.endswith(("### Response:\n", "<|im_start|>assistant\n")) and "hi" in found
+
+
+@pytest.mark.parametrize("file", ["chat_template.jinja", "tokenizer_config.json"])
+def test_an_adapter_is_asked_with_the_template_it_was_trained_with(tmp_path: Path, file: str) -> None:
+    template = "{% for m in messages %}Q: {{ m.content }}\nA:{% endfor %}"
+    (tmp_path / file).write_text(json.dumps({"chat_template": template}) if file.endswith("json") else template)
+    made = prompts()
+    made.learn("mine", tmp_path)
+    assert text(made.encode("mine", ASK, {})) == "Q: hi\nA:"
+    assert "<|im_start|>" in text(made.encode("base", ASK, {}))
+    made.forget("mine")
+    assert "<|im_start|>" in text(made.encode("mine", ASK, {}))
+
+
+def test_a_template_s_refusal_is_told_and_settings_reach_it() -> None:
+    made = prompts("{{ raise_exception('no ' + word) if word is defined else 'fine' }}")
+    assert text(made.encode("base", ASK, {})) == "fine"
+    with pytest.raises(PromptError, match="no tools"):
+        made.encode("base", ASK, {"word": "tools"})
+    assert text(made.encode("base", ASK, {"tokenize": True, "chat_template": "x"})) == "fine"
