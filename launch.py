@@ -2,7 +2,9 @@
 """Start LoRA Workbench with nothing but Python 3.10 to 3.13.
 
 Uses the running interpreter if it has the pinned requirements; else makes `.venv` beside this file, installs
-requirements.txt into it once, stamps it with the file's hash, and goes on inside it. Standard library only.
+requirements.txt into it once, stamps it with the file's hash, and goes on inside it. The pinned libraries need Python
+3.11 or newer: started by 3.10, the launcher makes the environment with a newer Python of this machine. Standard library
+only.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ HERE = Path(__file__).resolve().parent
 VENV = HERE / ".venv"
 RUNTIME, DEVELOPMENT = HERE / "requirements.txt", HERE / "requirements-dev.txt"
 STAMPS = {RUNTIME: VENV / "stamp-runtime", DEVELOPMENT: VENV / "stamp-development"}
+# What the pinned libraries run on (transformers 5.23 and trl 1.16 ask for 3.11 or newer).
+OLDEST, NEWEST = (3, 11), (3, 13)
 # uv knows PyTorch's own indexes and picks the build that suits the driver; pip alone does not.
 UV = "uv==0.13.9"
 # Lines of pip's output that tell a person how far it is.
@@ -32,17 +36,18 @@ OLDEST_DRIVER, CUDA13_DRIVER = 525, 580
 
 def main(arguments: Sequence[str]) -> int:
     """Find or make the environment and hand over to the command line."""
-    if not (3, 10) <= sys.version_info[:2] <= (3, 13):
+    base = base_python()
+    if base is None:
         return fail(
-            f"Python {sys.version.split()[0]} is not supported",
-            "LoRA Workbench needs Python 3.10 to 3.13",
-            "run launch.py with one of these, for example python3.12 launch.py",
+            f"Python {sys.version.split()[0]} is not supported, and no other was found on this machine",
+            "LoRA Workbench needs Python 3.11, 3.12 or 3.13",
+            "install one of these and start again, for example with python3.12 launch.py",
         )
     wanted = [RUNTIME, DEVELOPMENT] if arguments[:1] == ["test"] else [RUNTIME]
     python = Path(sys.executable) if has_pinned(wanted) else venv_python()
     try:
         if python == venv_python():
-            prepare(wanted)
+            prepare(wanted, base)
     except subprocess.CalledProcessError:
         return fail("The environment could not be made", "an installation step failed, see above", "run it again")
     except OSError as error:
@@ -108,10 +113,22 @@ def is_stamped(file: Path) -> bool:
     return stamp.is_file() and stamp.read_text(encoding="utf-8") == content_hash(file)
 
 
-def prepare(files: Sequence[Path]) -> None:
+def base_python() -> str | None:
+    """Return a Python that the pinned libraries run on: this one if it is, else one found by its name, else None."""
+    if OLDEST <= sys.version_info[:2] <= NEWEST:
+        return sys.executable
+    for minor in range(NEWEST[1], OLDEST[1] - 1, -1):
+        found = shutil.which(f"python3.{minor}")
+        # A name on the path may be a placeholder of a version manager: ask it.
+        if found and subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode == 0:
+            return found
+    return None
+
+
+def prepare(files: Sequence[Path], base: str) -> None:
     """Make or complete the environment. An interrupted installation is simply continued by the next start."""
     if not venv_python().exists():
-        make_venv()
+        make_venv(base)
     for file in files:
         if is_stamped(file):
             continue
@@ -122,14 +139,13 @@ def prepare(files: Sequence[Path]) -> None:
         STAMPS[file].write_text(content_hash(file), encoding="utf-8")
 
 
-def make_venv() -> None:
+def make_venv(base: str) -> None:
     """Make the environment, with a plain word where the system's Python lacks the part for it."""
     say(f"Making the environment {VENV}.")
-    done = subprocess.run([sys.executable, "-m", "venv", str(VENV)], stdout=subprocess.DEVNULL, check=False)
+    done = subprocess.run([base, "-m", "venv", str(VENV)], stdout=subprocess.DEVNULL, check=False)
     if done.returncode:
         shutil.rmtree(VENV, ignore_errors=True)
-        version = f"{sys.version_info.major}.{sys.version_info.minor}"
-        raise OSError(f"this Python has no venv; on Debian and Ubuntu `apt install python{version}-venv` adds it")
+        raise OSError(f"{base} has no venv; on Debian and Ubuntu `apt install python3-venv` adds it")
 
 
 def pip(*arguments: str, attempt: bool = False) -> bool:

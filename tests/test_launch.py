@@ -76,19 +76,36 @@ def test_the_launcher_imports_the_standard_library_only() -> None:
     assert done.stdout.strip() == "['__main__', 'launch']"
 
 
-def test_a_python_that_is_too_old_gets_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    class Old(tuple[int, ...]):
-        pass
+class Version(tuple[int, ...]):
+    """A sys.version_info of another Python."""
 
-    monkeypatch.setattr(sys, "version_info", Old((3, 9, 1)))
+
+def test_an_old_python_finds_a_newer_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, body in (("python3.13", "exit 1"), ("python3.12", "exit 0")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "version_info", Version((3, 10, 1)))
+    assert launch.base_python() == str(tmp_path / "python3.12")
+    monkeypatch.setattr(sys, "version_info", Version((3, 11, 2)))
+    assert launch.base_python() == sys.executable
+
+
+@pytest.mark.parametrize("version", [(3, 9, 1), (3, 14, 0)])
+def test_without_a_fitting_python_there_is_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    version: tuple[int, ...],
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "version_info", Version(version))
     assert launch.main([]) == 1
-    assert "3.10 to 3.13" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "3.11, 3.12 or 3.13" in said
 
 
 def test_a_missing_venv_module_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "VENV", tmp_path / ".venv")
-    monkeypatch.setattr(launch.sys, "executable", "/bin/false")
     with pytest.raises(OSError, match="apt install python"):
-        launch.make_venv()
+        launch.make_venv("/bin/false")
