@@ -164,7 +164,9 @@ class Columns:
             theirs = adapter.tensor(key)
             if mine is None or mine.shape != theirs.shape or not torch.equal(mine, theirs.to(mine)):
                 raise EngineError(
-                    f"The adapter {name!r} was made on another base", f"{parameter} differs", "load it on its own base"
+                    f"The adapter {name!r} was made on another base",
+                    f"its {parameter} differs",
+                    "load it on its own base",
                 )
 
     def _prove(self, column: Column, adapter: AdapterFolder) -> None:

@@ -154,7 +154,9 @@ class Stack:
             )
         if not math.isfinite(float(update.a.float().sum() + update.b.float().sum())):
             raise EngineError(
-                f"The adapter {name!r} is broken", f"{update.module} holds values that are not numbers", "train again"
+                f"The adapter {name!r} is broken",
+                f"the layer {update.module} holds values that are not numbers",
+                "train again",
             )
         return update
 

@@ -42,7 +42,7 @@ class BaseModel:
         self.config: PreTrainedConfig = load_config(str(folder))
         if getattr(self.config, "quantization_config", None):
             raise ExportError(
-                f"{name} is stored quantised",
+                f"The base {name} is stored quantised",
                 "merging into quantised weights would round every weight a second time",
                 "name the original 16-bit model with --base",
             )
@@ -60,7 +60,7 @@ class BaseModel:
         name = self.tensor_name(parameter)
         if name is None:
             raise ExportError(
-                f"{self.name} has no weights for {parameter}",
+                f"The base {self.name} has no weights for {parameter}",
                 "the files store this layer under another name, or fused with others",
                 "this model cannot be merged yet; serve the adapter beside its base",
             )
@@ -118,7 +118,9 @@ def _fetched(hub_id: str) -> Path:
     try:
         return Path(snapshot_download(hub_id, allow_patterns=list(_WANTED)))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise NetworkError(f"{hub_id} cannot be fetched", str(error).splitlines()[0], "check the network") from None
+        raise NetworkError(
+            f"The base {hub_id} cannot be fetched", str(error).splitlines()[0], "check the network"
+        ) from None
 
 
 def _skeleton(config: PreTrainedConfig) -> Skeleton:

@@ -71,7 +71,7 @@ def check(ingredients: list[Ingredient]) -> None:
             if shapes.setdefault(update.module, shape) != shape:
                 raise ExportError(
                     f"{adapter.path} does not fit the others",
-                    f"{update.module} is {shape} in it and {shapes[update.module]} in another (out, in)",
+                    f"the layer {update.module} is {shape} in it and {shapes[update.module]} in another (out, in)",
                     "blend adapters of one base model",
                 )
 

@@ -86,6 +86,8 @@ def _rounded(block: torch.Tensor, dtype: torch.dtype, name: str) -> torch.Tensor
     rounded = block.to(dtype)
     if not torch.isfinite(rounded).all() and torch.isfinite(block).all():
         raise ExportError(
-            f"{name} does not fit {str(dtype).removeprefix('torch.')}", "a value is too large", "choose --dtype bf16"
+            f"The tensor {name} does not fit {str(dtype).removeprefix('torch.')}",
+            "a value is too large",
+            "choose --dtype bf16",
         )
     return rounded

@@ -115,7 +115,9 @@ class AdapterFolder:
                 found.setdefault(match["module"], {})[part] = key
         for module, parts in found.items():
             if not ({"lora_A.weight", "lora_B.weight"} <= set(parts) or set(parts) >= _EMBEDDING):
-                raise ModelError(f"{self.weights_file} is incomplete", f"{module} lacks A or B", "use another copy")
+                raise ModelError(
+                    f"{self.weights_file} is incomplete", f"the layer {module} lacks A or B", "use another copy"
+                )
         return found
 
     @cached_property

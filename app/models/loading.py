@@ -183,18 +183,22 @@ def _explained(model: str) -> Iterator[None]:
     except torch.OutOfMemoryError:  # a RuntimeError too; the job reports it as memory
         raise
     except (HfHubHTTPError, LocalEntryNotFoundError) as error:
-        raise NetworkError(f"{model} cannot be fetched", _first_line(error), "check the name and the network") from None
+        raise NetworkError(
+            f"The model {model} cannot be fetched", _first_line(error), "check the name and the network"
+        ) from None
     except (SafetensorError, json.JSONDecodeError) as error:
-        raise ModelError(f"{model} is damaged", _first_line(error), "fetch the file again") from None
+        raise ModelError(f"The model {model} is damaged", _first_line(error), "fetch the file again") from None
     except OSError as error:
         if is_local(model):
-            raise ModelError(f"{model} cannot be loaded", _first_line(error), "check the folder") from None
-        raise NetworkError(f"{model} cannot be fetched", _first_line(error), "check the name and the network") from None
+            raise ModelError(f"The model {model} cannot be loaded", _first_line(error), "check the folder") from None
+        raise NetworkError(
+            f"The model {model} cannot be fetched", _first_line(error), "check the name and the network"
+        ) from None
     except (ValueError, KeyError, ImportError) as error:
         why = _first_line(error)
         if "trust_remote_code" in str(error):
             why = "it brings code of its own, which is never run here"
-        raise ModelError(f"{model} cannot be loaded", why, "choose a model that transformers knows") from None
+        raise ModelError(f"The model {model} cannot be loaded", why, "choose a model that transformers knows") from None
 
 
 def _first_line(error: BaseException) -> str:

@@ -117,7 +117,7 @@ def read_checkpoint(folder: Path) -> dict[str, StoredTensor]:
         found.update(read_header(folder / name))
     missing = sorted(set(weight_map) - set(found))
     if missing:
-        raise ModelError(f"{folder} is incomplete", f"{missing[0]} is in no shard", "fetch the model again")
+        raise ModelError(f"{folder} is incomplete", f"the tensor {missing[0]} is in no shard", "fetch the model again")
     return found
 
 
@@ -138,5 +138,7 @@ def _read_all(file: Any, target: memoryview, tensor: StoredTensor) -> None:
     while target:
         count = file.readinto(target)
         if not count:
-            raise ModelError(f"{tensor.file} is damaged", f"{tensor.name} breaks off", "fetch the file again")
+            raise ModelError(
+                f"{tensor.file} is damaged", f"the tensor {tensor.name} breaks off", "fetch the file again"
+            )
         target = target[count:]

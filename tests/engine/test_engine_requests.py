@@ -11,7 +11,6 @@ from app.engine import endpoint
 from app.engine.client import wait_for_endpoint
 from app.engine.requests import compare, start_engine
 from app.errors import EngineError, ModelError, UsageError
-from app.jobs import requests as jobs
 from app.jobs.directory import all_jobs
 from app.workspace import open_workspace
 from tests.models import tiny_models
@@ -55,15 +54,3 @@ def test_a_taken_port_is_one_plain_line(tmp_path: Path, tiny_base: Path) -> None
         with pytest.raises(EngineError, match="cannot be used"):
             wait_for_endpoint(job, timeout_s=30)
     assert job.status().state == "failed" and endpoint.read(job) is None
-
-
-def test_an_idle_engine_is_idle(tmp_path: Path, tiny_base: Path) -> None:
-    workspace = open_workspace(tmp_path)
-    job = start_engine(workspace, str(tiny_base), quant="none")
-    process = psutil.Process(wait_for_endpoint(job, timeout_s=120).pid)
-    before = process.cpu_times()
-    time.sleep(2.0)
-    after = process.cpu_times()
-    assert (after.user + after.system) - (before.user + before.system) < 0.1
-    jobs.stop(workspace, job)
-    assert jobs.wait(job, timeout_s=10).state == "stopped"

@@ -74,6 +74,14 @@ def test_the_endpoint_is_readable_by_its_owner_alone(job: JobDirectory, served: 
     assert TOKEN not in repr(served)
 
 
+def test_an_idle_engine_is_idle(served: Endpoint) -> None:
+    process = psutil.Process(served.pid)
+    before = process.cpu_times()
+    time.sleep(2.0)
+    after = process.cpu_times()
+    assert (after.user + after.system) - (before.user + before.system) < 0.1
+
+
 def test_models_lists_the_base_and_every_adapter(client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list()] == NAMES
     assert client.models.retrieve("plain").id == "plain"
