@@ -44,9 +44,10 @@ def main(arguments: Sequence[str]) -> int:
             "install one of these and start again, for example with python3.12 launch.py",
         )
     wanted = [RUNTIME, DEVELOPMENT] if arguments[:1] == ["test"] else [RUNTIME]
-    python = Path(sys.executable) if has_pinned(wanted) else venv_python()
+    ready = has_pinned(wanted)
+    python = Path(sys.executable) if ready else venv_python()
     try:
-        if python == venv_python():
+        if not ready:
             prepare(wanted, base)
     except subprocess.CalledProcessError:
         return fail("The environment could not be made", "an installation step failed, see above", "run it again")
