@@ -1,0 +1,109 @@
+"""Hand an adapter over to a vLLM server: a clean copy, and the command that serves it beside its base.
+
+Free of heavy imports: the tensors are copied, not read. What vLLM refuses is refused here, with the reason
+(its LoRA support: https://docs.vllm.ai/en/latest/features/lora.html).
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from app.errors import ExportError
+from app.workspace import safe_name
+
+# The ranks that vLLM's --max-lora-rank takes.
+_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+_CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_TEMPLATE = "chat_template.jinja"
+
+
+def hand_over(adapter: Path, base: str, out: Path, name: str = "adapter") -> dict[str, Any]:
+    """Write the adapter and the command into `out` and return {"out", "command", "max_lora_rank"}.
+
+    `base` is what vLLM shall load: a hub id, or a folder on the server. Raises ExportError.
+    """
+    if out.exists():
+        raise ExportError(f"{out} exists", "an export is never overwritten", "choose another folder or remove it")
+    config = _config(adapter)
+    name = safe_name(name)
+    rank = _rank(config)
+    _refuse_whole_tensors(adapter)
+    draft = out.with_name(f".{out.name}.exporting")
+    shutil.rmtree(draft, ignore_errors=True)
+    (draft / name).mkdir(parents=True)
+    # A folder of this machine in the configuration would tell about it and lead the server nowhere.
+    scrubbed = {**config, "base_model_name_or_path": Path(base).name if Path(base).is_absolute() else base}
+    (draft / name / _CONFIG).write_text(json.dumps(scrubbed, indent=2, sort_keys=True), encoding="utf-8")
+    shutil.copyfile(adapter / _WEIGHTS, draft / name / _WEIGHTS)
+    command = ["vllm", "serve", base, "--enable-lora", "--max-lora-rank", str(rank), "--lora-modules", f"{name}={name}"]
+    if (adapter / _TEMPLATE).is_file():
+        shutil.copyfile(adapter / _TEMPLATE, draft / _TEMPLATE)
+        command += ["--chat-template", _TEMPLATE]
+    line = shlex.join(command)
+    (draft / "README.md").write_text(_readme(name, line), encoding="utf-8")
+    draft.rename(out)
+    return {"out": str(out), "command": line, "max_lora_rank": rank}
+
+
+def _config(adapter: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((adapter / _CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ExportError(f"{adapter} is not an adapter folder", str(error), "name result/adapter") from None
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        raise ExportError(f"{adapter} is no LoRA adapter", "", "choose a LoRA adapter")
+    obstacles = [
+        reason
+        for found, reason in (
+            (config.get("use_dora"), "it is a DoRA adapter"),
+            (config.get("modules_to_save"), "it brings whole modules"),
+            (config.get("bias", "none") != "none" or config.get("lora_bias"), "it brings biases"),
+            (config.get("rank_pattern") or config.get("alpha_pattern"), "its rank or alpha differs between layers"),
+        )
+        if found
+    ]
+    if obstacles:
+        raise ExportError(
+            "vLLM cannot serve this adapter beside its base", ", and ".join(obstacles), "merge it and serve the model"
+        )
+    return config
+
+
+def _rank(config: Mapping[str, Any]) -> int:
+    """Return the smallest of vLLM's ranks that holds the adapter's."""
+    rank = int(config.get("r", 8))
+    fitting = [allowed for allowed in _RANKS if allowed >= rank]
+    if not fitting:
+        raise ExportError(
+            f"vLLM cannot serve rank {rank}", f"its highest is {_RANKS[-1]}", "merge the adapter and serve the model"
+        )
+    return fitting[0]
+
+
+def _refuse_whole_tensors(adapter: Path) -> None:
+    """Look at the names in the weights file; a configuration does not always tell of embeddings that came along."""
+    try:
+        with (adapter / _WEIGHTS).open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            names = [name for name in json.loads(file.read(min(length, 100 << 20))) if name != "__metadata__"]
+    except (OSError, ValueError, struct.error, MemoryError) as error:
+        raise ExportError(f"{adapter / _WEIGHTS} is damaged", str(error), "use another copy of the adapter") from None
+    others = [name for name in names if not name.endswith((".lora_A.weight", ".lora_B.weight"))]
+    if others:
+        raise ExportError(
+            "vLLM cannot serve this adapter beside its base", f"it brings {others[0]}", "merge it and serve the model"
+        )
+
+
+def _readme(name: str, command: str) -> str:
+    return (
+        f"# {name}, for vLLM\n\nRun this in this folder, where vLLM is installed:\n\n    {command}\n\n"
+        f"Ask for the model `{name}`, or for the base by its own name. vLLM loads the 16-bit base; the adapter may have\n"
+        "been trained on a 4-bit one, whose answers differ a little.\n"
+    )
