@@ -93,8 +93,9 @@ PART_COLOURS = {
     "cuda_context": "#8a929c",
     "allocator_reserve": "#b9c0c9",
 }
-# Curves and columns beside one another, in this order.
-SERIES_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+# Curves and columns beside one another, in this order: the same set, darker or lighter, so that thin lines are seen.
+SERIES_LIGHT = ("#0072b2", "#c24e00", "#00805f", "#a4497f")
+SERIES_DARK = ("#56b4e9", "#f28c4a", "#35c79b", "#e0a3c9")
 
 # System fonts only; the second half are the CJK faces of Windows, macOS, Android and Linux.
 FONT = (
@@ -114,10 +115,14 @@ FONT_MONO = ("ui-monospace", "SF Mono", "Cascadia Mono", "Consolas", "DejaVu San
 
 def variables() -> str:
     """Return the colour roles as CSS variables, `--wb-text` and so on, for light and dark."""
-    fixed = {f"part-{name}": colour for name, colour in PART_COLOURS.items()}
-    fixed.update({f"series-{index}": colour for index, colour in enumerate(SERIES_COLOURS)})
-    light, dark = _declarations({**asdict(LIGHT), **fixed}), _declarations(asdict(DARK))
+    parts = {f"part-{name}": colour for name, colour in PART_COLOURS.items()}
+    light = _declarations({**asdict(LIGHT), **parts, **_series(SERIES_LIGHT)})
+    dark = _declarations({**asdict(DARK), **_series(SERIES_DARK)})
     return f":root{{color-scheme:light;{light}}}\n.dark{{color-scheme:dark;{dark}}}\n"
+
+
+def _series(colours: tuple[str, ...]) -> dict[str, str]:
+    return {f"series-{index}": colour for index, colour in enumerate(colours)}
 
 
 def _declarations(colours: dict[str, str]) -> str:

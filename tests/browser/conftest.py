@@ -113,7 +113,7 @@ def open_page(browser: Browser) -> Iterator[object]:
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, locale=locale)  # type: ignore[arg-type]
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(120_000)
         opened = Opened(page, Watch(served.address))
         opened.watch.follow(page)
         page.goto(served.url)

@@ -84,7 +84,7 @@ def test_strangers_text_in_a_run_is_inert(with_hostile_run: RunningPage, open_pa
     page.click("#wb-runs .wb-card")
     page.wait_for_selector("#wb-run .wb-reason")
     assert "<script>alert(1)</script>" in page.inner_text("#wb-run")
-    page.click("text=Log")
+    page.click("#tab-train .label-wrap:has-text('Log')")
     page.wait_for_selector(".wb-log:has-text('onerror')")
     page.wait_for_timeout(500)
     assert page.locator("#wb-run img, #wb-run script, #wb-runs img, .wb-log img, .wb-log a").count() == 0
@@ -132,7 +132,7 @@ def test_a_plan_that_does_not_fit_offers_a_remedy_that_does(
     page = opened.page
     page.click("#wb-presets label:has-text('24 GB')")
     page.wait_for_selector("#wb-plan-sentence:has-text('Fits')")
-    page.click("#wb-card label:has-text('6 GB') >> nth=0")
+    page.click("#wb-card label:has-text('12 GB')")
     page.wait_for_selector("#wb-plan-sentence:has-text('Does not fit')")
     page.click("#wb-remedies .wb-remedy >> nth=0")
     page.wait_for_selector("#wb-plan-sentence:has-text('Fits.')")

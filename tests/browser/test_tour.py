@@ -50,7 +50,8 @@ def test_the_tour_from_an_empty_workspace_to_a_receipt(
     shot("3-train-done")
 
     page.click("#wb-tour-next")
-    page.wait_for_selector("#wb-answers .wb-column-card")
+    page.wait_for_selector("#wb-answers .wb-column-card, #wb-play-error .wb-error", timeout=_PATIENCE_MS)
+    assert page.locator("#wb-play-error .wb-error").all_inner_texts() == []
     page.wait_for_function(
         "document.querySelectorAll('#wb-answers .wb-column-card:not(.wb-busy)').length === 2", timeout=_PATIENCE_MS
     )

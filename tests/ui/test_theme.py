@@ -42,6 +42,13 @@ def test_edges_of_fields_can_be_seen(roles: theme.Roles) -> None:
     assert contrast(roles.accent, roles.surface) >= LEAST_LINE
 
 
+@pytest.mark.parametrize(("roles", "series"), [(theme.LIGHT, theme.SERIES_LIGHT), (theme.DARK, theme.SERIES_DARK)])
+def test_curves_can_be_seen(roles: theme.Roles, series: tuple[str, ...]) -> None:
+    assert len(theme.SERIES_LIGHT) == len(theme.SERIES_DARK)
+    for colour in series:
+        assert contrast(colour, roles.surface) >= LEAST_LINE
+
+
 def test_every_variable_of_the_style_is_a_role() -> None:
     defined = set(re.findall(r"(--wb-[a-z0-9-]+):", theme.variables()))
     used = set(re.findall(r"var\((--wb-[a-z0-9-]+)\)", theme.style()))

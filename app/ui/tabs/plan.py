@@ -19,6 +19,9 @@ from app.ui.markup import Html
 from app.ui.plan_view import PlanView
 from app.workspace import Workspace
 
+# What a remedy may set: everything on the form and the method, nothing that names a file or a model.
+_REMEDIES = {*forms.ORDER, *forms.METHODS["full"]} - {"model.revision"}
+
 
 @dataclass(frozen=True)
 class PlanTab:
@@ -53,11 +56,9 @@ def changed_form(workspace: Workspace, filled: forms.Filled, base: RunConfig, ch
     try:
         wanted = json.loads(changes)
     except ValueError:
-        wanted = {}
-    known = {name: value for name, value in dict(wanted).items() if name in forms.fields()} if wanted else {}
-    config = filled.config(base).changed(
-        {name: value for name, value in known.items() if not name.startswith("model.")}
-    )
+        wanted = None
+    known = wanted if isinstance(wanted, dict) and set(wanted) <= _REMEDIES else {}
+    config = filled.config(base).changed(known, "the remedy")
     return forms.filling(config)
 
 

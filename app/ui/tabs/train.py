@@ -12,7 +12,7 @@ from app import runs
 from app.errors import WorkbenchError
 from app.jobs import requests
 from app.jobs.directory import JobDirectory
-from app.ui import figures, notices, runs_view, trials
+from app.ui import allowed, figures, notices, runs_view, trials
 from app.ui.draft import Draft, from_browser
 from app.ui.frame import PICK, QUIET, Frame, picked
 from app.ui.language import Key, Speech
@@ -62,7 +62,10 @@ def sentence(draft: Draft, say: Speech) -> Html:
 
 
 def start(workspace: Workspace, draft: Draft, *, queue: bool) -> JobDirectory:
-    """Hand in the draft as a run. Raises WorkbenchError."""
+    """Hand in the draft as a run. Raises WorkbenchError, also for a file or model outside the workspace."""
+    allowed.model_name(workspace, draft.config.model.name)
+    if draft.config.data.file:
+        allowed.data_file(workspace, draft.config.data.file)
     return runs.start(workspace, draft.config, queue=queue, name=run_name(draft))
 
 

@@ -1,0 +1,342 @@
+"""Handlers are plain functions: what each answers, and that nothing a browser can send gets past them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app import presets
+from app.config import RunConfig
+from app.errors import DataError, ModelError, UsageError, WorkbenchError, WorkspaceError
+from app.jobs import directory as jobs
+from app.ui import allowed, draft, forms, look, strip, tour, trials
+from app.ui.language import Speech
+from app.ui.markup import Html
+from app.ui.plan_view import PlanView
+from app.ui.tabs import data, plan, playground, takeaway, train
+from app.workspace import Workspace
+
+SAY = Speech("en")
+BASE = RunConfig()
+
+
+def filled(**changes: Any) -> forms.Filled:
+    return forms.Filled.of(forms.filling(BASE.changed(changes) if changes else BASE))
+
+
+def finished_run(workspace: Workspace, name: str = "pirate on starter") -> jobs.JobDirectory:
+    config = presets.load("cpu-starter").config.changed({"data.file": str(allowed.SAMPLES / "pirate.json")})
+    job = jobs.create(workspace, "train", config.as_dict(), name=name)
+    (job.result / "adapter").mkdir(parents=True)
+    (job.result / "adapter" / "adapter_config.json").write_text("{}")
+    job.write_status(jobs.Status(state="finished", step=10, of=10))
+    return job
+
+
+# The form
+
+
+@pytest.mark.parametrize("preset", presets.all_presets(), ids=lambda preset: preset.name)
+def test_every_preset_survives_the_form(preset: presets.Preset) -> None:
+    wanted = preset.config.changed({"memory.vram_gb": None})
+    assert forms.Filled.of(forms.filling(wanted)).config(wanted) == wanted
+
+
+def test_the_form_shows_every_setting_but_those_set_elsewhere() -> None:
+    elsewhere = {"model.name", "adapter.method", "quantization.load_in_4bit", "quantization.load_in_8bit"}
+    elsewhere |= {"memory.vram_gb", *(f"data.{name}" for name in ("file", "format", "mapping", "drop", "repair"))}
+    assert set(forms.ORDER) | elsewhere == set(forms.fields())
+    assert len(set(forms.ORDER)) == len(forms.ORDER)
+
+
+@pytest.mark.parametrize("method", forms.METHODS)
+def test_methods_are_what_they_say(method: str) -> None:
+    config = forms.Filled("starter", method, 0, {}).config(BASE)
+    assert forms.method_of(config) == method
+
+
+def test_values_of_controls_are_understood() -> None:
+    assert forms.meant("adapter.target_modules", "q_proj, v_proj") == ["q_proj", "v_proj"]
+    assert forms.meant("adapter.target_modules", "all-linear") == "all-linear"
+    assert forms.meant("adapter.init_lora_weights", "true") is True
+    assert forms.meant("model.revision", "") is None
+    assert forms.meant("training.neftune_noise_alpha", None) is None
+    assert forms.meant("adapter.r", 8.0) == 8
+
+
+# Plan
+
+
+def test_a_plan_is_one_sentence_and_its_parts(workspace: Workspace) -> None:
+    found = plan.answer(workspace, filled(**{"model.name": "Qwen/Qwen3-8B", "memory.vram_gb": 12}), BASE, SAY)
+    assert isinstance(found, PlanView)
+    assert "Fits." in found.sentence and "GB" in found.sentence and "wb-part-base-weights" in found.bars
+
+
+def test_a_plan_that_does_not_fit_offers_changes_that_do(workspace: Workspace) -> None:
+    large = filled(**{"model.name": "Qwen/Qwen3-14B", "memory.vram_gb": 12, "data.max_length": 8192})
+    found = plan.answer(workspace, large, BASE, SAY)
+    assert isinstance(found, PlanView) and "Does not fit:" in found.sentence
+    start = found.remedies.index('data-pick="') + len('data-pick="')
+    picked = found.remedies[start : found.remedies.index('"', start)].replace("&quot;", '"')
+    mended = forms.Filled.of(plan.changed_form(workspace, large, BASE, picked))
+    again = plan.answer(workspace, mended, BASE, SAY)
+    assert isinstance(again, PlanView) and "Fits." in again.sentence
+
+
+@pytest.mark.parametrize(
+    "changes",
+    ["", "no json", "[]", "1", '{"a": 1}', '{"model.name": "/etc"}', '{"adapter.r": "x"}', '{"adapter.r": 1e99}'],
+)
+def test_odd_changes_do_not_get_into_the_form(workspace: Workspace, changes: str) -> None:
+    with suppress(WorkbenchError):
+        assert plan.changed_form(workspace, filled(), BASE, changes) == forms.filling(BASE)
+
+
+def test_wrong_values_are_said_with_their_names(workspace: Workspace) -> None:
+    values = forms.filling(BASE)
+    values[3 + forms.ORDER.index("adapter.r")] = 0
+    values[3 + forms.ORDER.index("training.learning_rate")] = 1e308
+    found = plan.answer(workspace, forms.Filled.of(values), BASE, SAY)
+    assert isinstance(found, Html) and "adapter.r" in found and "training.learning_rate" in found
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["/etc", "../..", "~/models", "C:\\models", "\\\\host\\share", "file:///etc", "http://169.254.169.254/x", ""],
+)
+def test_models_outside_the_workspace_are_refused(workspace: Workspace, name: str) -> None:
+    found = plan.answer(workspace, forms.Filled.of([name, *forms.filling(BASE)[1:]]), BASE, SAY)
+    assert isinstance(found, Html) and "wb-error" in found
+    with pytest.raises(WorkbenchError):
+        plan.use(workspace, forms.Filled.of([name, *forms.filling(BASE)[1:]]), draft.first())
+
+
+def test_a_model_inside_the_workspace_is_allowed(workspace: Workspace) -> None:
+    inside = str(workspace.outputs / "merged")
+    assert allowed.model_name(workspace, inside) == inside
+    with pytest.raises(ModelError):
+        allowed.model_name(workspace, str(workspace.outputs / ".." / ".." / "elsewhere"))
+    assert allowed.model_name(workspace, "Qwen/Qwen3-8B") == "Qwen/Qwen3-8B"
+
+
+def test_the_plan_answers_fast(workspace: Workspace) -> None:
+    form = filled(**{"model.name": "Qwen/Qwen3-8B", "memory.vram_gb": 12})
+    plan.answer(workspace, form, BASE, SAY)
+    began = time.process_time()
+    for _ in range(5):
+        plan.answer(workspace, form, BASE, SAY)
+    assert (time.process_time() - began) / 5 < 0.25  # 0.06 to 0.1 s on an idle core
+
+
+# Draft and data
+
+
+def test_the_draft_goes_to_the_browser_and_back() -> None:
+    seen = look.Look("/x/rows.jsonl", "rows.jsonl", "alpaca", {"user": "q", "assistant": "a"}, ("duplicate",))
+    made = draft.first().with_config(BASE.changed({"adapter.r": 64})).with_data(seen, 12)
+    stored = json.loads(json.dumps(made.to_browser()))
+    assert draft.from_browser(stored) == made
+    replanned = made.with_config(BASE)
+    assert replanned.config.data.file == "/x/rows.jsonl" and replanned.config.data.drop == ["duplicate"]
+    assert look.from_browser(json.loads(json.dumps(seen.to_browser()))) == seen
+
+
+@pytest.mark.parametrize(
+    "stored", [None, 1, "x", [], {}, {"config": 1}, {"config": {"adapter": {"r": -1}}}, {"config": {"x": 1}}]
+)
+def test_a_strangers_draft_is_forgotten(stored: Any) -> None:
+    assert draft.from_browser(stored) == draft.first()
+    assert isinstance(look.from_browser(stored), look.Look)
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../x.jsonl", "http://127.0.0.1/", "\\\\host\\share\\x", ""])
+def test_files_outside_the_workspace_are_refused(workspace: Workspace, path: str) -> None:
+    with pytest.raises(WorkspaceError):
+        allowed.data_file(workspace, path)
+    with pytest.raises(WorkbenchError):
+        train.start(workspace, draft.first().with_data(look.Look(path, "x"), 1), queue=False)
+    assert jobs.all_jobs(workspace) == []
+
+
+def test_an_upload_is_kept_under_its_content(workspace: Workspace, tmp_path: Path) -> None:
+    incoming = tmp_path / "-rf \u202e..rows.jsonl"
+    incoming.write_text('{"instruction": "a", "output": "b"}\n')
+    kept = look.keep_upload(workspace, str(incoming))
+    assert Path(kept.file).is_relative_to(workspace.uploads) and not incoming.exists()
+    assert Path(kept.file).name == "rows.jsonl" or not Path(kept.file).name.startswith(("-", "."))
+    assert allowed.data_file(workspace, kept.file)
+    with pytest.raises(DataError):
+        look.keep_upload(workspace, str(tmp_path / "nothing"))
+
+
+def test_pasted_rows_are_read(workspace: Workspace) -> None:
+    kept = look.keep_pasted(workspace, '{"instruction": "a", "output": "b"}\n{"instruction": "c", "output": "d"}')
+    rows = look.rows(kept, 0, 10)
+    assert [row.conversation.turns[1].content for row in rows if row.conversation] == ["b", "d"]
+    for text in ("", " \n ", "x" * (look.MOST_PASTED_CHARS + 1)):
+        with pytest.raises(DataError):
+            look.keep_pasted(workspace, text)
+
+
+def test_mappings_and_mendings() -> None:
+    assert look.mapping_of("user=question, assistant=reply") == {"user": "question", "assistant": "reply"}
+    for text in ("user", "user=", "villain=x, assistant=y"):
+        with pytest.raises(WorkbenchError):
+            look.mapping_of(text)
+    seen = look.Look("f", "f")
+    once = data.mended(seen, '{"action": "drop", "kind": "duplicate"}')
+    assert once.drop == ("duplicate",)
+    assert data.mended(once, '{"action": "drop", "kind": "duplicate"}') == seen
+    for choice in ("", "[]", '{"action": "format", "kind": "x"}', '{"action": 1}'):
+        assert data.mended(seen, choice) == seen
+
+
+def test_samples_by_name_only() -> None:
+    assert Path(look.sample("pirate.json").file).is_file()
+    with pytest.raises(DataError):
+        look.sample("../../README.md")
+
+
+# Train
+
+
+def test_nothing_runs_yet(workspace: Workspace) -> None:
+    found = train.live(workspace, "", SAY)
+    assert "No runs yet" in found.head and not found.can_stop and not found.can_remove
+    assert "Choose the data first" in train.sentence(draft.Draft(BASE), SAY)
+    with pytest.raises(UsageError):
+        train.start(workspace, draft.Draft(BASE), queue=False)
+
+
+def test_the_sentence_says_what_would_run() -> None:
+    said = train.sentence(tour.draft(), SAY)
+    assert "QLoRA r=8 on starter with 300 rows of pirate.json" in said
+
+
+def test_a_run_is_shown_as_its_directory_says(workspace: Workspace) -> None:
+    job = finished_run(workspace)
+    found = train.live(workspace, job.id, SAY)
+    assert "finished" in found.head and found.can_try and found.can_remove and not found.can_resume
+    assert hash(found) == hash(train.live(workspace, job.id, SAY))
+    assert train.act(workspace, "remove", job.id) == ""
+    assert not job.path.exists()
+
+
+@pytest.mark.parametrize("selected", [None, 5, "../..", "x" * 500, ["a"], {"a": 1}])
+def test_an_odd_selection_shows_the_newest(workspace: Workspace, selected: Any) -> None:
+    job = finished_run(workspace)
+    shown = train.shown_run(workspace, selected)
+    assert shown is not None and shown.id == job.id
+
+
+# Playground, take away, tour, strip
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ("", "", 10, 0, None),
+        ("x" * 200_000, "", 10, 0, None),
+        ("a", "", 0, 0, None),
+        ("a", "", 10, -1, None),
+        ("a", "", 10, 0, -1),
+        ("a", "", "many", 0, None),
+        ("a", "", 10, None, 2**40),
+    ],
+)
+def test_wishes_out_of_range_are_refused(fields: tuple[Any, ...]) -> None:
+    with pytest.raises(UsageError):
+        playground.Wish.checked(*fields)
+
+
+def test_a_wish_is_a_conversation() -> None:
+    wish = playground.Wish.checked(" hello ", "be brief", 5.0, 0, 7.0)
+    assert wish.messages == [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hello"}]
+    assert (wish.max_tokens, wish.seed) == (5, 7)
+
+
+@pytest.mark.parametrize("values", [None, [], "x", ["../.."], ["nothing-train-000000"], [None], [{"a": 1}]])
+def test_adapters_that_are_not_there_are_refused(workspace: Workspace, values: Any) -> None:
+    with pytest.raises(WorkbenchError):
+        trials.together(workspace, values)
+
+
+def test_adapters_of_one_base_stand_together(workspace: Workspace) -> None:
+    one, two = finished_run(workspace, "one"), finished_run(workspace, "one")
+    found = trials.together(workspace, [one.id, two.id])
+    assert len({trial.column for trial in found}) == 2
+    assert trials.held_out_prompts(found[0])
+    rows = (allowed.SAMPLES / "pirate.json").read_text(encoding="utf-8")
+    assert not any(json.dumps(prompt) in rows for prompt in trials.held_out_prompts(found[0]))
+
+
+def test_a_result_comes_before_its_checkpoints_and_damage_is_not_offered(workspace: Workspace) -> None:
+    job = finished_run(workspace)
+    for step in (5, 10):
+        (job.checkpoints / f"step-{step}").mkdir(parents=True)
+    (job.checkpoints / "step-10" / "complete.json").write_text('{"step": 10, "files": {}}')
+    values = [trial.value for trial in trials.all_trials(workspace)]
+    assert values[0] == job.id and f"{job.id}:5" not in values
+
+
+def test_take_away_shows_the_adapter_and_its_size(workspace: Workspace) -> None:
+    assert "Nothing to take away" in takeaway.view(workspace, None, SAY).sentence
+    job = finished_run(workspace)
+    found = takeaway.view(workspace, job.id, SAY)
+    assert str(job.result / "adapter") in found.adapter and found.can_merge and not found.can_stop
+
+
+def test_a_merge_shows_its_receipt(workspace: Workspace) -> None:
+    job = finished_run(workspace)
+    merge = jobs.create(workspace, "merge", {"adapter": str(job.result / "adapter"), "out": "/x"})
+    assert takeaway.view(workspace, job.id, SAY).can_stop
+    figures = {"model": "/x", "receipt": "/x/receipt.json", "verdict": "warn", "greedy_agreement": 0.5, "mean_kl": None}
+    merge.write_status(jobs.Status(state="finished", result=figures))
+    found = takeaway.view(workspace, job.id, SAY)
+    assert "warn" in found.merged and "50.0 %" in found.merged and "wb-good" not in found.merged
+    assert not found.can_merge
+
+
+def test_the_tour_goes_on_from_its_file(workspace: Workspace) -> None:
+    assert tour.read(workspace) is None
+    standing = tour.advance(workspace, tour.begin(workspace))
+    assert tour.read(workspace) == standing and standing.tab == "data"
+    job = finished_run(workspace)
+    at_train = tour.Tour(step=2, run=job.id)
+    assert tour.state(workspace, at_train) == "ready"
+    assert tour.advance(workspace, at_train).tab == "playground"
+    assert tour.state(workspace, tour.Tour(step=2, run="20260101-000000-train-abcdef")) == "failed"
+    with pytest.raises(UsageError):
+        tour.advance(workspace, tour.Tour(step=2, run="20260101-000000-train-abcdef"))
+    tour.end(workspace)
+    assert tour.read(workspace) is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"step": 9}', '{"step": "x"}', '{"other": 1}'])
+def test_a_damaged_tour_is_none(workspace: Workspace, text: str) -> None:
+    (workspace.root / "tour.json").write_text(text)
+    assert tour.read(workspace) is None
+
+
+def test_the_strip_says_what_the_machine_has(workspace: Workspace) -> None:
+    text, job = strip.content(workspace, SAY)
+    assert "LoRA Workbench" in text and "Nothing runs" in text and job == ""
+    running = jobs.create(workspace, "selftest", {"steps": 1}, name="<b>mine</b>")
+    assert strip.current_job(workspace) is None
+    assert running.status().state == "queued"
+
+
+@pytest.fixture(autouse=True)
+def leave_nothing_queued(workspace: Workspace) -> Iterator[None]:
+    """Jobs made by hand here never start; mark them ended, so that nothing waits for them."""
+    yield
+    for job in jobs.all_jobs(workspace):
+        if not job.status().final:
+            job.write_status(jobs.Status(state="stopped"))
