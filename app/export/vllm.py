@@ -104,6 +104,6 @@ def _refuse_whole_tensors(adapter: Path) -> None:
 def _readme(name: str, command: str) -> str:
     return (
         f"# {name}, for vLLM\n\nRun this in this folder, where vLLM is installed:\n\n    {command}\n\n"
-        f"Ask for the model `{name}`, or for the base by its own name. vLLM loads the 16-bit base; the adapter may have\n"
-        "been trained on a 4-bit one, whose answers differ a little.\n"
+        f"Ask for the model `{name}`, or for the base by its own name. vLLM loads the 16-bit base; the adapter may\n"
+        "have been trained on a 4-bit one, whose answers differ a little.\n"
     )
