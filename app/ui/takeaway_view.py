@@ -14,6 +14,7 @@ from app.ui.markup import Html, element
 from app.ui.runs_view import state
 from app.ui.strip import meter
 from app.ui.trials import Trial
+from app.models.names import resolve
 from app.workspace import Workspace
 
 
@@ -26,8 +27,10 @@ def merges_of(workspace: Workspace, trial: Trial) -> list[JobDirectory]:
 def adapter_card(trial: Trial, say: Speech) -> Html:
     """Return the card of the adapter folder: it is there already."""
     snippet = (
-        "from peft import AutoPeftModelForCausalLM\n"
-        f"model = AutoPeftModelForCausalLM.from_pretrained({str(trial.folder)!r})"
+        "from peft import PeftModel\n"
+        "from transformers import AutoModelForCausalLM\n"
+        f"base = AutoModelForCausalLM.from_pretrained({resolve(trial.config.model.name)!r})\n"
+        f"model = PeftModel.from_pretrained(base, {str(trial.folder)!r})"
     )
     facts = [
         (say("take.size"), figures.size(folder_bytes(trial.folder))),

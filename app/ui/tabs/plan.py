@@ -34,7 +34,7 @@ class PlanTab:
 
 def model_choices() -> list[tuple[str, str]]:
     """Return the catalogue for the search box: what is shown, and the name it stands for."""
-    found = [("starter (bundled, 2 M)", "starter")]
+    found = [("starter (bundled, 3 M)", "starter")]
     for spec in catalog.all_models():
         listing = spec.listing
         assert listing is not None  # every model of the catalogue has one
