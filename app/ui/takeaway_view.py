@@ -8,13 +8,13 @@ from typing import Any
 
 from app.jobs import directory as jobs
 from app.jobs.directory import JobDirectory
+from app.models.names import resolve
 from app.ui import figures
 from app.ui.language import Speech
 from app.ui.markup import Html, element
 from app.ui.runs_view import state
 from app.ui.strip import meter
 from app.ui.trials import Trial
-from app.models.names import resolve
 from app.workspace import Workspace
 
 
