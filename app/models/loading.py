@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -149,6 +150,8 @@ def _quantization(quant: Quant, double_quant: bool, compute_dtype: torch.dtype) 
     if quant == "none":
         return None
     if quant == "int8":
+        # It tells of each layer's cast to fp16 at each token, which would fill the log.
+        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(
         load_in_4bit=True,
