@@ -136,7 +136,7 @@ def prepare(files: Sequence[Path], base: str) -> None:
         say(f"Installing {file.name} into .venv (once, some minutes; later starts skip this).")
         if file == RUNTIME:
             install_torch()
-        pip("install", "-r", str(file))
+        pip_install("-r", str(file))
         STAMPS[file].write_text(content_hash(file), encoding="utf-8")
 
 
@@ -149,12 +149,13 @@ def make_venv(base: str) -> None:
         raise OSError(f"{base} has no venv; on Debian and Ubuntu `apt install python3-venv` adds it")
 
 
-def pip(*arguments: str, attempt: bool = False) -> bool:
-    """Run the environment's pip and show what it collects. Return whether it succeeded.
+def pip_install(*arguments: str, attempt: bool = False) -> bool:
+    """Run the environment's pip install and show what it collects. Return whether it succeeded.
 
     A failure is an error with pip's last words, unless this is only an `attempt`.
     """
-    command = [str(venv_python()), "-m", "pip", "--disable-pip-version-check", "--progress-bar=off", *arguments]
+    command = [str(venv_python()), "-m", "pip", "--disable-pip-version-check", "install", "--progress-bar=off"]
+    command += arguments
     words: list[str] = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1) as process:
         assert process.stdout is not None
@@ -181,28 +182,28 @@ def install_torch() -> None:
         driver = 0
     if driver >= CUDA13_DRIVER and sys.platform == "linux":
         say(f"NVIDIA driver {driver}: installing PyTorch with CUDA.")
-        pip("install", torch)
+        pip_install(torch)
     elif driver:
         say(f"NVIDIA driver {driver}: installing PyTorch with the CUDA version that suits it.")
         install_torch_with_uv(torch, "auto")
     elif sys.platform == "linux":
         say("No NVIDIA driver: installing the CPU build of PyTorch.")
         # A pip that is set up with a CPU build of its own (a mirror, a folder of wheels) offers it by this name.
-        if not pip("install", f"{torch}+cpu", attempt=True):
+        if not pip_install(f"{torch}+cpu", attempt=True):
             install_torch_with_uv(torch, "cpu")
     else:
-        pip("install", torch)  # what pip offers on macOS and Windows is the CPU build
+        pip_install(torch)  # what pip offers on macOS and Windows is the CPU build
 
 
 def install_torch_with_uv(torch: str, backend: str) -> None:
     """Install PyTorch through uv, which knows where each build lies; through plain pip where uv cannot."""
     command = [str(venv_python()), "-m", "uv", "pip", "install", "--python", str(venv_python())]
-    if pip("install", UV, attempt=True):
+    if pip_install(UV, attempt=True):
         done = subprocess.run([*command, f"--torch-backend={backend}", torch], stdout=sys.stderr, check=False)
         if done.returncode == 0:
             return
     say("That build could not be had; installing the one that pip offers.")
-    pip("install", torch)
+    pip_install(torch)
 
 
 def nvidia_driver() -> int:
