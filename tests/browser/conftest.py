@@ -57,6 +57,7 @@ class Watch:
 
     address: str
     errors: list[str] = field(default_factory=list)
+    leaving: bool = False
     foreign: list[str] = field(default_factory=list)
 
     def follow(self, page: Page) -> None:
@@ -66,7 +67,8 @@ class Watch:
         page.on("request", self._request)
 
     def _console(self, message: ConsoleMessage) -> None:
-        if message.type == "error":
+        # A document that is left behind complains about its own requests being cut off.
+        if message.type == "error" and not self.leaving:
             self.errors.append(message.text)
 
     def _request(self, request: Request) -> None:
@@ -84,6 +86,12 @@ class Opened:
 
     page: Page
     watch: Watch
+
+    def reload(self) -> None:
+        """Load the page again in the same tab."""
+        self.watch.leaving = True
+        self.page.reload()
+        self.watch.leaving = False
 
     def tab(self, name: str) -> None:
         """Open one of the five tabs, through the overflow menu where the window is narrow."""

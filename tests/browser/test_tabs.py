@@ -71,7 +71,7 @@ def test_the_language_and_the_theme_are_switched_and_kept(
     page.click("#wb-theme")
     assert page.evaluate("document.body.classList.contains('dark')")
     page.wait_for_timeout(500)
-    page.reload()
+    opened.reload()
     page.wait_for_selector("#tab-plan-button:has-text('规划')")
     assert page.evaluate("document.body.classList.contains('dark')")
     opened.watch.check()

@@ -39,7 +39,7 @@ def test_the_tour_from_an_empty_workspace_to_a_receipt(
     page.wait_for_selector("#wb-tour-next", state="hidden")
     shot("3-train-begins")
 
-    page.reload()
+    opened.reload()
     page.wait_for_selector("text=Tour, step 3 of 5.")
     page.click("#tab-train-button")
     over = "!document.querySelector('#wb-tour-text').innerText.includes('goes in the background')"

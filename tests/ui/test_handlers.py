@@ -80,7 +80,7 @@ def test_a_plan_is_one_sentence_and_its_parts(workspace: Workspace) -> None:
 
 
 def test_a_plan_that_does_not_fit_offers_changes_that_do(workspace: Workspace) -> None:
-    large = filled(**{"model.name": "Qwen/Qwen3-14B", "memory.vram_gb": 12, "data.max_length": 8192})
+    large = forms.Filled.of(forms.filling(presets.load("24gb").config.changed({"memory.vram_gb": 12})))
     found = plan.answer(workspace, large, BASE, SAY)
     assert isinstance(found, PlanView) and "Does not fit:" in found.sentence
     start = found.remedies.index('data-pick="') + len('data-pick="')

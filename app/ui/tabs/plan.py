@@ -167,7 +167,7 @@ def _wire(frame: Frame, tab: PlanTab, chips: gr.Radio, about: gr.HTML, remedies:
         except WorkbenchError as error:
             return [gr.skip()] * len(tab.form) + [notices.problem(error)]
 
-    def remedy(draft: Any, *values: Any, event: gr.EventData) -> list[Any]:
+    def remedy(event: gr.EventData, draft: Any, *values: Any) -> list[Any]:
         filled = forms.Filled.of(values)
         try:
             return [*changed_form(frame.workspace, filled, from_browser(draft).config, picked(event)), Html("")]
