@@ -54,7 +54,7 @@ def picked(event: gr.EventData) -> str:
 class Tabs:
     """The controls of the tabs that a step of the way reaches for: the buttons that lead on, and the tour.
 
-    `asked` is a state whose change asks the playground's prompt; `plan_again` is the event that plans anew.
+    `asked` is a state of (adapter, prompt) whose change asks the playground; `plan_again` is the event that plans anew.
     """
 
     form: list[Any]

@@ -20,7 +20,9 @@ POLL_S = 2.0
 
 def build(workspace: Workspace) -> gr.Blocks:
     """Build the whole page."""
-    with gr.Blocks(title="LoRA Workbench", analytics_enabled=False, fill_width=True) as blocks:
+    with gr.Blocks(
+        title="LoRA Workbench", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86_400)
+    ) as blocks:
         frame = Frame(
             blocks=blocks,
             workspace=workspace,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -56,7 +57,9 @@ def serve(
     check_port(host, port)
     lock = _claim(workspace)
     try:
-        ignored = environment.settle(workspace.uploads / ".incoming")
+        incoming = workspace.uploads / ".incoming"
+        shutil.rmtree(incoming, ignore_errors=True)  # what an earlier page was given and nobody looked at
+        ignored = environment.settle(incoming)
         if ignored:
             _say(f"Ignored {', '.join(ignored)}: the page takes its address from --host, --port and --token only.")
         page = _launch(workspace, host, port, token)

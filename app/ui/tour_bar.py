@@ -101,7 +101,7 @@ def lead(workspace: Workspace, standing: Tour) -> list[Any]:
         trial = tour.trial(workspace, standing)
         offered = [(one.name, one.value) for one in trials.all_trials(workspace)]
         prompts = trials.held_out_prompts(trial) or [""]
-        found += [gr.update(choices=offered, value=[trial.value]), prompts[0], standing.run, skip]
+        found += [gr.update(choices=offered, value=[trial.value]), prompts[0], (trial.value, prompts[0]), skip]
     elif standing.tab == "takeaway":
         offered = [(one.name, one.value) for one in trials.all_trials(workspace)]
         found += [skip, skip, skip, gr.update(choices=offered, value=standing.run)]

@@ -38,6 +38,14 @@ def test_framework_variables_have_no_effect(tmp_path: Path) -> None:
         assert [(c.laddr.ip, c.laddr.port) for c in listening] == [("127.0.0.1", page.port)]
 
 
+def test_what_an_earlier_page_was_given_is_cleared(tmp_path: Path) -> None:
+    left = tmp_path / "workspace" / "uploads" / ".incoming" / "abc" / "left.jsonl"
+    left.parent.mkdir(parents=True)
+    left.write_text("{}")
+    with RunningPage(tmp_path / "workspace"):
+        assert not left.exists()
+
+
 def test_an_interrupt_ends_the_page_quietly(tmp_path: Path) -> None:
     with RunningPage(tmp_path / "workspace") as page:
         assert page.process is not None

@@ -145,7 +145,7 @@ def _sources(frame: Frame) -> dict[str, Any]:
             )
             for index, name in enumerate(look.SAMPLES)
         ]
-    drop = make(gr.File, label=Key("data.drop"), file_types=look.accepted(), height=130, elem_id="wb-drop")
+    drop = make(gr.File, label=Key("data.drop"), file_types=look.accepted(), height=170, elem_id="wb-drop")
     with make(gr.Accordion, label=Key("data.paste"), open=False):
         pasted = make(gr.Textbox, label=Key("data.pasted"), info=Key("data.pasted_help"), lines=6, max_lines=12)
         keep = make(gr.Button, value=Key("data.keep"))

@@ -179,7 +179,7 @@ def build(frame: Frame, tab: gr.Tab) -> PlaygroundTab:
                 halt = make(gr.Button, value=Key("play.halt"), scale=0)
             answers = gr.HTML(elem_id="wb-answers")
             onward = make(gr.Button, value=Key("play.onward"), variant="primary", elem_id="wb-take-away", scale=0)
-    asked = gr.State("")
+    asked = gr.State(())
     form = (prompt, system, most, warmth, seed)
     _wire(frame, tab, (line, wrong, answers, free), chosen, form, (ask, other, halt), asked)
     return PlaygroundTab(chosen, prompt, asked, onward)
@@ -228,9 +228,13 @@ def _wire(
         [line, chosen, free],
         **QUIET,
     )
-    asking = gr.on(
-        [ask.click, form[0].submit, asked.change], compare, [frame.language, chosen, *form], list(shown), **QUIET
-    )
-    halt.click(None, None, None, cancels=[asking], api_visibility="private")
+
+    def compare_asked(language: Any, wanted: Any) -> Iterator[list[Any]]:
+        run, prompt = wanted if isinstance(wanted, tuple) else ("", "")
+        yield from compare(language, [run], prompt, "", 96, 0, 0)
+
+    asking = gr.on([ask.click, form[0].submit], compare, [frame.language, chosen, *form], list(shown), **QUIET)
+    led = asked.change(compare_asked, [frame.language, asked], list(shown), **QUIET)
+    halt.click(None, None, None, cancels=[asking, led], api_visibility="private")
     other.click(lambda values: held_out(workspace, values), chosen, form[0], **QUIET)
     free.click(release, None, free, **QUIET)
