@@ -120,7 +120,8 @@ def run_job(directory: JobDirectory, find_work: Callable[[], Work]) -> int:
     company takes ten seconds and more, in which nobody could tell whether the child lives.
     """
     lock = FileLock(directory.lock_file)
-    if not lock.acquire(timeout_s=5.0):
+    # A run that is resumed right after its stop waits for the old process, which still holds memory of the card.
+    if not lock.acquire(timeout_s=60.0):
         print(f"The job {directory.id} already runs.", file=sys.stderr)
         return 1
     child = JobChild(directory)

@@ -16,7 +16,7 @@ from app.errors import UsageError
 from app.workspace import Workspace
 
 HOUSE = Path(__file__).parents[2]
-VERBS = ("ui", "demo", "test", "doctor", "plan", "train", "chat", "serve", "blend", "merge")
+VERBS = ("ui", "demo", "test", "doctor", "plan", "train", "chat", "serve", "blend", "merge", "export")
 GROUPS = {
     "data": ("check", "show", "convert"),
     "jobs": ("list", "show", "watch", "stop", "resume", "remove"),
@@ -72,6 +72,7 @@ def test_every_verb_has_help_with_one_example(verb: str, capsys: pytest.CaptureF
         (["merge", "--adapter", "x", "--out", "y", "--max-ram", "much"], 2, "not a size"),
         (["merge", "--adapter", "no-such-folder", "--out", "y"], 1, "not an adapter folder"),
         (["blend", "--adapter", "a=no-such-folder:0.5", "--out", "y"], 1, "not an adapter folder"),
+        (["export", "--adapter", "no-such-folder", "--to", "vllm", "--out", "y"], 1, "not an adapter folder"),
         (["blend", "--adapter", "a=x:nan", "--out", "y"], 2, "nan"),
     ],
 )
