@@ -16,10 +16,11 @@ from app.cli.terminal import Verbs, answer, workspace_of
 from app.errors import BusyError
 from app.hardware import Readings, readings
 from app.jobs import requests
+from app.planner.request import GIB
 from app.workspace import Workspace
 
-_LEAST_RAM_BYTES = 8e9
-_LEAST_DISK_BYTES = 10e9
+_LEAST_RAM_BYTES = 8 * GIB
+_LEAST_DISK_BYTES = 10 * GIB
 _PORT = 7860
 
 
@@ -69,7 +70,7 @@ def _accelerator(machine: Readings) -> Iterator[Finding]:
     if machine.gpu is None:
         yield Finding("NVIDIA driver", "note", "none, so training runs on the processor", "A card makes it far faster")
     for gpu in machine.gpus:
-        free, total = gpu.free_bytes / 1e9, gpu.total_bytes / 1e9
+        free, total = gpu.free_bytes / GIB, gpu.total_bytes / GIB
         yield Finding(gpu.name, "ok", f"driver {machine.driver}, {free:.1f} of {total:.1f} GB free")
     torch_build = _version("torch").partition("+")[2]
     if machine.gpu is not None and torch_build == "cpu":
@@ -100,13 +101,13 @@ def _room(machine: Readings) -> Iterator[Finding]:
     yield Finding(
         "Memory",
         "ok" if ram >= _LEAST_RAM_BYTES else "note",
-        f"{ram / 1e9:.1f} of {machine.ram_total_bytes / 1e9:.1f} GB free, {machine.cpu_count} processors",
+        f"{ram / GIB:.1f} of {machine.ram_total_bytes / GIB:.1f} GB free, {machine.cpu_count} processors",
         "" if ram >= _LEAST_RAM_BYTES else "Close other programs before loading a large model",
     )
     yield Finding(
         "Disk",
         "ok" if disk >= _LEAST_DISK_BYTES else "note",
-        f"{disk / 1e9:.1f} GB free in the workspace",
+        f"{disk / GIB:.1f} GB free in the workspace",
         "" if disk >= _LEAST_DISK_BYTES else "Free some room, or choose another folder with --workspace",
     )
 

@@ -11,9 +11,10 @@ from app.config import RunConfig
 from app.errors import UsageError
 from app.planner import Plan, PlanRequest
 from app.planner.from_config import request_from_config
-from app.planner.request import Attention, Dtype, Method, Profile, Quant
+from app.planner.request import GIB, Attention, Dtype, Method, Profile, Quant
 
-_GB = 1e9
+# Cards count memory in units of 1024 and write GB; so do the page and this verb.
+_GB = GIB
 # option of the command line -> field of the request
 _FIELDS = {
     "method": "method",
