@@ -3,9 +3,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from app import presets
+from app import catalog, planner, presets
 from app.config import RunConfig
 from app.errors import ConfigError, UsageError
+from app.planner.from_config import request_from_config
+from app.planner.request import GIB
 from app.workspace import Workspace
 
 SHIPPED = sorted(presets.FOLDER.glob("*.yaml"))
@@ -19,6 +21,19 @@ def test_every_shipped_preset_parses_and_explains_each_setting(path: Path) -> No
     tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert (preset.vram_gb is None) == ("vram_gb" not in tree["preset"])
     assert preset.vram_gb == preset.config.memory.vram_gb
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_preset_and_each_alternative_fits_its_card_beside_a_desktop(path: Path) -> None:
+    preset = presets.read(path)
+    if preset.vram_gb is None:
+        return
+    for name in (preset.config.model.name, *preset.alternatives):
+        model = catalog.find(name)
+        assert model.listing is not None and not model.listing.gated, name
+        request = request_from_config(preset.config, model).changed(reserve_bytes=int(0.8 * GIB))
+        plan = planner.estimate(request)
+        assert plan.fits, f"{name} needs {plan.device_peak / GIB:.1f} GB"
 
 
 def test_there_is_a_preset_for_every_size() -> None:
