@@ -135,7 +135,7 @@ def report(facts: dict[str, Any]) -> list[str]:
         )
     if packing.get("fill") is not None:
         lines.append(f"Packed rows are {100 * packing['fill']:.0f} % full.")
-    lines += [f"line {item['line']}: {item['message']} {item['fix']}" for item in facts["problems"][:_SHOWN_PROBLEMS]]
+    lines += [f"line {item['line']}: {item['message']}. {item['fix']}." for item in facts["problems"][:_SHOWN_PROBLEMS]]
     more = sum(facts["problem_counts"].values()) - min(len(facts["problems"]), _SHOWN_PROBLEMS)
     return lines + ([f"and {more} more problems; --json lists them"] if more > 0 else [])
 
