@@ -101,7 +101,7 @@ def _tokenizer(arguments: argparse.Namespace) -> Path:
 @contextmanager
 def data_client() -> Iterator[DataClient]:
     """Give a data child for the length of a verb."""
-    client = DataClient(lambda module, words: supervisor.spawn_helper(module, words))
+    client = DataClient(supervisor.spawn_helper)
     try:
         yield client
     finally:

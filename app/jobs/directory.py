@@ -23,7 +23,7 @@ import yaml
 from app.errors import JobError
 from app.jobs import lock
 from app.jobs.kinds import KINDS, Kind
-from app.jobs.metrics import MetricsWriter, last_row, read_rows
+from app.jobs.metrics import MetricsWriter, last_row, steps_of, tail_rows
 from app.workspace import Workspace
 
 State = Literal["queued", "starting", "running", "stopping", "finished", "stopped", "failed", "interrupted"]
@@ -168,7 +168,7 @@ class JobDirectory:
         status = self.status()
         if status.state != "running" or not status.of:
             return None
-        rows = [row for row in read_rows(self.metrics_file) if "loss" in row and "step" in row][-20:]
+        rows = steps_of(tail_rows(self.metrics_file))[-20:]
         if len(rows) < 2 or rows[-1]["step"] <= rows[0]["step"]:
             return None
         pace_s = (rows[-1]["time"] - rows[0]["time"]) / (rows[-1]["step"] - rows[0]["step"])

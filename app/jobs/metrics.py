@@ -66,16 +66,20 @@ def read_rows(path: Path) -> list[Row]:
         return []
 
 
-def last_row(path: Path, tail_bytes: int = 65_536) -> Row | None:
-    """Return the newest row of a logged step from the file's end, with the newest validation loss, or None."""
+def tail_rows(path: Path, tail_bytes: int = 65_536) -> list[Row]:
+    """Return the rows in the last bytes of a metrics file; a run of any length costs one short read."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - tail_bytes))
-            data = file.read()
+            return parse_lines(file.read())
     except FileNotFoundError:
-        return None
-    rows = parse_lines(data)
+        return []
+
+
+def last_row(path: Path) -> Row | None:
+    """Return the newest row of a logged step from the file's end, with the newest validation loss, or None."""
+    rows = tail_rows(path)
     steps = steps_of(rows)
     if not steps:
         return None
@@ -108,7 +112,7 @@ def thin(rows: list[Row], most: int = 1000) -> list[Row]:
 
 def steps_of(rows: Iterable[Row]) -> list[Row]:
     """Return the rows of logged steps."""
-    return [row for row in rows if "event" not in row and "loss" in row]
+    return [row for row in rows if "event" not in row and "step" in row and "loss" in row]
 
 
 def events_of(rows: Iterable[Row]) -> list[Row]:
