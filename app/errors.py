@@ -41,12 +41,18 @@ class WorkbenchError(Exception):
 
     def line(self) -> str:
         """Return the one plain line that a person reads: what, why, what to do."""
-        said = ". ".join(part[:1].upper() + part[1:] for part in (self.what, self.why, self.remedy) if part)
+        said = ". ".join(_sentence(part) for part in (self.what, self.why, self.remedy) if part)
         return " ".join(said.split()) + "."
 
     def as_dict(self) -> dict[str, str]:
         """Return the parts for a status file or a JSON answer."""
         return {"kind": self.kind, "what": self.what, "why": self.why, "remedy": self.remedy}
+
+
+def _sentence(part: str) -> str:
+    """Begin with a capital, unless the first word is a name such as training.max_steps or adapter_config.json."""
+    first = part.split(maxsplit=1)[0].rstrip(":,")
+    return part if "." in first or "_" in first else part[:1].upper() + part[1:]
 
 
 class UsageError(WorkbenchError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import json
+import pickle
 import shutil
 import time
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from peft import get_peft_model
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from app.config import RunConfig, parse
-from app.errors import MemoryShortError
+from app.errors import JobError, MemoryShortError
 from app.jobs.child import JobChild, Outcome, is_out_of_memory
 from app.models.loading import device, load_base, load_tokenizer, resolve_dtype
 from app.models.names import resolve
@@ -143,7 +144,15 @@ def train(child: JobChild, trainer: WorkbenchTrainer) -> None:
     if checkpoint:
         again = f"; {dropped} later steps are run again" if dropped else ""
         child.event("resumed", f"resumed from the checkpoint at step {step}{again}")
-    trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
+    except pickle.UnpicklingError:
+        # torch's own words advise to open it all the same.
+        raise JobError(
+            f"The checkpoint step-{step} is not opened",
+            "it holds more than numbers, and such a file can run code",
+            f"remove the folder checkpoints/step-{step} to go on from the one before, if you trust the rest",
+        ) from None
     shutil.rmtree(child.directory.path / "work", ignore_errors=True)
 
 
