@@ -2,13 +2,14 @@
 
 import os
 import socket
+from pathlib import Path
 from typing import Any
 
-_FILE = os.environ["SOCKETS_NOTED_IN"]
+_FILE = Path(os.environ["SOCKETS_NOTED_IN"])
 
 
 def _note(address: Any) -> None:
-    with open(_FILE, "a", encoding="utf-8") as file:
+    with _FILE.open("a", encoding="utf-8") as file:
         file.write(f"{address}\n")
 
 
