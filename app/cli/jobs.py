@@ -98,10 +98,12 @@ def follow(job: JobDirectory) -> Status:
 
     status = requests.wait(job, seen=show_change, poll_s=0.5)
     if status.state in ("failed", "interrupted"):
+        is_run = job.job["kind"] == "train"
+        again = f"; `jobs resume {job.id}` goes on from the newest checkpoint" if is_run else ""
         raise JobError(
             f"{job.id} {status.state}" + (f" ({status.kind})" if status.kind else ""),
             status.reason,
-            f"the log is {job.log_file}; `jobs resume {job.id}` goes on from the newest checkpoint",
+            f"the log is {job.log_file}{again}",
         )
     return status
 

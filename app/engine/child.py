@@ -27,6 +27,7 @@ from app.engine.service import Service
 from app.errors import EngineError
 from app.jobs.child import JobChild, Outcome
 from app.jobs.directory import JobDirectory
+from app.models.identity import fingerprint
 from app.models.loading import load_base, load_tokenizer
 from app.models.prompts import Prompts
 
@@ -66,7 +67,7 @@ def _load(child: JobChild) -> Columns:
     config = child.config
     model = str(config["model"])
     base = load_base(model, quant=config.get("quant", "nf4"), dtype=config.get("dtype", "auto"))
-    columns = Columns(base, load_tokenizer(model))
+    columns = Columns(base, load_tokenizer(model), fingerprint(model))
     adapters = dict(config.get("adapters") or {})
     for name, folder in adapters.items():
         if child.stop_requested():

@@ -12,9 +12,10 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from app.engine.kv_cache import RowCache
-from app.engine.stack import Stack
+from app.engine.stack import Mix, Stack
 from app.errors import EngineError, ModelError
 from app.models.adapters import AdapterFolder
+from app.models.identity import base_warning
 
 BASE = "base"
 # Kinds of layers whose past is keys and values, which rows can join and leave.
@@ -23,20 +24,26 @@ _ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}
 
 @dataclass(frozen=True)
 class Column:
-    """One adapter, or the base. `shared` says whether it is answered in the shared batch."""
+    """One adapter, or the base.
+
+    `shared` says whether it is answered in the shared batch, `warning` what a reader of its answers should know.
+    """
 
     name: str
     folder: Path | None = None
     hash: str = ""
     shared: bool = True
+    rank: int = 0
+    warning: str = ""
 
 
 class Columns:
     """A base model with named adapters. Not safe for threads: the decoder alone calls it."""
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, base_hash: str = "") -> None:
+        """`base_hash` is the identity of the base's weights, with which those of adapters are compared."""
         _refuse_unknown_past(model)
-        self.model, self.tokenizer = model, tokenizer
+        self.model, self.tokenizer, self.base_hash = model, tokenizer, base_hash
         self.device = model.get_input_embeddings().weight.device
         self.columns: dict[str, Column] = {BASE: Column(BASE)}
         self._stack = Stack(dict(model.named_modules()), model.dtype)
@@ -54,7 +61,8 @@ class Columns:
         try:
             adapter = AdapterFolder(folder)
             adapter.refuse_changed_base()
-            column = Column(name, folder, adapter.hash, adapter.stackable)
+            warning = base_warning(adapter.path, self.base_hash)
+            column = Column(name, folder, adapter.hash, adapter.stackable, adapter.rank, warning)
             if column.shared:
                 self._stack.put(name, adapter.updates())
             else:
@@ -88,13 +96,13 @@ class Columns:
 
     def forward(
         self,
-        names: Sequence[str],
+        names: Sequence[str | Mix],
         ids: torch.Tensor,
         mask: torch.Tensor,
         positions: torch.Tensor,
         cache: RowCache | None,
     ) -> torch.Tensor:
-        """Return the logits (rows, vocabulary) behind the last token; each row uses the column of its name.
+        """Return the logits (rows, vocabulary) behind the last token; each row uses the column of its name, or its mix.
 
         ids and positions are (rows, new), mask is (rows, past + new). Either all columns share the batch, or all rows
         are of one column that runs beside it.
@@ -109,15 +117,15 @@ class Columns:
             logits: torch.Tensor = self.model(**inputs).logits[:, -1]
         return logits
 
-    def _select(self, names: Sequence[str]) -> None:
+    def _select(self, names: Sequence[str | Mix]) -> None:
         """Switch to the columns of a batch."""
-        first = self.columns[names[0]]
-        if first.shared:
+        first = names[0]
+        if isinstance(first, Mix) or self.columns[first].shared:
             self._activate(None)
             self._stack.route([None if name == BASE else name for name in names])
         else:
             self._stack.route(None)
-            self._activate(first.name)
+            self._activate(first)
 
     def _activate(self, name: str | None) -> None:
         """Switch PEFT to an adapter that runs beside the batch, or off."""
@@ -205,7 +213,7 @@ class Columns:
             return bool(torch.equal(one, other))
         return float((one.float() - other.float()).norm()) <= 0.1 * float(other.float().norm())
 
-    def _logits_of(self, names: Sequence[str]) -> torch.Tensor:
+    def _logits_of(self, names: Sequence[str | Mix]) -> torch.Tensor:
         ids = self._probe.repeat(len(names), 1)
         mask = torch.ones_like(ids)
         return self.forward(names, ids, mask, torch.arange(ids.shape[1], device=self.device).expand_as(ids), None)

@@ -126,8 +126,8 @@ class Decoder:
         for row in rows:
             if row.cancelled:
                 row.cancel()
-            elif row.column not in self._columns.columns:
-                row.fail(f"the adapter {row.column} was unloaded")
+            elif gone := [name for name in row.uses if name not in self._columns.columns]:
+                row.fail(f"the adapter {gone[0]} was unloaded")
             else:
                 row.batched = self._columns.columns[row.column].shared
                 groups.setdefault("" if row.batched else row.column, []).append(row)

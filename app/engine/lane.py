@@ -46,7 +46,7 @@ class Lane:
         ids = torch.tensor([[row.tokens[-1]] for row in self.rows], device=device)
         positions = torch.tensor([[row.length] for row in self.rows], device=device)
         self._mask = torch.nn.functional.pad(self._mask, (0, 1), value=1)
-        names = [row.column for row in self.rows]
+        names = [row.source for row in self.rows]
         self._take(self.rows, self._columns.forward(names, ids, self._mask, positions, self._cache))
         self._drop_ended()
 
@@ -61,7 +61,7 @@ class Lane:
     def fail_column(self, column: str, message: str) -> None:
         """End the rows of one column with an error."""
         for row in self.rows:
-            if row.column == column and row.finish is None:
+            if column in row.uses and row.finish is None:
                 row.fail(message)
         self._drop_ended()
 
@@ -75,7 +75,7 @@ class Lane:
             mask[place, length - len(row.prompt) :] = 1
         positions = (mask.cumsum(1) - 1).clamp_(min=0)
         ids, mask, positions = (tensor.to(self._columns.device) for tensor in (ids, mask, positions))
-        cache, names = RowCache(), [row.column for row in rows]
+        cache, names = RowCache(), [row.source for row in rows]
         size = max(1, _PREFILL_TOKENS // len(rows))
         for start in range(0, length, size):
             part = slice(start, min(start + size, length))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -11,6 +11,7 @@ from app.engine.rows import Done
 from app.engine.sampling import Choice, Sampling
 
 _MOST_STOPS, _LONGEST_STOP = 16, 200
+_MOST_MIXED, _LARGEST_WEIGHT = 16, 100.0
 # Settings of the protocol that change an answer and are not offered; zero or empty is the same as absent.
 _NOT_OFFERED = ("tools", "functions", "frequency_penalty", "presence_penalty", "logit_bias")
 
@@ -57,7 +58,10 @@ class _StreamOptions(BaseModel):
 
 
 class ChatRequest(BaseModel):
-    """A chat request. Fields beyond the protocol: top_k, min_p, repetition_penalty, chat_template_kwargs."""
+    """A chat request. Fields beyond the protocol: top_k, min_p, repetition_penalty, chat_template_kwargs, mix.
+
+    `mix` (adapter name to weight) asks the base with the weighted sum of several loaded adapters.
+    """
 
     model_config = ConfigDict(extra="allow")
 
@@ -78,6 +82,9 @@ class ChatRequest(BaseModel):
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
     chat_template_kwargs: dict[str, bool | int | float | str] = {}
+    mix: dict[str, Annotated[float, Field(ge=-_LARGEST_WEIGHT, le=_LARGEST_WEIGHT, allow_inf_nan=False)]] | None = (
+        Field(None, min_length=1, max_length=_MOST_MIXED)
+    )
 
     @field_validator("stop")
     @classmethod

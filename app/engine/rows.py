@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from app.engine.sampling import Choice, Chooser, Sampling
+from app.engine.stack import Mix
 from app.engine.text import TextStream
 
 Finish = Literal["stop", "length", "cancelled"]
@@ -53,6 +54,7 @@ class Row:
     text: TextStream
     end_tokens: frozenset[int]
     deliver: Callable[[Event], None]
+    mix: Mix | None = None
     batched: bool = True
     tokens: list[int] = field(default_factory=list)
     cancelled: bool = False
@@ -63,6 +65,16 @@ class Row:
     def __post_init__(self) -> None:
         self.chooser = Chooser(self.sampling, set(self.prompt))
         self._pending: list[Choice] = []
+
+    @property
+    def source(self) -> str | Mix:
+        """Return what answers: the column, or the mix of several on the base."""
+        return self.mix or self.column
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """Return the columns without which the row cannot go on."""
+        return (self.column, *(name for name, _ in self.mix.parts)) if self.mix else (self.column,)
 
     @property
     def most_tokens(self) -> int:

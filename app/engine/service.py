@@ -15,6 +15,7 @@ from app.engine.decoder import Decoder
 from app.engine.protocol import Answer, ChatRequest, RequestError
 from app.engine.rows import Delta, Done, Event, Failed, Row
 from app.engine.sampling import Choice
+from app.engine.stack import Mix
 from app.engine.text import TextStream
 from app.errors import EngineError
 from app.models.prompts import PromptError, Prompts
@@ -40,8 +41,11 @@ class Exchange:
 
     def workbench(self, done: Done) -> dict[str, Any]:
         """Return the workbench's own facts about a choice."""
+        mix = self._rows[0].mix
         return {
             "adapter_hash": self.column.hash,
+            **({"mix": dict(mix.parts)} if mix else {}),
+            **({"warning": self.column.warning} if self.column.warning else {}),
             "batched": done.batched,
             "tokens": done.tokens,
             "tokens_per_s": round(done.tokens_per_s, 3),
@@ -99,6 +103,7 @@ class Service:
     async def begin(self, request: ChatRequest) -> Exchange:
         """Render the prompt and hand in its rows. Raises RequestError."""
         column = self.column(request.model)
+        mix = self._mix(request, column)
         try:
             prompt = await asyncio.to_thread(
                 self._prompts.encode, column.name, request.conversation(), request.chat_template_kwargs
@@ -113,9 +118,21 @@ class Service:
                 code="context_length_exceeded",
                 param="messages",
             )
-        return self._hand_in(request, column, prompt, room)
+        return self._hand_in(request, column, prompt, room, mix)
 
-    def _hand_in(self, request: ChatRequest, column: Column, prompt: list[int], room: int) -> Exchange:
+    def _mix(self, request: ChatRequest, column: Column) -> Mix | None:
+        """Return the mix of a request. Raises RequestError when its adapters cannot be mixed."""
+        if request.mix is None:
+            return None
+        if column.name != BASE:
+            raise RequestError(400, f"a mix is asked of the model {BASE}, which its adapters change", param="model")
+        for name in request.mix:
+            if name == BASE or not self.column(name).shared:
+                why = "is in every mix already" if name == BASE else "runs beside the batch and cannot be mixed"
+                raise RequestError(400, f"{name} {why}", param="mix")
+        return Mix(tuple(request.mix.items()))
+
+    def _hand_in(self, request: ChatRequest, column: Column, prompt: list[int], room: int, mix: Mix | None) -> Exchange:
         loop, events = asyncio.get_running_loop(), asyncio.Queue[tuple[int, Event]]()
         rows = []
         for index in range(request.n):
@@ -126,7 +143,7 @@ class Service:
                 if not loop.is_closed():
                     loop.call_soon_threadsafe(events.put_nowait, (index, event))
 
-            rows.append(Row(column.name, prompt, sampling, text, self._prompts.end_tokens, deliver))
+            rows.append(Row(column.name, prompt, sampling, text, self._prompts.end_tokens, deliver, mix))
         for row in rows:
             self._decoder.submit(row)
         answer = Answer(f"chatcmpl-{uuid.uuid4().hex}", request.model, self._prompts.token_text)
@@ -169,5 +186,10 @@ def model_object(column: Column) -> dict[str, Any]:
         "created": created,
         "owned_by": "workbench",
         "parent": None if column.name == BASE else BASE,
-        "workbench": {"adapter_hash": column.hash, "batched": column.shared},
+        "workbench": {
+            "adapter_hash": column.hash,
+            "batched": column.shared,
+            "rank": column.rank,
+            "warning": column.warning,
+        },
     }

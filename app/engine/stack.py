@@ -11,7 +11,6 @@ Ranks may differ, nothing is padded, and a row of the base adds exact zeros.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,15 +23,31 @@ from app.errors import EngineError
 from app.models.adapters import LoraUpdate
 
 Span = tuple[int, int]
+# What one row uses of a layer: spans of A and B, each with its weight. A row of the base uses none.
+Claim = tuple[tuple[Span, float], ...]
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Several adapters in one row, each with its weight: base(x) + the weighted sum of their updates."""
+
+    parts: tuple[tuple[str, float], ...]
+
+
+Source = str | Mix | None
 
 
 @dataclass(frozen=True)
 class Route:
-    """Which columns of A and B a batch uses in one layer; `foreign` (batch, 1, columns) marks those of other rows."""
+    """Which columns of A and B a batch uses in one layer.
+
+    `foreign` (batch, 1, columns) marks those of other rows; `weights`, of the same shape, scales those of mixes.
+    """
 
     start: int
     end: int
     foreign: torch.Tensor | None
+    weights: torch.Tensor | None = None
 
 
 @dataclass
@@ -75,6 +90,8 @@ class StackedLayer:
         hidden = F.linear(inputs[0].to(self.a.dtype), self.a[route.start : route.end])
         if route.foreign is not None:
             hidden.masked_fill_(route.foreign, 0.0)
+        if route.weights is not None:
+            hidden.mul_(route.weights)
         columns, rows = self.b[route.start : route.end], hidden.reshape(-1, hidden.shape[-1])
         if output.dtype == self.b.dtype and output.is_contiguous():
             output.view(-1, output.shape[-1]).addmm_(rows, columns)
@@ -89,10 +106,10 @@ class Stack:
         self._modules, self._dtype = modules, dtype
         self._layers: dict[str, StackedLayer] = {}
         self._hooks: dict[str, Any] = {}
-        self._routed: tuple[str | None, ...] | None = None
+        self._routed: tuple[Source, ...] | None = None
 
     def put(self, name: str, updates: Iterable[LoraUpdate]) -> None:
-        """Add an adapter. Raises EngineError, and adds nothing, when it does not fit the base or is not finite."""
+        """Add an adapter. Raises EngineError, and adds nothing, when it does not fit the base."""
         checked = [self._checked(name, update) for update in updates]
         self.route(None)
         for update in checked:
@@ -117,18 +134,18 @@ class Stack:
             found.remove(update.module)
         return not found
 
-    def route(self, names: Sequence[str | None] | None) -> None:
-        """Say which adapter each row of the next batches uses; None is the base. `route(None)` switches all off."""
+    def route(self, names: Sequence[Source] | None) -> None:
+        """Say which adapter, or mix, each row of the next batches uses; None is the base. `route(None)` ends it."""
         wanted = None if names is None else tuple(names)
         if wanted == self._routed:
             return
         self._routed = wanted
-        made: dict[tuple[Span | None, ...], Route | None] = {}
+        made: dict[tuple[Claim, ...], Route | None] = {}
         for layer in self._layers.values():
-            spans = tuple(layer.spans.get(name) if name else None for name in wanted or ())
-            if spans not in made:
-                made[spans] = _route_of(spans, layer.a.device)
-            layer.route = made[spans]
+            claims = tuple(_claim(layer.spans, source) for source in wanted or ())
+            if claims not in made:
+                made[claims] = _route_of(claims, layer.a)
+            layer.route = made[claims]
 
     def _layer(self, module: str) -> StackedLayer:
         if module not in self._layers:
@@ -152,12 +169,6 @@ class Stack:
             raise EngineError(
                 f"The adapter {name!r} does not fit the base at {update.module}", why, "load it on the base it was made"
             )
-        if not math.isfinite(float(update.a.float().sum() + update.b.float().sum())):
-            raise EngineError(
-                f"The adapter {name!r} is broken",
-                f"the layer {update.module} holds values that are not numbers",
-                "train again",
-            )
         return update
 
 
@@ -177,16 +188,25 @@ def linear_shape(module: nn.Module | None) -> tuple[int, int] | None:
     return None
 
 
-def _route_of(spans: tuple[Span | None, ...], device: torch.device) -> Route | None:
-    """Return the route of a batch, None when no row adds anything."""
-    used = [span for span in spans if span]
+def _claim(spans: Mapping[str, Span], source: Source) -> Claim:
+    """Return what a row of this source uses of a layer."""
+    parts = source.parts if isinstance(source, Mix) else ((source, 1.0),) if source else ()
+    return tuple((spans[name], weight) for name, weight in parts if name in spans)
+
+
+def _route_of(claims: tuple[Claim, ...], like: torch.Tensor) -> Route | None:
+    """Return the route of a batch, None when no row adds anything. Masks get the device and dtype of `like`."""
+    used = [span for claim in claims for span, _ in claim]
     if not used:
         return None
     start, end = min(low for low, _ in used), max(high for _, high in used)
-    if all(span == (start, end) for span in spans):
+    if all(claim == (((start, end), 1.0),) for claim in claims):
         return Route(start, end, None)
-    foreign = torch.ones(len(spans), 1, end - start, dtype=torch.bool)
-    for row, span in enumerate(spans):
-        if span:
-            foreign[row, 0, span[0] - start : span[1] - start] = False
-    return Route(start, end, foreign.to(device))
+    foreign = torch.ones(len(claims), 1, end - start, dtype=torch.bool)
+    weights = torch.ones(len(claims), 1, end - start)
+    for row, claim in enumerate(claims):
+        for (low, high), weight in claim:
+            foreign[row, 0, low - start : high - start] = False
+            weights[row, 0, low - start : high - start] = weight
+    mixed = bool((weights != 1).any())
+    return Route(start, end, foreign.to(like.device), weights.to(like) if mixed else None)

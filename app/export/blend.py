@@ -19,6 +19,7 @@ from typing import Literal
 
 import torch
 
+from app.errors import ExportError
 from app.models.adapters import LoraUpdate
 
 Method = Literal["linear", "cat", "svd", "ties", "dare"]
@@ -57,25 +58,31 @@ class Blended:
 
 def blend_layer(parts: Sequence[Part], method: Method, rank: int | None, density: float, seed: int) -> Blended:
     """Blend the updates of one layer. `rank` None leaves it to the method."""
+    largest = max(part.update.rank for part in parts)
     if method in ("ties", "dare"):
-        exact = _DENSE[method](parts, density, _layer_seed(seed, parts[0].update.module))
-        a, b = _cut_dense(exact, rank or max(part.update.rank for part in parts), seed)
+        exact = _finite(_DENSE[method](parts, density, _layer_seed(seed, parts[0].update.module)), parts)
+        a, b = _cut_dense(exact, rank or largest, seed)
     else:
-        exact = _sum([part.weight * part.dense() for part in parts])
+        exact = _finite(_sum([part.weight * part.dense() for part in parts]), parts)
         a, b = _side_by_side(parts)
-        if method == "svd":
-            a, b = _cut(a, b, rank or max(part.update.rank for part in parts))
-        elif method == "linear":
-            a, b = _cut(a, b, rank)
+        if method != "cat":
+            a, b = _cut(a, b, rank or largest if method == "svd" else rank)
     difference = exact - b @ a
     norm = float(exact.norm())
     error = float(difference.norm()) / norm if norm else float(difference.norm())
     return Blended(a, b, float(difference.abs().max()), error)
 
 
+def _finite(exact: torch.Tensor, parts: Sequence[Part]) -> torch.Tensor:
+    """Return an update if all of it can be stored. Raises ExportError."""
+    if bool(torch.isfinite(exact).all()):
+        return exact
+    raise ExportError("The blend overflows", f"in the layer {parts[0].update.module}", "use smaller weights")
+
+
 def padded(blended: Blended, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return A and B filled up with zeros to a rank, so that all layers have one."""
-    missing = rank - blended.a.shape[0]
+    missing = rank - int(blended.a.shape[0])
     pad = torch.nn.functional.pad
     return pad(blended.a, (0, 0, 0, missing)).contiguous(), pad(blended.b, (0, missing)).contiguous()
 

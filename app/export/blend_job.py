@@ -19,6 +19,8 @@ from app.export.folder import TOKENIZER_FILES, refuse_existing
 from app.jobs.child import JobChild, Outcome
 from app.models.adapters import CONFIG_FILE, WEIGHTS_FILE, AdapterFolder
 
+# Settings under which a short name does not mean every layer of that name.
+_NARROWING = ("layers_to_transform", "layers_pattern", "exclude_modules")
 # Above this share of the update lost to a cut rank, the blend is no longer what was asked for.
 MOST_RELATIVE_ERROR = 0.1
 
@@ -37,27 +39,44 @@ def run(child: JobChild) -> tuple[Outcome, Mapping[str, Any]]:
     refuse_existing(out)
     ingredients = [Ingredient(AdapterFolder(Path(item["dir"])), float(item["weight"])) for item in config["adapters"]]
     check(ingredients)
-    modules = sorted({module for ingredient in ingredients for module in ingredient.adapter.layers})
+    if config["method"] == "cat":
+        check_cat_rank(ingredients, config.get("rank"))
+    modules = modules_of(ingredients)
     blended: dict[str, Blended] = {}
     for number, module in enumerate(modules):
         if child.stop_requested():
             return "stopped", {}
-        parts = [
-            Part(ingredient.adapter.update(module), ingredient.weight)
-            for ingredient in ingredients
-            if module in ingredient.adapter.layers
-        ]
-        method: Method = config["method"]
-        density = float(config.get("density") or DENSITY)
-        blended[module] = blend_layer(parts, method, config.get("rank"), density, int(config.get("seed") or 0))
+        blended[module] = _blend_module(ingredients, module, config)
         child.progress(number + 1, len(modules), "blending")
     return "finished", write(out, ingredients, blended, config)
 
 
+def modules_of(ingredients: list[Ingredient]) -> list[str]:
+    """Return the layers that any of the adapters changes."""
+    return sorted({module for ingredient in ingredients for module in ingredient.adapter.layers})
+
+
+def _blend_module(ingredients: list[Ingredient], module: str, config: Mapping[str, Any]) -> Blended:
+    parts = _parts(ingredients, module)
+    method: Method = config["method"]
+    density = float(config.get("density") or DENSITY)
+    rank = None if method == "cat" else config.get("rank")
+    return blend_layer(parts, method, rank, density, int(config.get("seed") or 0))
+
+
+def _parts(ingredients: list[Ingredient], module: str) -> list[Part]:
+    """Return the updates of one layer; they are read as they are needed."""
+    return [
+        Part(ingredient.adapter.update(module), ingredient.weight)
+        for ingredient in ingredients
+        if module in ingredient.adapter.layers
+    ]
+
+
 def check(ingredients: list[Ingredient]) -> None:
-    """Refuse adapters that cannot be blended. Raises ExportError with the reason."""
-    if len(ingredients) < 2:
-        raise ExportError("A blend needs two adapters or more", "", "name them with --adapter name=DIR:weight")
+    """Refuse adapters that cannot be blended. Raises ExportError or ModelError with the one reason."""
+    if not ingredients:
+        raise ExportError("A blend needs an adapter", "", "name them with --adapter name=DIR:weight")
     shapes: dict[str, tuple[int, int]] = {}
     for ingredient in ingredients:
         adapter = ingredient.adapter
@@ -74,26 +93,70 @@ def check(ingredients: list[Ingredient]) -> None:
                     f"the layer {update.module} is {shape} in it and {shapes[update.module]} in another (out, in)",
                     "blend adapters of one base model",
                 )
+    _refuse_other_architecture([ingredient.adapter for ingredient in ingredients])
+
+
+def check_cat_rank(ingredients: list[Ingredient], rank: int | None) -> None:
+    """Refuse a rank below the sum of the ranks, which `cat` keeps. Raises ExportError."""
+    needed = max(sum(part.update.rank for part in _parts(ingredients, name)) for name in modules_of(ingredients))
+    if rank is not None and rank < needed:
+        raise ExportError(
+            f"cat cannot make rank {rank}",
+            f"it keeps all ranks, and they add up to {needed}",
+            "leave --rank out, or choose svd, which cuts",
+        )
+
+
+def _refuse_other_architecture(adapters: list[AdapterFolder]) -> None:
+    """Refuse adapters of different bases whose layers have different names: their updates never meet."""
+    names = {str(adapter.config.get("base_model_name_or_path")) for adapter in adapters}
+    stems = {adapter.path: {module.split(".", 1)[0] for module in adapter.layers} for adapter in adapters}
+    first = stems[adapters[0].path]
+    for path, stem in stems.items():
+        if len(names) > 1 and not stem & first:
+            raise ExportError(
+                f"{path} does not fit the others",
+                f"its layers are named {min(stem)}..., those of another {min(first)}...",
+                "blend adapters of one base model",
+            )
 
 
 def _obstacle(adapter: AdapterFolder) -> str:
     if adapter.config.get("use_dora"):
         return "DoRA's magnitudes belong to one direction each and cannot be added up"
-    if adapter.whole_tensors:
-        return f"it brings whole tensors ({', '.join(list(adapter.whole_tensors)[:2])}), which are no updates to add up"
     if adapter.foreign:
         return f"it uses {', '.join(adapter.foreign)}"
+    if adapter.whole_tensors:
+        return f"it brings whole tensors ({', '.join(list(adapter.whole_tensors)[:2])}), which are no updates to add up"
     return "it has biases or embeddings of its own beside A and B"
 
 
 def write(
     out: Path, ingredients: list[Ingredient], blended: dict[str, Blended], config: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Write the adapter beside its place and move it there. Return the answer."""
+    """Write the adapter beside its place, read it back against the method's result, and move it there.
+
+    Returns the answer. Raises ExportError when what was written is not what was blended.
+    """
     draft = out.with_name(f".{out.name}.blending")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    rank = max(layer.a.shape[0] for layer in blended.values())
+    rank = max(config.get("rank") or 0, *(layer.a.shape[0] for layer in blended.values()))
+    try:
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        _write_draft(draft, ingredients, blended, rank)
+        refuse_misread(draft, blended)
+        report = _report(ingredients, blended, rank, config)
+        (draft / "blend.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
+        refuse_existing(out)
+        draft.rename(out)
+    except OSError as error:
+        raise ExportError(f"{out} cannot be made", error.strerror or str(error), "choose another folder") from None
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return {"adapter": str(out), **{key: report[key] for key in ("rank", "max_abs_error", "verdict")}}
+
+
+def _write_draft(draft: Path, ingredients: list[Ingredient], blended: dict[str, Blended], rank: int) -> None:
     tensors: dict[str, torch.Tensor] = {}
     for module, layer in blended.items():
         a, b = padded(layer, rank)
@@ -106,24 +169,29 @@ def write(
     for pattern in TOKENIZER_FILES:
         for path in first.glob(pattern):
             shutil.copyfile(path, draft / path.name)
-    report = _report(ingredients, blended, rank, config)
-    (draft / "blend.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
-    refuse_existing(out)
-    draft.rename(out)
-    return {"adapter": str(out), **{key: report[key] for key in ("rank", "max_abs_error", "verdict")}}
+
+
+def refuse_misread(draft: Path, blended: dict[str, Blended]) -> None:
+    """Read a written adapter as any program would, and compare every update with the blended one."""
+    found = AdapterFolder(draft)
+    for module, layer in blended.items():
+        update = found.update(module)
+        difference = (update.b @ update.a) * update.scaling - layer.b @ layer.a
+        size = float((layer.b.norm() * layer.a.norm()).clamp_(min=1e-30))
+        if set(found.layers) != set(blended) or float(difference.norm()) > 1e-5 * size:
+            raise ExportError("The blend was not written as it was made", f"the layer {module} differs", "try again")
 
 
 def _adapter_config(ingredients: list[Ingredient], modules: list[str], rank: int) -> dict[str, Any]:
     """Return a plain LoRA configuration with scaling 1; an rsLoRA or alpha of a part is in its factors already."""
-    first = ingredients[0].adapter.config
-    targets = [ingredient.adapter.config.get("target_modules") for ingredient in ingredients]
-    same = isinstance(targets[0], list) and all(sorted(other or []) == sorted(targets[0]) for other in targets)
+    configs = [ingredient.adapter.config for ingredient in ingredients]
+    first = configs[0]
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": first.get("base_model_name_or_path"),
         "revision": first.get("revision"),
-        "fan_in_fan_out": bool(first.get("fan_in_fan_out")),
+        "fan_in_fan_out": any(bool(config.get("fan_in_fan_out")) for config in configs),
         "inference_mode": True,
         "r": rank,
         "lora_alpha": rank,
@@ -131,8 +199,18 @@ def _adapter_config(ingredients: list[Ingredient], modules: list[str], rank: int
         "bias": "none",
         "use_rslora": False,
         "use_dora": False,
-        "target_modules": sorted(targets[0]) if same and targets[0] else modules,
+        "target_modules": _target_modules(configs, modules),
     }
+
+
+def _target_modules(configs: list[dict[str, Any]], modules: list[str]) -> list[str]:
+    """Return the short names that all parts share, which every program reads; else each layer by its whole name."""
+    targets = [config.get("target_modules") for config in configs]
+    narrowed = any(config.get(name) for config in configs for name in _NARROWING)
+    if narrowed or not all(isinstance(one, list) and one for one in targets):
+        return modules
+    named = {tuple(sorted(map(str, one))) for one in targets if one}
+    return list(named.pop()) if len(named) == 1 else modules
 
 
 def _report(
@@ -145,6 +223,8 @@ def _report(
         reasons.append(f"rank {rank} loses {relative:.1%} of the update in the worst layer; allow a higher rank")
     if len(bases) > 1:
         reasons.append("the adapters name different base models")
+    for name in sorted({name for part in ingredients for name in part.adapter.unknown}):
+        reasons.append(f"the setting {name} is not known here and was taken to change nothing")
     return {
         "rank": rank,
         "max_abs_error": max(layer.max_abs_error for layer in blended.values()),

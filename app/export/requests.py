@@ -59,9 +59,8 @@ def start_blend(
     """
     if method not in METHODS:
         raise UsageError(f"{method!r} is no way to blend", f"there are {', '.join(METHODS)}", "choose one of them")
-    if rank is not None and (rank < 1 or method == "cat"):
-        why = "cat keeps all ranks" if method == "cat" else "a rank is at least 1"
-        raise UsageError(f"The rank {rank} cannot be used", why, "leave --rank out")
+    if rank is not None and rank < 1:
+        raise UsageError(f"The rank {rank} cannot be used", "a rank is at least 1", "leave --rank out")
     if density is not None and not 0 < density <= 1:
         raise UsageError(f"The density {density} cannot be used", "it is a share above 0 and up to 1", "use 0.5")
     out = out.expanduser().absolute()
@@ -98,6 +97,9 @@ def _answer(job: JobDirectory, what: str) -> dict[str, Any]:
 
 def _check_adapter(folder: Path) -> None:
     missing = [name for name in _ADAPTER_FILES if not (folder / name).is_file()]
+    if missing and (folder / "adapter_model.bin").is_file():
+        why = "its weights are a pickle, and a pickle can run code"
+        raise ExportError(f"{folder} cannot be used", why, "convert them to safetensors first")
     if missing:
         raise ExportError(f"{folder} is not an adapter folder", f"it has no {missing[0]}", "name result/adapter")
 

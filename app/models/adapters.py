@@ -38,6 +38,45 @@ _FOREIGN = (
     "target_parameters",
     "megatron_config",
 )
+# Every other setting of PEFT 0.21, none of which changes what A and B of a linear layer do.
+_HARMLESS = frozenset(
+    [
+        "task_type",
+        "peft_type",
+        "auto_mapping",
+        "peft_version",
+        "base_model_name_or_path",
+        "revision",
+        "inference_mode",
+        "r",
+        "target_modules",
+        "exclude_modules",
+        "lora_alpha",
+        "lora_dropout",
+        "fan_in_fan_out",
+        "bias",
+        "use_rslora",
+        "modules_to_save",
+        "init_lora_weights",
+        "layers_to_transform",
+        "layers_pattern",
+        "rank_pattern",
+        "alpha_pattern",
+        "megatron_core",
+        "loftq_config",
+        "eva_config",
+        "corda_config",
+        "lora_ga_config",
+        "use_dora",
+        "velora_config",
+        "qalora_group_size",
+        "runtime_config",
+        "lora_bias",
+        "ensure_weight_tying",
+    ]
+)
+# Far above any alpha in use; larger ones are damage, and would overflow float32 in the product.
+_LARGEST_ALPHA = 1e9
 # Starts that move a part of the base weight into the adapter: it fits only the base as changed by that start.
 _BASE_CHANGING = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
@@ -78,11 +117,16 @@ class AdapterFolder:
     def _read_config(self) -> dict[str, Any]:
         try:
             config = json.loads((self.path / CONFIG_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ModelError(f"{self.path / CONFIG_FILE} cannot be read", str(error), "check the folder") from None
         if not isinstance(config, dict) or config.get("peft_type") != "LORA":
             found = config.get("peft_type") if isinstance(config, dict) else type(config).__name__
-            raise ModelError(f"{self.path} is no LoRA adapter", f"its peft_type is {found}", "choose a LoRA adapter")
+            raise ModelError(
+                f"{self.path} is no LoRA adapter", f"its peft_type is {found!r:.60}", "choose a LoRA adapter"
+            )
+        problem = _problem_of(config)
+        if problem:
+            raise ModelError(f"{self.path / CONFIG_FILE} is damaged", problem, "use another copy of the adapter")
         return config
 
     @cached_property
@@ -113,6 +157,8 @@ class AdapterFolder:
             if match:
                 part = match["part"].removesuffix(".weight") if "magnitude" in match["part"] else match["part"]
                 found.setdefault(match["module"], {})[part] = key
+        if not found:
+            raise ModelError(f"{self.weights_file} holds no LoRA weights", "it has no A and B", "use another copy")
         for module, parts in found.items():
             if not ({"lora_A.weight", "lora_B.weight"} <= set(parts) or set(parts) >= _EMBEDDING):
                 raise ModelError(
@@ -129,9 +175,21 @@ class AdapterFolder:
         }
 
     @property
+    def rank(self) -> int:
+        """Return the largest rank that the configuration names."""
+        return max([int(self.config.get("r", 8)), *map(int, (self.config.get("rank_pattern") or {}).values())])
+
+    @property
     def foreign(self) -> list[str]:
         """Return the settings in use under which the adapter is not a plain sum of low-rank updates."""
         return [name for name in _FOREIGN if self.config.get(name)]
+
+    @property
+    def unknown(self) -> list[str]:
+        """Return the settings in use that this version does not know, of a newer PEFT or of another program."""
+        return sorted(
+            str(name) for name, value in self.config.items() if value and name not in _HARMLESS and name not in _FOREIGN
+        )
 
     @property
     def stackable(self) -> bool:
@@ -161,17 +219,17 @@ class AdapterFolder:
             yield self.update(module)
 
     def update(self, module: str) -> LoraUpdate:
-        """Return the update of one adapted layer. Raises ModelError when its A and B do not fit each other."""
+        """Return the update of one adapted layer.
+
+        Raises ModelError when A and B do not fit each other or the configuration, or are not finite.
+        """
         parts = {part: self.tensor(key) for part, key in self.layers[module].items()}
         embedding = set(parts) >= _EMBEDDING
         a = parts["lora_embedding_A" if embedding else "lora_A.weight"]
         b = parts["lora_embedding_B" if embedding else "lora_B.weight"]
-        if a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1]:
-            raise ModelError(
-                f"{self.weights_file} is damaged",
-                f"A {tuple(a.shape)} and B {tuple(b.shape)} of {module} do not fit",
-                "use another copy",
-            )
+        problem = self._misfit(module, a, b) or _not_numbers(module, parts)
+        if problem:
+            raise ModelError(f"{self.weights_file} is damaged", problem, "use another copy of the adapter")
         return LoraUpdate(
             module,
             a,
@@ -181,6 +239,15 @@ class AdapterFolder:
             bias=parts.get("lora_B.bias"),
             embedding=embedding,
         )
+
+    def _misfit(self, module: str, a: torch.Tensor, b: torch.Tensor) -> str:
+        """Return why A and B cannot be one update of the configured rank, or nothing."""
+        if a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1] or not a.shape[0]:
+            return f"A {tuple(a.shape)} and B {tuple(b.shape)} of {module} do not fit"
+        rank = int(_of_pattern(self.config.get("rank_pattern"), module, self.config.get("r", a.shape[0])))
+        if a.shape[0] != rank:
+            return f"{module} has rank {a.shape[0]}, its {CONFIG_FILE} says {rank}"
+        return ""
 
     def scaling(self, module: str, rank: int) -> float:
         """Return the factor of a layer's update: alpha / rank, or alpha / sqrt(rank) for rsLoRA (arXiv:2312.03732)."""
@@ -194,3 +261,36 @@ def _of_pattern(pattern: Mapping[str, Any] | None, module: str, default: Any) ->
         if re.match(rf"(.*\.)?({expression})$", module):
             return value
     return default
+
+
+def _problem_of(config: Mapping[str, Any]) -> str:
+    """Return what is wrong with the numbers that decide an update's size, or nothing."""
+    for name in ("rank_pattern", "alpha_pattern"):
+        pattern = config.get(name)
+        if pattern is not None and not (isinstance(pattern, dict) and all(map(_is_expression, pattern))):
+            return f"its {name} is no table of module names"
+    ranks = [config.get("r", 8), *(config.get("rank_pattern") or {}).values()]
+    if not all(isinstance(rank, int) and not isinstance(rank, bool) and rank > 0 for rank in ranks):
+        return f"its rank is no whole number above 0: {ranks!r:.80}"
+    alphas = [config.get("lora_alpha", 8), *(config.get("alpha_pattern") or {}).values()]
+    if not all(isinstance(alpha, (int, float)) and abs(alpha) <= _LARGEST_ALPHA for alpha in alphas):
+        return f"its alpha is no number: {alphas!r:.80}"
+    return ""
+
+
+def _is_expression(text: str) -> bool:
+    try:
+        re.compile(text)
+    except re.error:
+        return False
+    return True
+
+
+def _not_numbers(module: str, parts: Mapping[str, torch.Tensor]) -> str:
+    """Return which tensor of a layer is not made of finite floating-point numbers, or nothing."""
+    for part, tensor in parts.items():
+        if not tensor.is_floating_point():
+            return f"{part} of {module} is made of {str(tensor.dtype).removeprefix('torch.')}"
+        if not bool(torch.isfinite(tensor.float()).all()):
+            return f"{part} of {module} holds values that are not numbers"
+    return ""

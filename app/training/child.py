@@ -21,6 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from app.config import RunConfig, parse
 from app.errors import JobError, MemoryShortError
 from app.jobs.child import JobChild, Outcome, is_out_of_memory
+from app.models.identity import fingerprint, write_note
 from app.models.loading import device, load_base, load_tokenizer, resolve_dtype
 from app.models.names import resolve
 from app.training import checkpoints, ladder
@@ -122,13 +123,14 @@ def build_trainer(
     dtype = resolve_dtype(config.model.dtype)
     arguments = sft_arguments(config, work_folder, dtype, device().type, validate=rows.validation is not None)
     full = config.adapter.method == "full"
+    base_hash = "" if full else fingerprint(resolve(config.model.name), revision=config.model.revision)
     return WorkbenchTrainer(
         model=model,
         args=arguments,
         train_dataset=rows.training,
         eval_dataset=rows.validation,
         processing_class=tokenizer,
-        callbacks=[JobReporter(child, keep=config.training.save_total_limit)],
+        callbacks=[JobReporter(child, keep=config.training.save_total_limit, base_hash=base_hash)],
         adapter_dtype=None if full else _ADAPTER_DTYPES[config.adapter.dtype],
     )
 
@@ -166,6 +168,7 @@ def save_result(
     fresh, target = child.directory.result / f"{name}.part", child.directory.result / name
     shutil.rmtree(fresh, ignore_errors=True)
     trainer.model.save_pretrained(str(fresh))
+    write_note(fresh, fingerprint(resolve(config.model.name), revision=config.model.revision))
     tokenizer.save_pretrained(str(fresh))
     (fresh / "README.md").unlink(missing_ok=True)
     shutil.rmtree(target, ignore_errors=True)

@@ -11,15 +11,18 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from app.jobs.child import JobChild
+from app.models.identity import write_note
 from app.training import checkpoints
 
 
 class JobReporter(TrainerCallback):  # type: ignore[misc]
     """Report every logged step, seal every checkpoint, and end the run within one step of a stop request."""
 
-    def __init__(self, child: JobChild, keep: int) -> None:
+    def __init__(self, child: JobChild, keep: int, base_hash: str = "") -> None:
+        """`base_hash` is the identity of the base, noted beside every checkpoint."""
         self.child = child
         self.keep = keep
+        self._base_hash = base_hash
         self._process = psutil.Process()
         self._last_tokens, self._last_time = 0.0, time.monotonic()
 
@@ -74,6 +77,8 @@ class JobReporter(TrainerCallback):  # type: ignore[misc]
         """Seal what the trainer has just saved and remove the oldest checkpoints over the limit."""
         step = state.global_step
         folder = self.child.directory.checkpoints
-        checkpoints.seal(Path(args.output_dir) / f"checkpoint-{step}", folder, step)
+        saved = Path(args.output_dir) / f"checkpoint-{step}"
+        write_note(saved, self._base_hash)
+        checkpoints.seal(saved, folder, step)
         checkpoints.prune(folder, self.keep)
         self.child.event("checkpoint", f"checkpoint at step {step}")

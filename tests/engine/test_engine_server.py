@@ -149,6 +149,24 @@ def test_several_choices_and_stop_strings(client: openai.OpenAI) -> None:
     assert cut.choices[texts.index(full)].finish_reason == "stop"
 
 
+def test_a_mix_answers_as_its_adapters_and_wrong_ones_are_refused(client: openai.OpenAI) -> None:
+    def ask(mix: dict[str, float], model: str = BASE) -> tuple[str | None, dict[str, object]]:
+        answer = client.chat.completions.create(  # type: ignore[call-overload]
+            model=model, messages=ASK, temperature=0, max_tokens=10, extra_body={"mix": mix}
+        )
+        return answer.choices[0].message.content, answer.choices[0].workbench
+
+    plain = client.chat.completions.create(model="plain", messages=ASK, temperature=0, max_tokens=10)  # type: ignore[arg-type]
+    text, facts = ask({"plain": 1.0, "rslora": 0.0})
+    assert text == plain.choices[0].message.content and facts["batched"] is True
+    assert facts["mix"] == {"plain": 1.0, "rslora": 0.0}
+    for mix, model in (({"dora": 1.0}, BASE), ({"base": 1.0}, BASE), ({"plain": 1.0}, "plain"), ({"plain": 1e9}, BASE)):
+        with pytest.raises(openai.BadRequestError):
+            ask(mix, model)
+    with pytest.raises(openai.NotFoundError):
+        ask({"nobody": 1.0})
+
+
 def test_errors_have_the_protocol_s_form(client: openai.OpenAI, served: Endpoint) -> None:
     with pytest.raises(openai.NotFoundError, match="does not exist"):
         client.chat.completions.create(model="nobody", messages=ASK)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from app.errors import ExportError, UsageError
 from app.export.blend import Part, blend_layer, padded
-from app.export.blend_job import Ingredient, check, write
+from app.export.blend_job import Ingredient, check, check_cat_rank, modules_of, write
 from app.export.requests import blend_answer, start_blend
 from app.models.adapters import AdapterFolder, LoraUpdate
 from app.workspace import open_workspace
@@ -157,13 +157,13 @@ def test_misfits_are_refused(tmp_path: Path, base: Path) -> None:
     other = Ingredient(AdapterFolder(tiny_models.save_adapter(tmp_path / "other", wide)), 1.0)
     with pytest.raises(ExportError, match="does not fit"):
         check([plain, other])
-    with pytest.raises(ExportError, match="two adapters"):
-        check([plain])
+    with pytest.raises(ExportError, match="needs an adapter"):
+        check([])
     with pytest.raises(ExportError, match="not a number"):
         check([plain, Ingredient(plain.adapter, float("nan"))])
     workspace = open_workspace(tmp_path)
     pair = [(tmp_path / "plain", 1.0), (tmp_path / "plain", 1.0)]
-    for wrong in ({"method": "sum"}, {"rank": 0}, {"method": "cat", "rank": 4}, {"density": 0.0}):
+    for wrong in ({"method": "sum"}, {"rank": 0}, {"density": 0.0}):
         with pytest.raises(UsageError):
             start_blend(workspace, pair, tmp_path / "out", **wrong)  # type: ignore[arg-type]
 
@@ -178,3 +178,106 @@ def test_a_cut_that_loses_much_is_a_warning(tmp_path: Path, base: Path) -> None:
     answer = write(tmp_path / "out", parts, layers, {"method": "svd"})
     assert answer["verdict"] == "warn" and answer["rank"] == 2
     assert "loses" in json.loads((tmp_path / "out" / "blend.json").read_text())["reasons"][0]
+
+
+def blend(ingredients: list[Ingredient], out: Path, method: Any, rank: int | None = None) -> dict[str, Any]:
+    """Blend without a process of its own."""
+    check(ingredients)
+    layers = {
+        module: blend_layer(
+            [Part(one.adapter.update(module), one.weight) for one in ingredients if module in one.adapter.layers],
+            method,
+            rank,
+            0.5,
+            0,
+        )
+        for module in modules_of(ingredients)
+    }
+    return write(out, ingredients, layers, {"method": method, "rank": rank})
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "gpt2", "bloom"])
+def test_blends_of_unlike_adapters_are_the_dense_sum_in_peft(tmp_path: Path, kind: str) -> None:
+    base = tiny_models.save_model(tmp_path / "base", kind)
+    narrow = {"llama": "q_proj", "qwen3": "down_proj", "gpt2": "c_attn", "bloom": "query_key_value"}[kind]
+    settings: list[dict[str, Any]] = [
+        {"r": 8, "rank_pattern": {narrow: 2}, "alpha_pattern": {narrow: 40}},
+        {"r": 16, "lora_alpha": 8, "use_rslora": True},
+        {"r": 3, "target_modules": [narrow], "layers_to_transform": [1]},
+    ]
+    ingredients = [
+        Ingredient(
+            AdapterFolder(
+                tiny_models.save_adapter(tmp_path / str(n), base, seed=n, fan_in_fan_out=kind == "gpt2", **one)
+            ),
+            weight,
+        )
+        for n, (one, weight) in enumerate(zip(settings, [0.7, -1.5, 0.0], strict=True))
+    ]
+    answer = blend(ingredients, tmp_path / "out", "linear", 40)
+    assert answer["rank"] == 40 and answer["verdict"] == "pass"
+    assert not list(tmp_path.glob(".out*"))
+    expected, found = with_peft(base, ingredients), with_peft(base, [(tmp_path / "out", 1.0)])
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+
+
+def with_peft(base: Path, adapters: list[Any]) -> torch.Tensor:
+    """Return the logits of a base onto which PEFT has merged each adapter by itself, weighted."""
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    total = {name: value.clone() for name, value in before.items()}
+    for one in adapters:
+        folder, weight = (one.adapter.path, one.weight) if isinstance(one, Ingredient) else one
+        fresh = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+        with tiny_models.quiet_peft():
+            merged = PeftModel.from_pretrained(fresh, str(folder)).merge_and_unload().state_dict()
+        for name, value in merged.items():
+            total[name] += weight * (value - before[name])
+    model.load_state_dict(total)
+    with torch.no_grad():
+        return model(IDS).logits
+
+
+@pytest.mark.parametrize("method", ["linear", "cat", "svd"])
+def test_one_adapter_at_weight_1_is_itself(tmp_path: Path, base: Path, method: str) -> None:
+    adapter = AdapterFolder(tiny_models.save_adapter(tmp_path / "one", base, r=6, use_rslora=True))
+    answer = blend([Ingredient(adapter, 1.0)], tmp_path / "out", method)
+    assert answer["verdict"] == "pass" and answer["rank"] == 6
+    again = AdapterFolder(tmp_path / "out")
+    for update in adapter.updates():
+        difference = dense(again.update(update.module)) - dense(update)
+        assert float(difference.norm()) < 1e-6 * float(dense(update).norm())
+
+
+def test_cat_takes_no_rank_below_the_sum(tmp_path: Path, base: Path) -> None:
+    adapter = AdapterFolder(tiny_models.save_adapter(tmp_path / "one", base, r=6))
+    pair = [Ingredient(adapter, 1.0), Ingredient(adapter, 1.0)]
+    check_cat_rank(pair, None)
+    check_cat_rank(pair, 12)
+    with pytest.raises(ExportError, match="add up to 12"):
+        check_cat_rank(pair, 11)
+
+
+def test_weights_that_overflow_and_unknown_settings_are_told(tmp_path: Path, base: Path) -> None:
+    adapter = AdapterFolder(tiny_models.save_adapter(tmp_path / "one", base))
+    with pytest.raises(ExportError, match="overflows"):
+        blend([Ingredient(adapter, 1e300)], tmp_path / "out", "linear")
+    config = tmp_path / "one" / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "use_new_thing": True}))
+    answer = blend([Ingredient(AdapterFolder(tmp_path / "one"), 1.0)], tmp_path / "out", "linear")
+    assert answer["verdict"] == "warn" and "use_new_thing" in (tmp_path / "out" / "blend.json").read_text()
+
+
+def test_adapters_of_other_architectures_are_refused(tmp_path: Path, base: Path) -> None:
+    plain = Ingredient(AdapterFolder(tiny_models.save_adapter(tmp_path / "plain", base)), 1.0)
+    gpt2 = tiny_models.save_model(tmp_path / "gpt2", "gpt2")
+    other = Ingredient(AdapterFolder(tiny_models.save_adapter(tmp_path / "other", gpt2, fan_in_fan_out=True)), 1.0)
+    with pytest.raises(ExportError, match="named transformer"):
+        check([plain, other])
+
+
+def test_a_pickle_is_refused_and_never_opened(tmp_path: Path, base: Path) -> None:
+    folder = tiny_models.save_adapter(tmp_path / "one", base)
+    (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
+    with pytest.raises(ExportError, match="pickle can run code"):
+        start_blend(open_workspace(tmp_path / "workspace"), [(folder, 1.0)], tmp_path / "out")
