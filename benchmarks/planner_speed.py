@@ -49,6 +49,11 @@ def main() -> int:
     plan(request)
     fresh = [timed(request.changed(seq_len=length), estimate) for length in LENGTHS]
     inverse = [timed(request.changed(seq_len=length), plan) for length in list(LENGTHS)[:20]]
+    strangers = []
+    for model in catalog.all_models():
+        forget()
+        strangers.append(timed(request.changed(model=model), plan))
+    plan(request)
     again = [timed(request, plan) for _ in LENGTHS]
     configs = [preset.config for preset in presets.all_presets()]
     forget()
@@ -58,6 +63,10 @@ def main() -> int:
     answer = {
         "new_settings_ms": round(statistics.median(fresh), 3),
         "new_settings_with_inverse_ms": round(statistics.median(inverse), 3),
+        "new_model_with_inverse_ms": {
+            "median": round(statistics.median(strangers), 3),
+            "slowest": round(max(strangers), 3),
+        },
         "same_settings_with_inverse_ms": round(statistics.median(again), 3),
         "catalogue_times_presets": {"plans": len(plans), "cpu_s": round(everything, 3), "wall_s": round(wall, 3)},
     }

@@ -13,9 +13,9 @@ Kernel = Literal["flash", "efficient", "eager", "bloom"]
 
 @dataclass(frozen=True)
 class AttentionShape:
-    """Describe one attention call: `rows` sequences of `length` tokens; `masked` when a full mask is passed."""
+    """Describe one attention call: `tokens` in rows of `length`; `masked` when a full mask is passed."""
 
-    rows: int
+    tokens: int
     length: int
     heads: int
     kv_heads: int
@@ -27,7 +27,7 @@ class AttentionShape:
     @property
     def scores(self) -> int:
         """Return the elements of the full score matrix."""
-        return self.rows * self.heads * self.length * self.length
+        return self.heads * self.tokens * self.length
 
     @property
     def groups(self) -> int:
@@ -55,7 +55,7 @@ def expand(ops: Ops, x: Tensor, shape: AttentionShape) -> Tensor:
 
 def _log_sums(ops: Ops, shape: AttentionShape) -> Tensor:
     """Allocate the fp32 log-sum-exp of every query."""
-    return ops.buffer(4 * shape.rows * shape.heads * shape.length)
+    return ops.buffer(4 * shape.heads * shape.tokens)
 
 
 def _output_elements(query: Tensor, value: Tensor, shape: AttentionShape) -> int:
@@ -92,7 +92,7 @@ def _efficient(ops: Ops, shape: AttentionShape, query: Tensor, key: Tensor, valu
     log_sums = _log_sums(ops, shape)
     saved = [query, key, value, log_sums]
     if shape.masked:
-        saved.append(ops.buffer(query.itemsize * shape.rows * shape.length * shape.length))
+        saved.append(ops.buffer(query.itemsize * shape.tokens * shape.length))
     scratch = log_sums.size_bytes + (4 * query.elements if query.itemsize == 2 else 0)
     output = ops.tape.apply(
         (query, key, value), value.elements, query.itemsize, saved=saved, backward_scratch_bytes=scratch

@@ -7,7 +7,7 @@ from app.planner.layer import Layer, LayerPlan
 from app.planner.ops import Ops, Precision
 from app.planner.request import PlanRequest
 from app.planner.tape import Meter, Split, Tape
-from app.planner.walk import kernel_of, policy_of, shape_of
+from app.planner.walk import at_of, kernel_of, policy_of, shape_of
 from app.planner.weights import ITEMSIZE
 
 
@@ -53,7 +53,8 @@ def prefill(request: PlanRequest) -> Split:
     itemsize = ITEMSIZE[request.dtype]
     precision = Precision(False, itemsize, itemsize, itemsize, itemsize, itemsize)
     index = spec.layers - 1
-    plan = LayerPlan(spec, index, kernel_of(wide, index), shape_of(wide, index), policy_of(wide, index))
+    at = at_of(wide)
+    plan = LayerPlan(spec, index, kernel_of(wide, index), shape_of(wide, index, at), policy_of(wide, index, at.rank))
     x = tape.leaf(wide.tokens * spec.hidden, itemsize)
     Layer(Ops(tape, precision, wide.tokens), plan).run(x)
     return meter.peak_split

@@ -171,14 +171,13 @@ def moments(request: PlanRequest, held: Resident) -> Iterator[Moment]:
 
 def _highest_forward(costs: list[LayerCost], present: int) -> tuple[Moment, Split]:
     """Return the highest moment of the forward pass, and what all layers keep."""
-    kept, best, best_total = NOTHING, (0, NOTHING), -1
+    kept, best, best_total = NOTHING, (0, NOTHING, NOTHING), -1
     for index, cost in enumerate(costs):
-        total = sum(kept) + sum(cost.forward)
-        if total > best_total:
-            best, best_total = (index, kept), total
+        if cost.forward is not None and (total := sum(kept) + sum(cost.forward)) > best_total:
+            best, best_total = (index, kept, cost.forward), total
         kept = _plus(kept, cost.kept)
-    index, before = best
-    return _moment(f"forward of layer {index + 1}", before, costs[index].forward, 0, present), kept
+    index, before, own = best
+    return _moment(f"forward of layer {index + 1}", before, own, 0, present), kept
 
 
 def _highest_backward(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 from app.catalog.modules import layer_modules
@@ -10,11 +10,12 @@ from app.catalog.spec import ModelSpec
 from app.planner.adapter import adapts_experts, is_target
 from app.planner.attention import AttentionShape, Kernel
 from app.planner.layer import Layer, LayerPlan
-from app.planner.linear import LinearPolicy
+from app.planner.linear import FUSED_GEMM_ROWS, LinearPolicy
 from app.planner.loss import fused_tiles, whole_logits
+from app.planner.open_size import OPEN, At, Coefficients, CrestMeter, Crests, NotOpenError, coefficients
 from app.planner.ops import Ops, Precision
 from app.planner.request import PlanRequest
-from app.planner.tape import Kind, Meter, Split, Storage, Tape, Tensor
+from app.planner.tape import Kind, Meter, Split, Storage, Tape
 from app.planner.weights import ITEMSIZE, other_itemsize
 
 
@@ -22,25 +23,25 @@ from app.planner.weights import ITEMSIZE, other_itemsize
 class LayerCost:
     """Hold one layer's memory, all as bytes by kind, its own input included.
 
-    `forward` is the highest moment of the forward pass, `kept` what stays for the backward pass, `backward` the highest
-    moment of the backward pass (recomputation included) and `gradients` what its trained weights' gradients add.
-    `output_itemsize` is the item size in which the next layer gets the residual stream.
+    `forward` is the highest moment of the forward pass (None for a recomputed layer, whose backward pass repeats it and
+    holds more), `kept` what stays for the backward pass and `backward` the highest moment of the backward pass
+    (recomputation and its trained weights' gradients included). `output_itemsize` is the item size in which the next
+    layer gets the residual stream.
     """
 
-    forward: Split
+    forward: Split | None
     kept: Split
     backward: Split
-    gradients: int
     output_itemsize: int
 
 
-def precision_of(request: PlanRequest) -> Precision:
-    """Return the item sizes in which this request computes."""
+def precision_of(request: PlanRequest, stream: int | None = None) -> Precision:
+    """Return the item sizes in which this request computes; `stream` is the residual stream's where it is known."""
     other = other_itemsize(request)
     classic = request.profile == "peft-classic"
     return Precision(
         autocast=not classic and request.dtype != "fp32",
-        stream=other,
+        stream=other if stream is None else stream,
         compute=ITEMSIZE[request.dtype],
         base=other,
         vector=other,
@@ -87,14 +88,18 @@ def is_masked(request: PlanRequest, index: int = 0) -> bool:
     return request.packed or request.micro_batch > 1
 
 
-def shape_of(request: PlanRequest, index: int = 0) -> AttentionShape:
-    """Return the attention call of layer `index`; packed rows are one long row."""
+def at_of(request: PlanRequest) -> At:
+    """Return tokens, row length and rank; packed rows are one long row."""
+    return At(request.tokens, request.tokens if request.packed else request.seq_len, request.rank)
+
+
+def shape_of(request: PlanRequest, index: int, at: At) -> AttentionShape:
+    """Return the attention call of layer `index` for these tokens and row length."""
     spec = request.model
-    rows, length = (1, request.tokens) if request.packed else (request.micro_batch, request.seq_len)
     expanded = spec.latent is not None or (spec.family == "falcon" and spec.kv_heads > 1)
     return AttentionShape(
-        rows=rows,
-        length=length,
+        tokens=at.tokens,
+        length=at.length,
         heads=spec.heads,
         kv_heads=spec.heads if expanded else spec.kv_heads,
         # ALiBi's mask is one tensor of numbers for all layers; the others are converted in each call.
@@ -105,29 +110,33 @@ def shape_of(request: PlanRequest, index: int = 0) -> AttentionShape:
     )
 
 
-def policy_of(request: PlanRequest, index: int) -> LinearPolicy:
+@lru_cache(maxsize=1024)
+def _adapted(spec: ModelSpec, moe: bool, targets: tuple[str, ...]) -> frozenset[str]:
+    """Return the names of the modules of a layer that carry adapters."""
+    index = spec.experts.dense_layers if moe and spec.experts else 0
+    return frozenset(module.name for module in layer_modules(spec, index) if is_target(spec, module, targets))
+
+
+def policy_of(request: PlanRequest, index: int, rank: int) -> LinearPolicy:
     """Return how the linear modules of layer `index` are stored and trained."""
     spec = request.model
-    adapted = frozenset(
-        module.name
-        for module in layer_modules(spec, index)
-        if request.has_adapter and is_target(spec, module, request.targets)
-    )
+    adapted = _adapted(spec, spec.is_moe_layer(index), request.targets) if request.has_adapter else frozenset()
     return LinearPolicy(
         storage=request.storage,
         convertible=spec.linear_class != "own",
-        rank=request.rank,
+        rank=rank,
         dora=request.dora,
         dropout=request.lora_dropout,
         adapted=adapted,
         trained=request.method == "full",
         experts=request.has_adapter and adapts_experts(spec, request.targets),
+        few_rows=request.tokens <= FUSED_GEMM_ROWS,
     )
 
 
 @dataclass(frozen=True)
 class _WalkKey:
-    """Hold exactly what one layer's walk depends on, so that equal walks are done once."""
+    """Hold what the course of a layer's walk depends on; its sizes depend on tokens, length and rank besides."""
 
     spec: ModelSpec
     moe: bool
@@ -135,74 +144,84 @@ class _WalkKey:
     shape: AttentionShape
     policy: LinearPolicy
     precision: Precision
-    tokens: int
     recompute: bool
     accumulating: bool
 
 
 def layer_cost(request: PlanRequest, index: int, *, recompute: bool, stream: int) -> LayerCost:
     """Return the cost of layer `index`, recomputed in the backward pass or not, for a stream of this item size."""
-    spec = request.model
-    key = _WalkKey(
-        spec=spec,
-        moe=spec.is_moe_layer(index),
+    at = at_of(request)
+    open_cost = _open_cost(_key(request, index, recompute, stream, OPEN))
+    if open_cost is None:
+        open_cost = _walk(_key(request, index, recompute, stream, at), at)
+    return open_cost.at(at)
+
+
+def _key(request: PlanRequest, index: int, recompute: bool, stream: int, at: At) -> _WalkKey:
+    return _WalkKey(
+        spec=request.model,
+        moe=request.model.is_moe_layer(index),
         kernel=kernel_of(request, index),
-        shape=shape_of(request, index),
-        policy=policy_of(request, index),
-        precision=replace(precision_of(request), stream=stream),
-        tokens=request.tokens,
+        shape=shape_of(request, index, at),
+        policy=policy_of(request, index, at.rank),
+        precision=precision_of(request, stream),
         recompute=recompute,
         accumulating=request.gradient_accumulation > 1,
     )
-    return _walk(key)
 
 
-def _split(meter: Meter) -> Split:
-    a, b, c, d = meter.by_kind
-    return a, b, c, d
+@dataclass(frozen=True)
+class _OpenCost:
+    """Hold a LayerCost for any tokens, length and rank."""
+
+    forward: Crests | None
+    kept: tuple[Coefficients, Coefficients, Coefficients, Coefficients]
+    backward: Crests
+    output_itemsize: int
+
+    def at(self, at: At) -> LayerCost:
+        """Return the cost at these numbers."""
+        a, b, c, d = self.kept
+        kept = (at.value(a), at.value(b), at.value(c), at.value(d))
+        forward = self.forward.highest(at) if self.forward is not None else None
+        return LayerCost(forward, kept, self.backward.highest(at), self.output_itemsize)
 
 
 @lru_cache(maxsize=2048)
-def _walk(key: _WalkKey) -> LayerCost:
-    """Walk one layer forward and backward."""
-    meter = Meter()
+def _open_cost(key: _WalkKey) -> _OpenCost | None:
+    """Walk a layer once for all tokens, lengths and ranks; None when the model's sizes are no polynomials of them."""
+    try:
+        return _walk(key, OPEN)
+    except NotOpenError:
+        return None
+
+
+def _walk(key: _WalkKey, at: At) -> _OpenCost:
+    """Walk one layer forward and backward. A recomputed layer is walked once: its backward pass begins with the forward
+    pass, while the gradient of its output lies beside."""
+    meter = CrestMeter()
     index = key.spec.experts.dense_layers if key.moe and key.spec.experts else 0
     plan = LayerPlan(key.spec, index, key.kernel, key.shape, key.policy)
-    size = key.tokens * key.spec.hidden
-    tape = Tape(meter, recording=not key.recompute, keep_gradients=not key.accumulating)
-    x = tape.leaf(size, key.precision.stream, grad=True)
-    output = Layer(Ops(tape, key.precision, key.tokens), plan).run(x)
-    forward = meter.peak_split
+    tape = Tape(meter, keep_gradients=not key.accumulating)
+    x = tape.leaf(at.tokens * key.spec.hidden, key.precision.stream, grad=True)
+    kept = [x.size_bytes, 0, 0, 0]
+    output = Layer(Ops(tape, key.precision, at.tokens), plan).run(x)
+    del x
     output_itemsize, output_bytes = output.itemsize, output.size_bytes
+    forward = None
     if key.recompute:
-        kept = (x.size_bytes, 0, 0, 0)
-        del output
-        tape = Tape(meter, keep_gradients=not key.accumulating)
-        x = _with_gradient(tape, x)
-        gradient = Storage(meter, output_bytes, Kind.ACTIVATION)
-        meter.restart_peak()
-        output = Layer(Ops(tape, key.precision, key.tokens), plan).run(x)
-        del x
+        meter.beside(output_bytes)
     else:
-        del x
-        kept = _minus(_split(meter), output_bytes)
-        output.storage = Storage(meter, 0, Kind.ACTIVATION)
-        gradient = Storage(meter, output_bytes, Kind.ACTIVATION)
+        forward = meter.crests()
+        kept = [meter.by_kind[0] - output_bytes, *meter.by_kind[1:]]
+    output.storage = Storage(meter, 0, Kind.ACTIVATION)
+    gradient = Storage(meter, output_bytes, Kind.ACTIVATION)
+    if not key.recompute:
         meter.restart_peak()
     output.storage = gradient
     tape.backward(output, gradient)
-    gradients = sum(storage.size_bytes for storage in tape.kept)
-    return LayerCost(forward, kept, meter.peak_split, gradients, output_itemsize)
-
-
-def _with_gradient(tape: Tape, x: Tensor) -> Tensor:
-    """Return the same tensor as a leaf that wants a gradient."""
-    node = tape.leaf(0, 1, grad=True).node
-    return Tensor(x.storage, x.elements, x.itemsize, node)
-
-
-def _minus(split: Split, activation_bytes: int) -> Split:
-    return (split[0] - activation_bytes, split[1], split[2], split[3])
+    a, b, c, d = (coefficients(size) for size in kept)
+    return _OpenCost(forward, (a, b, c, d), meter.crests(), output_itemsize)
 
 
 @dataclass(frozen=True)
@@ -218,7 +237,7 @@ def loss_cost(request: PlanRequest, head_grad_bytes: int, stream: int) -> LossCo
     return _loss(
         request.model,
         request.tokens,
-        replace(precision_of(request), stream=stream),
+        precision_of(request, stream),
         request.fused,
         request.holds_outputs,
         head_grad_bytes,
@@ -249,5 +268,5 @@ def _loss(
 
 def clear_walks() -> None:
     """Forget every walk that was done."""
-    _walk.cache_clear()
+    _open_cost.cache_clear()
     _loss.cache_clear()
