@@ -106,8 +106,17 @@ def report(request: PlanRequest, plan: Plan) -> list[str]:
     lines.append(f"  {'peak on the card':<{width}}  {facts['device_peak'] / _GB:8.2f} GB")
     lines.append(f"trains {facts['trainable_params']:,} of {facts['total_params']:,} parameters; {facts['basis']}")
     if facts["fits"] is False:
-        lines += [f"would fit: {suggestion.text}" for suggestion in planner.suggestions(request)[:3]]
+        lines += [suggested(suggestion) for suggestion in planner.suggestions(request)[:3]]
     return lines + [f"note: {warning}" for warning in facts["warnings"]]
+
+
+def suggested(suggestion: planner.Suggestion) -> str:
+    """Return what would make it fit and what each change saves, or that nothing does."""
+    if not suggestion.fits:
+        return f"{suggestion.text}."
+    each = [f"{step.text} {-step.saves_bytes / _GB:+.1f} GB" for step in suggestion.steps]
+    savings = ", ".join(each) if len(each) > 1 else f"{-suggestion.saves_bytes / _GB:+.1f} GB"
+    return f"would fit: {suggestion.text} ({savings}; peak {suggestion.device_peak / _GB:.1f} GB)"
 
 
 def sentence(facts: dict[str, Any]) -> str:

@@ -83,6 +83,10 @@ def config_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
             dotted["model.attn_implementation"] = "flash_attention_2" if value == "flash" else value
         elif field == "adapter_dtype":
             dotted["adapter.dtype"] = value or "auto"
+        elif field == "model":
+            dotted["model.name"] = value.listing.hub_id if value.listing else value.name
+        elif field == "targets":
+            dotted["adapter.target_modules"] = "all-linear" if value == ("all-linear",) else list(value)
         elif field in _DOTTED:
             dotted[_DOTTED[field]] = value
     return dotted

@@ -1,160 +1,274 @@
-"""How to make it fit: the smallest sets of changes, least painful first, with what each saves."""
+"""How to make it fit: sets of changes that do, least harm first, with what each change saves.
+
+Nothing that fits is missed: when no small set does, every combination of the remedies is tried at its leanest, and what
+fits is then relaxed. Each set is planned as a whole before it is offered.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from itertools import combinations
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import combinations, product
 from typing import Any
 
+from app.catalog import all_models
+from app.catalog.modules import total_parameters
+from app.catalog.spec import ModelSpec
 from app.errors import PlanError
+from app.planner.adapter import ALL_LINEAR, unknown_targets
 from app.planner.estimate import Plan, estimate
-from app.planner.request import PlanRequest
+from app.planner.remedies import Remedy, harm_of, remedies, words
+from app.planner.request import GIB, PlanRequest
+from app.planner.reserve import free_bytes
 from app.planner.solve import largest
+from app.planner.weights import weights_at_rest
 
 _MOST_SUGGESTIONS = 6
 _MOST_TOGETHER = 3
-# Values below these teach little; they are not suggested.
-_SHORTEST = 256
-_LOWEST_RANK = 4
+_ENOUGH = 3
+# Each further change in a set counts as this much harm.
+_EACH_CHANGE = 0.5
+# Remedies up to this harm are offered together where that keeps rows longer by this factor.
+_MILD = 2.0
+_CLEARLY_LONGER = 1.2
+_NUMBERS = ("rank", "columns", "seq_len")
+
+
+@dataclass(frozen=True)
+class Saving:
+    """Hold what one change of a set saves, when the changes before it are made already."""
+
+    text: str
+    saves_bytes: int
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """Hold one set of changes: PlanRequest fields with their new values, and the peak that results."""
+    """Hold one set of changes: PlanRequest fields with their new values, and the peak that results.
+
+    `steps` says what each change saves; together they save `saves_bytes`.
+    """
 
     changes: Mapping[str, Any]
     text: str
     saves_bytes: int
     device_peak: int
     fits: bool | None
+    harm: float = 0.0
+    steps: tuple[Saving, ...] = ()
 
 
 def suggestions(request: PlanRequest) -> list[Suggestion]:
-    """Return sets of changes that make the request fit, fewest changes first; empty when it fits already.
+    """Return sets of changes that make the request fit, least harm first; empty when it fits already.
 
-    A set is listed only when no part of it would do alone. When nothing fits, the one answer holds every change
-    together and says so by `fits`. Without a card each single change is listed with what it saves.
+    When no setting makes it fit, the first answer says so (`fits` is False) and holds the leanest settings; the second
+    names a smaller model of the catalogue. Without a card each single change is listed with what it saves.
     """
     now = estimate(request)
     if now.fits:
         return []
-    moves = list(_moves(request))
+    open_to = remedies(request)
     if now.fits is None:
-        return [made for move in moves if (made := _try(request, now, [move])) and made.saves_bytes > 0]
-    found = _smallest_sets(request, now, moves)
-    if not found:
-        everything = _try(request, now, moves)
-        return [everything] if everything else []
-    return found[:_MOST_SUGGESTIONS]
+        singles = (_made(request, now, [remedy]) for remedy in open_to)
+        return [made for made in singles if made is not None and made.saves_bytes > 0]
+    found = _small_sets(request, now, open_to) or _any_set(request, now, open_to)
+    if found:
+        found += _longer_rows(request, now, open_to, found)
+        return sorted(found, key=lambda suggestion: suggestion.harm)[:_MOST_SUGGESTIONS]
+    return _nothing_fits(request, now, open_to)
 
 
-def _smallest_sets(request: PlanRequest, now: Plan, moves: list[dict[str, Any]]) -> list[Suggestion]:
-    """Return all fitting sets of which no part fits alone."""
+def _small_sets(request: PlanRequest, now: Plan, open_to: Sequence[Remedy]) -> list[Suggestion]:
+    """Return the fitting sets of few changes of which no milder part fits alone."""
     found: list[Suggestion] = []
     taken: list[frozenset[int]] = []
-    for count in range(1, _MOST_TOGETHER + 1):
-        for chosen in combinations(range(len(moves)), count):
-            if any(known <= set(chosen) for known in taken):
+    for count in range(1, min(_MOST_TOGETHER, len(open_to)) + 1):
+        for chosen in combinations(range(len(open_to)), count):
+            picked = [open_to[index] for index in chosen]
+            if not _apart(picked) or any(known <= _milder(open_to, chosen) for known in taken):
                 continue
-            made = _fitting(request, now, [moves[index] for index in chosen])
-            if made is not None:
+            if _fits(request, picked):
                 taken.append(frozenset(chosen))
-                found.append(made)
-        if len(found) >= _MOST_SUGGESTIONS:
+                found += _relaxed(request, now, picked)
+        if len(found) >= _ENOUGH:
             break
     return found
 
 
-def _fitting(request: PlanRequest, now: Plan, moves: list[dict[str, Any]]) -> Suggestion | None:
-    """Return the mildest form of these changes that fits: the last number is relaxed as far as the card allows."""
-    made = _try(request, now, moves)
-    if made is None or not made.fits:
-        return None
-    for field in ("seq_len", "rank"):
-        if field in made.changes:
-            best = largest(request.changed(**made.changes), field)
-            before = getattr(request, field)
-            if best is not None and made.changes[field] <= best < before:
-                relaxed = _try(request, now, [{**made.changes, field: best}])
-                made = relaxed if relaxed is not None and relaxed.fits else made
-    return made
+def _longer_rows(
+    request: PlanRequest, now: Plan, open_to: Sequence[Remedy], found: Sequence[Suggestion]
+) -> list[Suggestion]:
+    """Return the set that keeps rows longest: all milder changes beside a length; empty when it keeps little more."""
+    kept = max(suggestion.changes.get("seq_len", request.seq_len) for suggestion in found)
+    shortest = [remedy for remedy in open_to if remedy.group == "seq_len"][-1:]
+    mild = [remedy for remedy in open_to if remedy.group not in _NUMBERS and remedy.harm <= _MILD]
+    picked = [*mild, *shortest]
+    if kept >= request.seq_len or not _apart(picked) or not _fits(request, picked):
+        return []
+    made = _relaxed(request, now, picked)
+    return [one for one in made if one.changes.get("seq_len", request.seq_len) >= _CLEARLY_LONGER * kept]
 
 
-def _try(request: PlanRequest, now: Plan, moves: list[dict[str, Any]]) -> Suggestion | None:
-    """Return the suggestion of these changes together; None when they contradict each other."""
-    changes: dict[str, Any] = {}
-    for move in moves:
-        changes.update(move)
+def _milder(open_to: Sequence[Remedy], chosen: Iterable[int]) -> frozenset[int]:
+    """Return the chosen remedies and the milder ones of their groups."""
+    groups = {open_to[index].group: open_to[index].harm for index in chosen}
+    return frozenset(i for i, remedy in enumerate(open_to) if remedy.harm <= groups.get(remedy.group, -1.0))
+
+
+def _apart(picked: Sequence[Remedy]) -> bool:
+    return len({remedy.group for remedy in picked}) == len(picked)
+
+
+def _any_set(request: PlanRequest, now: Plan, open_to: Sequence[Remedy]) -> list[Suggestion]:
+    """Return one fitting set of whatever size; empty when no combination fits.
+
+    Lower numbers never need more, so they are taken at their lowest; of the other remedies every combination is tried,
+    because some save in one place and cost in another.
+    """
+    for picked in _combinations(open_to):
+        if _fits(request, picked):
+            return _relaxed(request, now, _without_needless(request, picked))
+    return []
+
+
+def _combinations(open_to: Sequence[Remedy]) -> Iterator[list[Remedy]]:
+    """Yield every combination of one remedy or none of each group, numbers at their lowest, most changes first."""
+    lowest = {remedy.group: remedy for remedy in open_to if remedy.group in _NUMBERS}
+    groups: dict[str, list[Remedy | None]] = {}
+    for remedy in reversed(open_to):
+        if remedy.group not in _NUMBERS:
+            groups.setdefault(remedy.group, []).append(remedy)
+    for choice in product(*([*group, None] for group in groups.values())):
+        yield [*(remedy for remedy in choice if remedy is not None), *lowest.values()]
+
+
+def _without_needless(request: PlanRequest, picked: list[Remedy]) -> list[Remedy]:
+    """Leave out what is not needed, most harmful first."""
+    for remedy in sorted(picked, key=lambda remedy: -remedy.harm):
+        fewer = [other for other in picked if other is not remedy]
+        if fewer and _fits(request, fewer):
+            picked = fewer
+    return picked
+
+
+def _changes(picked: Iterable[Remedy]) -> dict[str, Any]:
+    """Return the changes together; those of a method come first, for others build on them."""
+    together: dict[str, Any] = {}
+    for remedy in sorted(picked, key=lambda remedy: (remedy.group != "method", remedy.harm)):
+        together.update(remedy.changes)
+    return together
+
+
+def _planned(request: PlanRequest, changes: Mapping[str, Any]) -> Plan | None:
+    """Return the plan with these changes; None when they contradict each other."""
     try:
-        plan = estimate(request.changed(**changes))
+        return estimate(request.changed(**changes))
     except PlanError:
         return None
-    saved = now.device_peak - plan.device_peak
-    return Suggestion(changes, _text(request, changes), saved, plan.device_peak, plan.fits)
 
 
-def _moves(request: PlanRequest) -> Iterator[dict[str, Any]]:
-    """Yield the single changes that this request leaves open, least painful first."""
-    if request.is_training:
-        yield from _training_moves(request)
-    elif request.storage != "nf4-dq":
-        yield {"quant": "nf4-dq"}
-    if request.seq_len > _SHORTEST:
-        yield {"seq_len": max(_SHORTEST, request.seq_len // 4 // 64 * 64)}
-    if request.has_adapter and request.rank > _LOWEST_RANK:
-        yield {"rank": max(_LOWEST_RANK, request.rank // 4)}
-    if request.columns > 1:
-        yield {"columns": max(1, request.columns // 2)}
+def _fits(request: PlanRequest, picked: Sequence[Remedy]) -> bool:
+    plan = _planned(request, _changes(picked))
+    return plan is not None and bool(plan.fits)
 
 
-def _training_moves(request: PlanRequest) -> Iterator[dict[str, Any]]:
-    if request.attn == "eager":
-        yield {"attn": "sdpa"}
-    if request.recompute != "full":
-        yield {"checkpointing": "full"}
-    if request.micro_batch > 1:
-        yield {"micro_batch": 1, "gradient_accumulation": request.gradient_accumulation * request.micro_batch}
-    if request.method == "lora":
-        yield {"method": "qlora", "quant": "nf4-dq"}
-    elif request.method == "full":
-        yield {"method": "lora", "quant": "none", "adapter_dtype": None}
-    elif request.storage in ("nf4", "int8"):
-        yield {"quant": "nf4-dq"}
-    if "adamw" in request.optimizer and "8bit" not in request.optimizer:
-        yield {"optimizer": "adamw_8bit"}
-    if request.has_adapter and request.trained_dtype == "fp32" and request.profile == "workbench":
-        yield {"adapter_dtype": "bf16"}
+def _relaxed(request: PlanRequest, now: Plan, picked: Sequence[Remedy]) -> list[Suggestion]:
+    """Return the mildest form of a fitting set: each lowered number is raised as far as the card allows."""
+    mild = list(picked)
+    for index, remedy in enumerate(mild):
+        if remedy.group in ("seq_len", "rank"):
+            before = getattr(request, remedy.group)
+            best = largest(request.changed(**_changes(mild)), remedy.group)
+            if best is not None and remedy.changes[remedy.group] < best < before:
+                mild[index] = Remedy(remedy.group, {remedy.group: best}, harm_of(remedy.group, before, best))
+    for answer in (mild, picked):
+        made = _made(request, now, answer)
+        if made is not None and made.fits:
+            return [made]
+    return []
 
 
-_NAMES = {
-    "seq_len": "sequence length {:,}",
-    "rank": "rank {}",
-    "micro_batch": "micro-batch {}",
-    "gradient_accumulation": "gradient accumulation {}",
-    "optimizer": "optimiser {}",
-    "columns": "{} columns",
-    "attn": "{} attention",
-    "adapter_dtype": "adapter in {}",
-}
-_METHODS = {"qlora": "QLoRA", "lora": "LoRA", "full": "full fine-tuning"}
-_STORAGES = {"nf4": "a 4-bit base", "nf4-dq": "a 4-bit base with double quantisation", "int8": "an 8-bit base"}
+def _made(request: PlanRequest, now: Plan, picked: Sequence[Remedy]) -> Suggestion | None:
+    """Return the suggestion of these remedies together; None when they contradict each other."""
+    changes = _changes(picked)
+    plan = _planned(request, changes)
+    if plan is None:
+        return None
+    harm = sum(remedy.harm for remedy in picked) + _EACH_CHANGE * len(picked)
+    return Suggestion(
+        changes,
+        words(request, changes),
+        now.device_peak - plan.device_peak,
+        plan.device_peak,
+        plan.fits,
+        harm,
+        _steps(request, now, picked),
+    )
 
 
-def _text(request: PlanRequest, changes: Mapping[str, Any]) -> str:
-    """Return the changes in words, as in 'Sequence length 1,024 and rank 8'."""
-    words = []
-    for field, value in changes.items():
-        if value == getattr(request, field) or value is None:
-            continue
-        if field == "method":
-            words.append(f"{_METHODS[value]} instead of {_METHODS[request.method]}")
-        elif field == "quant":
-            if "method" not in changes:
-                words.append(_STORAGES.get(value, "an unquantised base"))
-        elif field == "checkpointing":
-            words.append("recomputing all layers")
-        else:
-            words.append(_NAMES[field].format(value))
-    said = " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 2 else words)
-    return said[:1].upper() + said[1:]
+def _steps(request: PlanRequest, now: Plan, picked: Sequence[Remedy]) -> tuple[Saving, ...]:
+    """Return what each change saves after those before it."""
+    steps: list[Saving] = []
+    peak, reached = now.device_peak, request
+    for remedy in sorted(picked, key=lambda remedy: (remedy.group != "method", remedy.harm)):
+        plan = _planned(reached, remedy.changes)
+        if plan is None:
+            return ()
+        steps.append(Saving(words(reached, remedy.changes), peak - plan.device_peak))
+        peak, reached = plan.device_peak, plan.request
+    return tuple(steps)
+
+
+def _nothing_fits(request: PlanRequest, now: Plan, open_to: Sequence[Remedy]) -> list[Suggestion]:
+    """Return the settings that need least, though they do not fit, and a smaller model that does."""
+    plans = [plan for picked in _combinations(open_to) if (plan := _planned(request, _changes(picked))) is not None]
+    least = min([now, *plans], key=lambda plan: plan.device_peak)
+    weights = weights_at_rest(least.request).total_bytes
+    alone = weights > (now.free_bytes or 0)
+    size = f"the weights alone take {weights / GIB:.1f} GB" if alone else f"it takes {least.device_peak / GIB:.1f} GB"
+    text = f"No setting makes it fit: {size} at the leanest"
+    saved = now.device_peak - least.device_peak
+    honest = Suggestion(_differences(request, least.request), text, saved, least.device_peak, False)
+    return [honest, *_smaller_model(request, now, least.request)]
+
+
+def _differences(request: PlanRequest, other: PlanRequest) -> dict[str, Any]:
+    """Return the fields in which another request differs, with its values."""
+    return {
+        field.name: getattr(other, field.name)
+        for field in fields(request)
+        if getattr(other, field.name) != getattr(request, field.name)
+    }
+
+
+def _smaller_model(request: PlanRequest, now: Plan, leanest: PlanRequest) -> list[Suggestion]:
+    """Return the catalogue's largest open model that fits, with the settings as given or else with the leanest.
+
+    Models of the same family come first.
+    """
+    for settings in (request, leanest):
+        for model in sorted(all_models(), key=lambda model: _distance(request.model, model)):
+            plan = _on_model(settings, model)
+            if plan is not None and plan.fits:
+                changes = _differences(request, plan.request)
+                saved = now.device_peak - plan.device_peak
+                return [Suggestion(changes, words(request, changes), saved, plan.device_peak, True)]
+    return []
+
+
+def _distance(wanted: ModelSpec, model: ModelSpec) -> tuple[bool, bool, int]:
+    """Order models: open ones, then those of the same family, then by size, largest first."""
+    gated = model.listing is not None and model.listing.gated
+    return gated, model.family != wanted.family, -total_parameters(model)
+
+
+def _on_model(settings: PlanRequest, model: ModelSpec) -> Plan | None:
+    """Return the plan of these settings on another, smaller model; None where its weights alone are too large."""
+    if total_parameters(model) >= total_parameters(settings.model):
+        return None
+    known = not unknown_targets(model, settings.targets)
+    try:
+        moved = settings.changed(model=model, targets=settings.targets if known else (ALL_LINEAR,))
+    except PlanError:
+        return None
+    return estimate(moved) if weights_at_rest(moved).total_bytes <= (free_bytes(moved) or 0) else None

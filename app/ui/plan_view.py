@@ -150,25 +150,32 @@ def peak_curve(request: PlanRequest, plan: Plan, say: Speech) -> Html:
 
 def remedies(found: list[Suggestion], say: Speech) -> Html:
     """Return what would make it fit, as buttons that set the form."""
-    buttons = [
-        _button(config_changes(suggestion.changes), suggestion.text, _saving(suggestion, say))
+    listed = [
+        notices.note(f"{suggestion.text}.")
+        if suggestion.fits is False
+        else _button(config_changes(suggestion.changes), suggestion.text, _saving(suggestion, say), _each(suggestion))
         for suggestion in found[:_MOST_SUGGESTIONS]
     ]
-    return element("div", element("h3", say("plan.remedies")), *buttons, class_="wb-remedies")
+    return element("div", element("h3", say("plan.remedies")), *listed, class_="wb-remedies")
+
+
+def _each(suggestion: Suggestion) -> str:
+    """Return what each change of a set saves, for the hover."""
+    return "; ".join(f"{step.text}: -{figures.gigabytes(step.saves_bytes)}" for step in suggestion.steps)
 
 
 def _saving(suggestion: Suggestion, say: Speech) -> str:
-    saved = say("plan.saves", size=figures.gigabytes(suggestion.saves_bytes))
-    return saved if suggestion.fits is not False else f"{saved}, {say('plan.still_not')}"
+    return say("plan.saves", size=figures.gigabytes(suggestion.saves_bytes))
 
 
-def _button(changes: dict[str, Any], text: str, note: str) -> Html:
+def _button(changes: dict[str, Any], text: str, note: str, hover: str = "") -> Html:
     return element(
         "button",
         element("span", text),
         element("span", note, class_="wb-muted wb-number"),
         type="button",
         class_="wb-remedy",
+        title=hover,
         data_pick=json.dumps(changes),
     )
 

@@ -74,3 +74,11 @@ def test_method_changes_keep_their_meaning() -> None:
     to_qlora = to_lora.changed(config_changes({"method": "qlora", "quant": "nf4-dq"}))
     assert to_qlora.method == "qlora"
     assert to_qlora.quantization.bnb_4bit_use_double_quant
+
+
+def test_a_smaller_model_is_named_as_the_form_names_it() -> None:
+    smaller = catalog.find("qwen3-4b")
+    assert config_changes({"model": smaller, "targets": ("all-linear",)}) == {
+        "model.name": "Qwen/Qwen3-4B",
+        "adapter.target_modules": "all-linear",
+    }

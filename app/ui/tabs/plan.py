@@ -19,8 +19,8 @@ from app.ui.markup import Html
 from app.ui.plan_view import PlanView
 from app.workspace import Workspace
 
-# What a remedy may set: everything on the form and the method, nothing that names a file or a model.
-_REMEDIES = {*forms.ORDER, *forms.METHODS["full"]} - {"model.revision"}
+# What a remedy may set: everything on the form, the method, and the model, which is checked as if it were typed.
+_REMEDIES = {*forms.ORDER, *forms.METHODS["full"], "model.name"} - {"model.revision"}
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ def changed_form(workspace: Workspace, filled: forms.Filled, base: RunConfig, ch
         wanted = None
     known = wanted if isinstance(wanted, dict) and set(wanted) <= _REMEDIES else {}
     config = filled.config(base).changed(known, "the remedy")
+    allowed.model_name(workspace, config.model.name)
     return forms.filling(config)
 
 
