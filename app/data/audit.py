@@ -11,7 +11,7 @@ from typing import Any
 
 from app.data.conversation import Conversation
 from app.data.conversions import conversation_of
-from app.data.duplicates import Sketches, content_hash
+from app.data.duplicates import FirstSeen, Sketches, content_hash
 from app.data.examples import ExampleMaker, Outcome, is_validation, refuse_empty
 from app.data.formats import Detection, FormatCount, format_of
 from app.data.options import DataOptions
@@ -40,7 +40,7 @@ class Auditor:
     def __init__(self, options: DataOptions, control_tokens: frozenset[str] = frozenset()) -> None:
         self._options = options
         self._control = control_tokens
-        self._first_line: dict[int, int] = {}
+        self._seen = FirstSeen()
 
     def judge(self, row: Row, conversation: Conversation) -> list[RowProblem]:
         """Return the problems that leave a row usable."""
@@ -54,11 +54,10 @@ class Auditor:
         return any(problem.kind in self._options.drop for problem in problems)
 
     def _duplicate(self, row: Row, text: str) -> BadRow | None:
-        key = content_hash(text)
-        first = self._first_line.setdefault(key, row.line)
-        if first == row.line:
-            return None
-        return BadRow("duplicate", f"The row is equal to line {first}", "Drop duplicates")
+        # Lines are counted anew in every file of a folder or archive, numbers of rows are not.
+        place, number = ("row", row.number) if row.file else ("line", row.line)
+        first = self._seen.first(content_hash(text), number)
+        return BadRow("duplicate", f"The row is equal to {place} {first}", "Drop duplicates") if first else None
 
     def _role_order(self, conversation: Conversation) -> BadRow | None:
         wrong = role_order_problem(conversation)
