@@ -2,9 +2,9 @@
 
     python -m benchmarks.data_scale --rows 1000000 [--tokenizer DIR] [--folder DIR] [--json OUT]
 
-The rows are those of `benchmarks.data_throughput`, about 1.2 kB each. `data check` is run as a person runs it; the build
-goes through the data child as the page asks it. Resident memory is read ten times a second: the peak of each process,
-and the peak of all of them together.
+The rows are those of `benchmarks.data_throughput`, about 1.2 kB each. `data check` is run as a person runs it; the
+build goes through the data child as the page asks it. Resident memory is read ten times a second: the peak of each
+process, and the peak of all of them together.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from app.data.client import DataClient
 from app.jobs import supervisor
 
 ROOT = Path(__file__).parents[1]
-# The two parts of the check and the build in which this project's own processes take part.
+# What a million rows may take, all processes together.
 _LIMIT_BYTES = 1_200_000_000
 _PREPARE = """
 import sys

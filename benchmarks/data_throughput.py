@@ -1,11 +1,12 @@
 """Measure tokens per second of reading, masking, tokenising and packing, beside TRL's own preparation.
 
-    python -m benchmarks.data_throughput --rows 20000 --repeat 3 [--tokenizer DIR] [--json OUT]
+    python -m benchmarks.data_throughput --rows 20000 --repeat 3 [--tokenizer DIR] [--llama-factory PYTHON] [--json OUT]
 
-Everything runs in one go on the same rows: this project's build, TRL's `_prepare_dataset` (with one and with two
-processes; the better one counts) and the bare fast tokenizer in batches on the already rendered texts, which is the
-speed that no preparation can exceed. `--scale ROWS` instead checks and builds that many rows and reports peak memory.
-Peers that cannot be installed beside the pinned set are reported as `not measured`.
+Everything runs in one go on the same rows: this project's build, TRL's `_prepare_dataset`, LLaMA-Factory's own
+preparation (each with one and with two processes; the better one counts) and the bare fast tokenizer in batches on the
+already rendered texts, which is the speed that no preparation can exceed. LLaMA-Factory cannot be installed beside
+the pinned set: `--llama-factory` names the interpreter of an environment that has it, and without it the peer is
+reported as `not measured`. Memory at a million rows is measured by `benchmarks.data_scale`.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from __future__ import annotations
 import argparse
 import email.message
 import json
+import os
 import random
 import re
-import resource
 import statistics
-import sys
+import subprocess
 import tempfile
 import time
 import unittest.mock
@@ -26,7 +27,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from app.data.audit import Check
 from app.data.build import build
 from app.data.examples import BATCH_ROWS
 from app.data.options import DataOptions
@@ -187,8 +187,25 @@ class TrlPeer:
         return timed(lambda: prepare(dataset, self.tokenizer, self._args, True, None, "train"))[0]
 
 
-def compare(count: int, repeat: int, tokenizer: Path | None) -> dict[str, Any]:
-    """Measure this project, TRL and the bare tokenizer on the same rows, and return medians."""
+class LlamaFactoryPeer:
+    """LLaMA-Factory's preparation of the same rows, in the environment of another interpreter."""
+
+    def __init__(self, python: str, path: Path, tokenizer: Path) -> None:
+        self._command = [python, str(Path(__file__).with_name("llama_factory_peer.py")), str(path), str(tokenizer)]
+        self.tokens = 0
+
+    def measure(self, processes: int) -> float:
+        """Return the seconds of one preparation; starting, loading and aligning the rows are not counted."""
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+        command = [*self._command, str(processes), "1"]
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=environment)
+        facts = json.loads(done.stdout.splitlines()[-1])
+        self.tokens = facts["tokens"]
+        return float(facts["seconds"][0])
+
+
+def compare(count: int, repeat: int, tokenizer: Path | None, llama_factory: str | None) -> dict[str, Any]:
+    """Measure this project, its peers and the bare tokenizer on the same rows, and return medians."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         tokenizer = tokenizer or make_tokenizer(folder / "tokenizer")
@@ -198,24 +215,36 @@ def compare(count: int, repeat: int, tokenizer: Path | None) -> dict[str, Any]:
         backend = load_tokenizer(tokenizer).backend
         tokens = sum(len(one.ids) for one in backend.encode_batch(texts, add_special_tokens=False))
         peer = TrlPeer(path, tokenizer)
-        seconds: dict[str, list[float]] = {"workbench": [], "bare": [], "trl_1": [], "trl_2": []}
+        other = LlamaFactoryPeer(llama_factory, path, tokenizer) if llama_factory else None
+        works: dict[str, Callable[[], float]] = {
+            "workbench": lambda: measure_build(path, tokenizer),
+            "bare": lambda: measure_bare(texts, tokenizer),
+            "trl_1": lambda: peer.measure(1),
+            "trl_2": lambda: peer.measure(2),
+        }
+        if other is not None:
+            works |= {"llama_factory_1": lambda: other.measure(1), "llama_factory_2": lambda: other.measure(2)}
+        seconds: dict[str, list[float]] = {name: [] for name in works}
         for _ in range(repeat):
-            seconds["workbench"].append(measure_build(path, tokenizer))
-            seconds["bare"].append(measure_bare(texts, tokenizer))
-            seconds["trl_1"].append(peer.measure(1))
-            seconds["trl_2"].append(peer.measure(2))
-    speeds = {name: tokens / statistics.median(values) for name, values in seconds.items()}
-    best_trl = max(speeds["trl_1"], speeds["trl_2"])
+            for name, work in works.items():
+                seconds[name].append(work())
+    written = {name: other.tokens for name in works if name.startswith("llama")} if other else {}
+    speeds = {name: written.get(name, tokens) / statistics.median(values) for name, values in seconds.items()}
     return {
         "rows": count,
         "bytes": size_bytes,
         "tokens": tokens,
         "tokens_per_s": {name: round(speed) for name, speed in speeds.items()},
         "seconds": {name: [round(value, 3) for value in values] for name, values in seconds.items()},
-        "against_trl": round(speeds["workbench"] / best_trl, 2),
-        "against_bare_tokenizer": round(speeds["workbench"] / speeds["bare"], 2),
-        "llama_factory": "not measured",
+        "against_trl": _against(speeds, "trl"),
+        "against_llama_factory": _against(speeds, "llama_factory") if other else "not measured",
+        "against_bare_tokenizer": _against(speeds, "bare"),
     }
+
+
+def _against(speeds: dict[str, float], peer: str) -> float:
+    """Return how many times the best speed of a peer this project reaches."""
+    return round(speeds["workbench"] / max(speed for name, speed in speeds.items() if name.startswith(peer)), 2)
 
 
 def _rendered(path: Path, tokenizer: Path) -> Iterator[Any]:
@@ -228,46 +257,16 @@ def _rendered(path: Path, tokenizer: Path) -> Iterator[Any]:
             yield renderer.render(conversation_of(row.fields))
 
 
-def scale(count: int, tokenizer: Path | None) -> dict[str, Any]:
-    """Check and build many rows, and report seconds and the peak of resident memory in bytes."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        tokenizer = tokenizer or make_tokenizer(folder / "tokenizer")
-        path = folder / "rows.jsonl"
-        size_bytes = write_rows(path, count)
-        renderer = Renderer(load_tokenizer(tokenizer))
-        check_s, report = timed(lambda: Check(DataOptions(), renderer).run(read_rows(path)))
-        check_peak = _peak_bytes()
-        build_s, built = timed(lambda: build(path, tokenizer, DataOptions(), folder / "out"))
-        return {
-            "rows": report.rows,
-            "bytes": size_bytes,
-            "tokens": report.tokens["total"],
-            "check_s": round(check_s, 1),
-            "build_s": round(build_s, 1),
-            "check_peak_rss_bytes": check_peak,
-            "peak_rss_bytes": _peak_bytes(),
-            "packing_fill": built.manifest["packing_fill"],
-        }
-
-
-def _peak_bytes() -> int:
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
 def main() -> None:
-    """Run one of the two measurements and print or write JSON."""
+    """Measure and print or write JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--scale", type=int, default=0, help="check and build this many rows, report memory")
     parser.add_argument("--tokenizer", type=Path)
+    parser.add_argument("--llama-factory", metavar="PYTHON", help="interpreter of an environment with llamafactory")
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
-    result = (
-        scale(chosen.scale, chosen.tokenizer) if chosen.scale else compare(chosen.rows, chosen.repeat, chosen.tokenizer)
-    )
+    result = compare(chosen.rows, chosen.repeat, chosen.tokenizer, chosen.llama_factory)
     text = json.dumps(result, indent=2)
     if chosen.json:
         chosen.json.write_text(text + "\n", "utf-8")

@@ -119,7 +119,7 @@ def check(arguments: argparse.Namespace) -> None:
 
 def _print_progress(done: int, total: int) -> None:
     if done and done % 50_000 == 0:
-        progress(f"{done:,} of about {total:,} rows")
+        progress(f"{done:,} of about {total:,} rows" if total else f"{done:,} rows")
 
 
 def report(facts: dict[str, Any]) -> list[str]:
