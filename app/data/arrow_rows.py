@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,5 +75,5 @@ def _checked(fields: dict[str, Any]) -> dict[str, Any] | BadRow:
                 if len(value) > limits.MAX_ROW_CHARS:
                     raise BadRow("too_long", "A cell is too long", "Split it, or leave it out")
     except BadRow as problem:
-        return problem
+        return problem.about(json.dumps(fields, ensure_ascii=False, default=str)[: limits.MAX_ROW_CHARS])
     return fields

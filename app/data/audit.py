@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.data.conversation import Conversation
-from app.data.conversions import conversation_of
 from app.data.duplicates import FirstSeen, Sketches, content_hash
-from app.data.examples import ExampleMaker, Outcome, is_validation, refuse_empty
+from app.data.examples import Outcome, is_validation, outcomes
 from app.data.formats import Detection, FormatCount, format_of
 from app.data.options import DataOptions
 from app.data.packing import PackCount
 from app.data.render import Renderer
-from app.data.repairs import repair, role_order_problem
+from app.data.repairs import role_order_problem
 from app.data.rows import BadRow, Row, RowProblem
 from app.data.secrets import find_email, has_secret
 
@@ -27,6 +27,7 @@ MAX_LISTED_PER_KIND = 100
 _OUTLIER_FACTOR = 8
 _OUTLIER_TOKENS = 2048
 _HISTOGRAM_BINS = 40
+_EXCERPT_CHARS = 300
 _MARK_LIKE = re.compile(r"<[^<>\s]{1,60}>|\[/?[A-Z_]{2,30}\]")
 # Tags that data may well hold as text, although some vocabularies have tokens of their own for them.
 _ORDINARY_TAG = re.compile(r"</?(think|tool_call|tool_response|[a-z]\w?)>")
@@ -49,9 +50,11 @@ class Auditor:
         found.append(self._control_token(conversation, text))
         return [bad.at(row.line, row.number, row.file) for bad in found if bad is not None]
 
-    def is_dropped(self, problems: Iterable[RowProblem]) -> bool:
-        """Say whether a row with these problems is left out by choice."""
-        return any(problem.kind in self._options.drop for problem in problems)
+    def left_out(self, outcome: Outcome, problems: Iterable[RowProblem]) -> RowProblem | None:
+        """Return why a row is left out, be it that it cannot be used or by choice; None when it is trained."""
+        if not outcome.is_kept:
+            return outcome.problem
+        return next((problem for problem in problems if problem.kind in self._options.drop), None)
 
     def _duplicate(self, row: Row, text: str) -> BadRow | None:
         # Lines are counted anew in every file of a folder or archive, numbers of rows are not.
@@ -87,7 +90,11 @@ class Auditor:
 
 @dataclass
 class CheckReport:
-    """What a check found. `as_dict` is the answer of `data check --json`."""
+    """What a check found. `as_dict` is the answer of `data check --json`.
+
+    `excerpts` are the beginnings of the rows that `problems` speak of, one for one; `left_out` counts the rows that are
+    not trained by the kind of problem that decided it.
+    """
 
     detection: Detection = field(default_factory=lambda: Detection("unknown", 0.0, ""))
     rows: int = 0
@@ -95,15 +102,18 @@ class CheckReport:
     validation: int = 0
     problems: list[RowProblem] = field(default_factory=list)
     problem_counts: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
+    excerpts: list[str] = field(default_factory=list)
     tokens: dict[str, int | None] = field(default_factory=dict)
     packing: dict[str, float | int | None] = field(default_factory=dict)
     histogram: list[tuple[int, int]] = field(default_factory=list)
     warnings: tuple[str, ...] = ()
 
-    def add(self, problem: RowProblem) -> None:
+    def add(self, problem: RowProblem, row: Row | None = None) -> None:
         """Count a problem, and list it unless its kind is listed often enough."""
         if self.problem_counts[problem.kind] < MAX_LISTED_PER_KIND:
-            self.problems.append(problem)
+            self.problems.append(replace(problem, original=""))
+            self.excerpts.append(_excerpt(problem, row))
         self.problem_counts[problem.kind] += 1
 
     def as_dict(self) -> dict[str, Any]:
@@ -145,8 +155,7 @@ class Check:
     def run(self, records: Iterable[Row | RowProblem], progress: Progress | None = None) -> CheckReport:
         """Check all records; without a renderer no tokens are counted."""
         counted = self._counting(records)
-        maker = ExampleMaker(self._renderer, self._options) if self._renderer else None
-        for outcome in maker.make(counted) if maker else self._untokenised(counted):
+        for outcome in outcomes(counted, self._options, self._renderer):
             self._take(outcome)
             if progress and self.report.rows % 1000 == 0:
                 progress(self.report.rows, 0)
@@ -160,35 +169,21 @@ class Check:
                 self._formats.add(name, why)
             yield record
 
-    def _untokenised(self, records: Iterable[Row | RowProblem]) -> Iterator[Outcome]:
-        """Convert rows without rendering them."""
-        for record in records:
-            if isinstance(record, RowProblem):
-                yield Outcome(None, "unknown", problem=record)
-                continue
-            try:
-                conversation = conversation_of(record.fields, self._options.format, self._options.mapping)
-                conversation = repair(conversation, self._options.repair, frozenset())
-                refuse_empty(conversation)
-                yield Outcome(record, "", conversation)
-            except BadRow as bad:
-                yield Outcome(record, "", problem=bad.at(record.line, record.number, record.file))
-
     def _take(self, outcome: Outcome) -> None:
         self.report.rows += 1
         if outcome.problem is not None:
-            self.report.add(outcome.problem)
-        if outcome.row is None or outcome.conversation is None:
-            return
-        problems = self._auditor.judge(outcome.row, outcome.conversation)
-        for problem in problems:
-            self.report.add(problem)
-        if self._renderer is not None:
-            self._over_limit += outcome.length > self._options.max_length
-        kept = bool(outcome.examples) or (self._renderer is None and outcome.problem is None)
-        if not kept or self._auditor.is_dropped(problems):
-            return
-        self._keep(outcome, outcome.row, outcome.conversation)
+            self.report.add(outcome.problem, outcome.row)
+        problems: list[RowProblem] = []
+        if outcome.row is not None and outcome.conversation is not None:
+            problems = self._auditor.judge(outcome.row, outcome.conversation)
+            for problem in problems:
+                self.report.add(problem, outcome.row)
+            self._over_limit += self._renderer is not None and outcome.length > self._options.max_length
+        reason = self._auditor.left_out(outcome, problems)
+        if reason is not None:
+            self.report.left_out[reason.kind] += 1
+        elif outcome.row is not None and outcome.conversation is not None:
+            self._keep(outcome, outcome.row, outcome.conversation)
 
     def _keep(self, outcome: Outcome, row: Row, conversation: Conversation) -> None:
         self.report.usable += 1
@@ -237,6 +232,7 @@ class Check:
                 self.report.add(RowProblem(self._lines[later], "leakage", message, "Drop near duplicates"))
         if "near_duplicate" in self._options.drop:
             self.report.usable -= len(near)
+            self.report.left_out["near_duplicate"] = len(near)
 
     def _token_counts(self) -> dict[str, int | None]:
         if self._renderer is None:
@@ -263,6 +259,26 @@ class Check:
             message = f"The row has {length:,} tokens, 95 % of the rows have at most {usual:,}"
             fix = "Drop or split it: the longest row decides the memory of the whole run"
             self.report.add(RowProblem(line, "long_row", message, fix, number))
+
+
+def _excerpt(problem: RowProblem, row: Row | None) -> str:
+    """Return the beginning of the row that a problem speaks of."""
+    text = problem.original if row is None else json.dumps(row.fields, ensure_ascii=False, default=str)
+    return text[:_EXCERPT_CHARS] + " …" * (len(text) > _EXCERPT_CHARS)
+
+
+def near_duplicates(
+    records: Iterable[Row | RowProblem], options: DataOptions, renderer: Renderer | None
+) -> dict[int, int]:
+    """Return the number of each row that nearly repeats an earlier one that is trained, and that one's number."""
+    auditor = Auditor(options, renderer.tokenizer.added_tokens if renderer else frozenset())
+    sketches = Sketches()
+    for outcome in outcomes(records, options, renderer):
+        if outcome.row is not None and outcome.conversation is not None:
+            problems = auditor.judge(outcome.row, outcome.conversation)
+            if auditor.left_out(outcome, problems) is None:
+                sketches.add(outcome.row.number, outcome.conversation.plain_text())
+    return sketches.near_repeats()
 
 
 def check(

@@ -8,15 +8,14 @@ import os
 import shutil
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from app.data.arrow_files import PackedFile, RowFile
-from app.data.audit import Auditor
-from app.data.duplicates import Sketches
+from app.data.audit import Auditor, near_duplicates
 from app.data.examples import ExampleMaker, Outcome, is_validation
 from app.data.formats import FormatCount
 from app.data.options import DataOptions
@@ -27,7 +26,7 @@ from app.data.tokenizer import load_tokenizer
 from app.errors import DataError, DiskError
 
 # Raise it whenever the same input would give other tokens, masks or packing than before.
-BUILD_VERSION = 1
+BUILD_VERSION = 2
 MANIFEST = "manifest.json"
 _HASH_BYTES = 4 * 1024 * 1024
 Progress = Callable[[int, int], None]
@@ -161,7 +160,8 @@ class _Builder:
     def run(self, source: Path, progress: Progress | None, should_stop: Stop | None) -> dict[str, Any] | None:
         """Write the files and return the manifest, None when stopped."""
         if "near_duplicate" in self._options.drop:
-            self._dropped_near = self._near_duplicates(source)
+            records = self._told(read_rows(source), progress)
+            self._dropped_near = frozenset(near_duplicates(records, self._options, self._renderer))
         maker = ExampleMaker(self._renderer, self._options)
         with ExitStack() as files:
             sides = [_Side(self._folder, prefix, self._options, files) for prefix in ("", "validation_")]
@@ -182,13 +182,12 @@ class _Builder:
             self._rows_read += 1
             yield record
 
-    def _near_duplicates(self, source: Path) -> frozenset[int]:
-        """Return the numbers of rows that nearly repeat an earlier one."""
-        sketches = Sketches()
-        for outcome in ExampleMaker(self._renderer, self._options).make(read_rows(source)):
-            if outcome.row is not None and outcome.conversation is not None:
-                sketches.add(outcome.row.number, outcome.conversation.plain_text())
-        return frozenset(sketches.near_repeats())
+    def _told(self, records: Iterable[Row | RowProblem], progress: Progress | None) -> Iterator[Row | RowProblem]:
+        """Pass records on, and give a sign of life now and then: nothing is written yet."""
+        for number, record in enumerate(records):
+            if progress and number % 1000 == 0:
+                progress(0, self._lines)
+            yield record
 
     def _take(self, outcome: Outcome, sides: list[_Side]) -> None:
         if outcome.problem is not None:
@@ -199,7 +198,7 @@ class _Builder:
         if self._options.drop:  # judging costs time; without a choice to drop it decides nothing
             problems = self._auditor.judge(outcome.row, outcome.conversation)
             self._problems.update(problem.kind for problem in problems)
-            if self._auditor.is_dropped(problems) or outcome.row.number in self._dropped_near:
+            if self._auditor.left_out(outcome, problems) or outcome.row.number in self._dropped_near:
                 return
         self._formats.add(outcome.format, outcome.format)
         side = sides[is_validation(outcome.conversation, self._options)]

@@ -13,13 +13,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
 from app.data.audit import Check
 from app.data.build import build
 from app.data.convert import convert
+from app.data.dropped import write_dropped
 from app.data.examples import ExampleMaker
 from app.data.options import DataOptions
 from app.data.readers import read_pasted, read_rows
@@ -46,6 +47,7 @@ class Answerer:
             "check": self._check,
             "build": self._build,
             "convert": self._convert,
+            "dropped": self._dropped,
         }
 
     def answer(self, request: dict[str, Any], progress: Reply) -> Any:
@@ -90,6 +92,8 @@ class Answerer:
         return {
             "check": report.as_dict(),
             "problem_rows": [problem.row for problem in report.problems],
+            "excerpts": report.excerpts,
+            "left_out": dict(report.left_out),
             "histogram": histogram,
             "warnings": list(report.warnings),
         }
@@ -106,7 +110,20 @@ class Answerer:
         return {"path": str(built.path), "manifest": built.manifest}
 
     def _convert(self, request: dict[str, Any], progress: Reply) -> dict[str, Any]:
-        return convert(_records(request), Path(request["out"]), _options(request))
+        return convert(_told(_records(request), progress), Path(request["out"]), _options(request))
+
+    def _dropped(self, request: dict[str, Any], progress: Reply) -> dict[str, Any]:
+        options = _options(request)
+        renderer = self._renderer(request, options) if request.get("tokenizer") else None
+        return write_dropped(lambda: _told(_records(request), progress), Path(request["out"]), options, renderer)
+
+
+def _told(records: Iterable[Row | RowProblem], progress: Reply) -> Iterator[Row | RowProblem]:
+    """Pass records on, and give the client a sign of life every thousand."""
+    for number, record in enumerate(records, start=1):
+        if number % 1000 == 0:
+            progress({"progress": [number, 0]})
+        yield record
 
 
 def _changed_ns(folder: Path) -> int:

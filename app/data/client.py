@@ -55,9 +55,10 @@ class DataClient:
         progress: Progress | None = None,
         **source: Any,
     ) -> dict[str, Any]:
-        """Return {"check": what `data check --json` answers, "problem_rows", "histogram", "warnings"}.
+        """Return {"check": what `data check --json` answers, "problem_rows", "excerpts", "left_out", ...}.
 
-        `problem_rows` are the row numbers of the listed problems, `histogram` the lengths of rows in tokens.
+        `problem_rows` are the row numbers of the listed problems and `excerpts` the beginnings of those rows, `left_out`
+        counts the rows that are not trained by kind of problem, `histogram` has the lengths of rows in tokens.
         """
         with self._lock:
             if tokenizer is not None:
@@ -79,6 +80,15 @@ class DataClient:
         """Write canonical rows; return how many."""
         with self._lock:
             return self._ask("convert", {"out": str(out), "options": options, **_source(source)}, LONG_LIMIT_S)
+
+    def dropped(self, out: Path, tokenizer: Path | None, options: dict[str, Any], **source: Any) -> dict[str, Any]:
+        """Write the rows that are not trained, with their lines and reasons; return how many."""
+        with self._lock:
+            if tokenizer is not None:
+                self._open(tokenizer, options)
+            request = {"out": str(out), "options": options, **_source(source)}
+            request["tokenizer"] = str(tokenizer) if tokenizer is not None else None
+            return self._ask("dropped", request, LONG_LIMIT_S)
 
     def warm_up(self) -> None:
         """Start the child before it is needed."""

@@ -1,4 +1,4 @@
-"""Write rows in the canonical form, and write out what was dropped.
+"""Write rows in the canonical form.
 
 Only JSONL and Parquet: a spreadsheet would run cells that begin with = + - or @ as formulas.
 """
@@ -37,22 +37,6 @@ def convert(records: Iterable[Row | RowProblem], out: Path, options: DataOptions
     return {"out": str(out), "rows": written, "left_out": counts.total(), "problem_counts": dict(counts)}
 
 
-def write_dropped(
-    records: Iterable[Row | RowProblem], out: Path, options: DataOptions, problems: dict[int, RowProblem]
-) -> int:
-    """Write the rows that cannot be used, or whose number has one of the given problems, each with its reason."""
-
-    def dropped() -> Iterator[dict[str, Any]]:
-        for record in records:
-            found = _canonical(record, options)
-            number = record.number if isinstance(record, Row) else record.row
-            problem = found if isinstance(found, RowProblem) else problems.get(number or 0)
-            if problem is not None:
-                yield {**problem.as_dict(), "fields": record.fields if isinstance(record, Row) else None}
-
-    return _write_jsonl(dropped(), out)
-
-
 def _canonical(record: Row | RowProblem, options: DataOptions) -> dict[str, Any] | RowProblem:
     if isinstance(record, RowProblem):
         return record
@@ -66,7 +50,7 @@ def _canonical(record: Row | RowProblem, options: DataOptions) -> dict[str, Any]
 
 
 def _writer(out: Path) -> Callable[[Iterator[dict[str, Any]], Path], int]:
-    writers = {".jsonl": _write_jsonl, ".parquet": _write_parquet}
+    writers = {".jsonl": write_jsonl, ".parquet": _write_parquet}
     if out.suffix.lower() not in writers:
         raise UsageError(
             f"{out.name} cannot be written", f"The forms are {' and '.join(writers)}", "End the name with one of them"
@@ -74,13 +58,13 @@ def _writer(out: Path) -> Callable[[Iterator[dict[str, Any]], Path], int]:
     return writers[out.suffix.lower()]
 
 
-def _write_jsonl(records: Iterator[dict[str, Any]], out: Path) -> int:
+def write_jsonl(records: Iterator[dict[str, Any]], out: Path) -> int:
     """Write one object a line, complete or not at all; return how many."""
     part, count = out.with_name(f".{out.name}.part"), 0
     try:
-        with part.open("w", encoding="utf-8", errors="surrogatepass", newline="\n") as file:
+        with part.open("wb") as file:
             for record in records:
-                file.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
+                file.write(_line(record))
                 count += 1
         part.replace(out)
     except OSError as error:
@@ -90,6 +74,14 @@ def _write_jsonl(records: Iterator[dict[str, Any]], out: Path) -> int:
     finally:
         part.unlink(missing_ok=True)
     return count
+
+
+def _line(record: dict[str, Any]) -> bytes:
+    """Return a record as one line of UTF-8; bytes that never were UTF-8 stay visible as escapes."""
+    try:
+        return (json.dumps(record, ensure_ascii=False, default=str) + "\n").encode("utf-8")
+    except UnicodeEncodeError:
+        return (json.dumps(record, default=str) + "\n").encode("ascii")
 
 
 def _write_parquet(records: Iterator[dict[str, Any]], out: Path) -> int:

@@ -31,7 +31,7 @@ def content_hash(text: str) -> int:
 
 
 class FirstSeen:
-    """Remember under which number each 64-bit hash came first: an open table of 16 bytes a slot, half as much as a dict."""
+    """Remember under which number each 64-bit hash came first, in an open table of 16 bytes a slot."""
 
     _SLOTS = 1024
 

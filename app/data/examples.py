@@ -31,6 +31,7 @@ class Outcome:
     """What became of one record: its examples, or the problem that keeps it out.
 
     `length` is the number of tokens before anything was cut, `truncated` says that tokens were cut or split off.
+    A row that is kept in spite of a problem, because it was cut, has both examples and the problem.
     """
 
     row: Row | None
@@ -40,6 +41,11 @@ class Outcome:
     problem: RowProblem | None = None
     length: int = 0
     truncated: bool = False
+
+    @property
+    def is_kept(self) -> bool:
+        """Say whether the row can be trained."""
+        return bool(self.examples) or self.problem is None
 
 
 @dataclass(frozen=True)
@@ -161,6 +167,27 @@ class ExampleMaker:
             return self.renderer.example(conversation)
         except TemplateError:
             return None
+
+
+def outcomes(
+    records: Iterable[Row | RowProblem], options: DataOptions, renderer: Renderer | None
+) -> Iterator[Outcome]:
+    """Yield an outcome for every record; without a renderer rows are converted and get no tokens."""
+    if renderer is not None:
+        yield from ExampleMaker(renderer, options).make(records)
+        return
+    for record in records:
+        yield _converted(record, options) if isinstance(record, Row) else Outcome(None, "unknown", problem=record)
+
+
+def _converted(row: Row, options: DataOptions) -> Outcome:
+    try:
+        conversation = conversation_of(row.fields, options.format, options.mapping)
+        conversation = repair(conversation, options.repair, frozenset())
+        refuse_empty(conversation)
+        return Outcome(row, "", conversation)
+    except BadRow as bad:
+        return Outcome(row, "", problem=bad.at(row.line, row.number, row.file))
 
 
 def _batches(records: Iterable[Row | RowProblem]) -> Iterator[list[Row | RowProblem]]:

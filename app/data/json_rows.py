@@ -40,7 +40,7 @@ def _guarded(line: str) -> dict[str, Any] | BadRow:
     try:
         return parse_row(line)
     except BadRow as problem:
-        return problem
+        return problem.about(line)
 
 
 def parse_row(text: str) -> dict[str, Any]:
@@ -165,7 +165,7 @@ def _enter_array(window: _Window) -> bool:
 
 def _next_record(window: _Window) -> Record:
     """Parse the value at the window's position, reading on while it is cut off by the window's end."""
-    line = window.line
+    line, text = window.line, ""
     while True:
         try:
             value, end = _DECODER.raw_decode(window.text, window.at)
@@ -174,15 +174,13 @@ def _next_record(window: _Window) -> Record:
             refuse_bad_text(text)
             return line, as_fields(value, text)
         except BadRow as problem:
-            if problem.kind == "number":
-                _skip_value(window)
-            return line, problem
+            return line, problem.about(_skip_value(window) if problem.kind == "number" else text)
         except (ValueError, RecursionError) as error:
             if _may_be_cut(error, window) and window.fill():
                 continue
             too_big = len(window.text) - window.at > limits.MAX_ROW_CHARS
-            _skip_value(window)
-            return line, too_long() if too_big else bad_json(error)
+            skipped = _skip_value(window)
+            return line, too_long() if too_big else bad_json(error).about(skipped)
 
 
 def _may_be_cut(error: Exception, window: _Window) -> bool:
@@ -193,15 +191,17 @@ def _may_be_cut(error: Exception, window: _Window) -> bool:
     return error.msg.startswith("Unterminated string") or error.pos >= len(window.text) - 64
 
 
-def _skip_value(window: _Window) -> None:
-    """Move behind a value that cannot be parsed, by counting brackets outside strings."""
-    depth, quoted, line = 0, False, window.line
+def _skip_value(window: _Window) -> str:
+    """Move behind a value that cannot be parsed, by counting brackets outside strings; return what was passed over."""
+    depth, quoted, line, start, before = 0, False, window.line, window.at, ""
     for _ in range(limits.MAX_SKIPPED_MARKS):
         at = _next_mark(window.text, window.at, quoted)
         if at < 0:
+            before = (before + window.text[start:])[: limits.MAX_ROW_CHARS]
             window.advance(len(window.text))
+            start = 0
             if not window.fill():
-                return
+                return before
             continue
         char = window.text[at]
         window.advance(at + (2 if char == "\\" else 1))
@@ -210,7 +210,7 @@ def _skip_value(window: _Window) -> None:
         elif not quoted:
             depth += 1 if char in "{[" else -1
             if depth <= 0:
-                return
+                return before + window.text[start : window.at]
     raise DataError("The end of this row cannot be found", "It is broken and very long", "Remove it", line)
 
 

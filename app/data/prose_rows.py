@@ -48,7 +48,7 @@ def _finished(start: int, block: list[str]) -> Iterator[Record]:
         refuse_bad_text(text)
         yield start, {"text": text}
     except BadRow as problem:
-        yield start, problem
+        yield start, problem.about(text)
 
 
 def _block_start(markdown: bool, head: str) -> Starts:

@@ -22,7 +22,10 @@ class Row:
 
 @dataclass(frozen=True)
 class RowProblem:
-    """Hold what is wrong with one record: its line, a kind to group by, a message and what to do."""
+    """Hold what is wrong with one record: its line, a kind to group by, a message and what to do.
+
+    `original` is the text of a record that could not be parsed, so that it can be handed back; it may be long.
+    """
 
     line: int | None
     kind: str
@@ -30,6 +33,7 @@ class RowProblem:
     fix: str
     row: int | None = None
     file: str = ""
+    original: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the entry that `data check --json` lists, the file's name in front of the message."""
@@ -44,8 +48,14 @@ class BadRow(Exception):
         self.kind = kind
         self.message = message
         self.fix = fix
+        self.original = ""
         super().__init__(message)
+
+    def about(self, original: str) -> BadRow:
+        """Remember the record's own text; return the complaint."""
+        self.original = original
+        return self
 
     def at(self, line: int | None, row: int | None = None, file: str = "") -> RowProblem:
         """Return the problem at its place."""
-        return RowProblem(line, self.kind, self.message, self.fix, row, file)
+        return RowProblem(line, self.kind, self.message, self.fix, row, file, self.original)

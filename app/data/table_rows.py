@@ -41,7 +41,8 @@ def read_table(stream: BinaryIO, delimiter: str) -> Iterator[Record]:
             yield line, cells
         elif len(cells) > len(header):
             message = f"The row has {len(cells)} cells, the header {len(header)}"
-            yield line, BadRow("columns", message, "Quote cells that contain the delimiter")
+            wrong = BadRow("columns", message, "Quote cells that contain the delimiter")
+            yield line, wrong.about(delimiter.join(cells))
         else:
             cells += [""] * (len(header) - len(cells))
             yield line, dict(zip(header, cells, strict=True))
@@ -97,9 +98,9 @@ def _cells(number: int, text: str, lines: _Lines, delimiter: str) -> list[str] |
             return text.split(delimiter)
         return next(csv.reader([text], delimiter=delimiter, strict=True))
     except csv.Error as error:
-        return BadRow("csv", f"The row is not valid CSV: {error}", 'Write a quote inside a cell as ""')
+        return BadRow("csv", f"The row is not valid CSV: {error}", 'Write a quote inside a cell as ""').about(text)
     except BadRow as problem:
-        return problem
+        return problem.about(text)
 
 
 def _join_quoted(text: str, lines: _Lines) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.data.conversions import conversation_of
-from app.data.convert import convert, write_dropped
+from app.data.convert import convert
 from app.data.options import DataOptions
 from app.data.readers import read_rows
 from app.data.rows import Row, RowProblem
@@ -61,12 +61,3 @@ def test_no_form_that_a_spreadsheet_would_run(source: Path, name: str) -> None:
     with pytest.raises(UsageError, match=r"\.jsonl and \.parquet"):
         convert(read_rows(source), source.with_name(name), DataOptions())
     assert not source.with_name(name).exists()
-
-
-def test_what_was_dropped_is_written_with_its_reason(source: Path) -> None:
-    out = source.with_name("dropped.jsonl")
-    chosen = {2: RowProblem(2, "email", "an address", "redact", 2)}
-    assert write_dropped(read_rows(source), out, DataOptions(), chosen) == 3
-    lines = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
-    assert [(line["line"], line["kind"]) for line in lines] == [(2, "email"), (5, "empty_answer"), (6, "json")]
-    assert lines[0]["fields"] == ROWS[1] and lines[2]["fields"] is None
