@@ -4,6 +4,7 @@
 <root>/datasets/<hash>/  tokenised data
 <root>/uploads/          files that came through the page
 <root>/presets/          presets of the user's own
+<root>/mappings/         which column plays which role, under names of the user's own
 <root>/outputs/          merged models and exports that were given no folder
 """
 
@@ -18,7 +19,7 @@ from pathlib import Path
 from app.errors import WorkspaceError
 
 ENVIRONMENT_VARIABLE = "WORKBENCH_HOME"
-_ROOMS = ("jobs", "datasets", "uploads", "presets", "outputs")
+_ROOMS = ("jobs", "datasets", "uploads", "presets", "mappings", "outputs")
 _JOB_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,79}")
 # Names that Windows keeps for devices, whatever their ending.
 _RESERVED = {"con", "prn", "aux", "nul", *(f"com{n}" for n in range(10)), *(f"lpt{n}" for n in range(10))}
@@ -30,7 +31,9 @@ class Workspace:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.jobs, self.datasets, self.uploads, self.presets, self.outputs = (root / room for room in _ROOMS)
+        self.jobs, self.datasets, self.uploads, self.presets, self.mappings, self.outputs = (
+            root / room for room in _ROOMS
+        )
 
     def job_dir(self, job_id: str) -> Path:
         """Return the folder of a job. Raises WorkspaceError when the id is not a job id."""
@@ -49,6 +52,10 @@ class Workspace:
     def preset_path(self, name: str) -> Path:
         """Return the file of a user's own preset."""
         return self.presets / f"{safe_name(name)}.yaml"
+
+    def mapping_path(self, name: str) -> Path:
+        """Return the file of a saved column mapping."""
+        return self.mappings / f"{safe_name(name)}.json"
 
     def output_dir(self, name: str) -> Path:
         """Return a folder for a result that was given none."""

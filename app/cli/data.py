@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from app.cli.terminal import Verbs, answer, progress
+from app.cli.terminal import Verbs, answer, progress, workspace_of
+from app.data import mappings
 from app.data.client import DataClient
 from app.errors import UsageError
 from app.jobs import supervisor
@@ -27,6 +28,7 @@ def register(verbs: Verbs) -> None:
         help="format, problems with their lines, token lengths, share of trained tokens",
         example="python3 launch.py data check assets/datasets/pirate.json --model starter",
     )
+    check_parser.add_argument("--dropped", metavar="OUT", help="write the rows that are left out to a .jsonl file")
     show_parser = group.add(
         "show",
         show,
@@ -53,6 +55,12 @@ def _add_source_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--map", metavar="ROLE=COLUMN", action="append", default=[], help="which column plays which role; repeatable"
     )
+    parser.add_argument(
+        "--mapping", metavar="NAME", help="a mapping that was saved under a name"
+    )
+    parser.add_argument("--save-mapping", metavar="NAME", help="save what --map says under a name")
+    parser.add_argument("--drop", metavar="KIND", action="append", default=[], help="leave rows out; repeatable")
+    parser.add_argument("--repair", metavar="KIND", action="append", default=[], help="mend rows; repeatable")
 
 
 def _add_token_options(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +72,12 @@ def _add_token_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--chat-template", metavar="T", help="plain template for models that have none")
 
 
-def _options(arguments: argparse.Namespace) -> dict[str, Any]:
+def _mapping(arguments: argparse.Namespace) -> dict[str, str]:
+    """Return the mapping of --mapping or --map, and save it where that is asked for."""
+    if arguments.mapping and arguments.map:
+        raise UsageError("--mapping and --map exclude each other", "", "give one of them")
+    if arguments.mapping:
+        return mappings.load(workspace_of(arguments), arguments.mapping)
     mapping = {}
     for word in arguments.map:
         role, separator, column = word.partition("=")
@@ -73,7 +86,14 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
                 f"--map {word!r:.80} has no '='", "", "write --map role=column, for example --map prompt=q"
             )
         mapping[role] = column
-    given = {"format": "" if arguments.format == "auto" else arguments.format, "mapping": mapping}
+    if arguments.save_mapping is not None:
+        mappings.save(workspace_of(arguments), arguments.save_mapping, mapping)
+    return mapping
+
+
+def _options(arguments: argparse.Namespace) -> dict[str, Any]:
+    given = {"format": "" if arguments.format == "auto" else arguments.format, "mapping": _mapping(arguments)}
+    given |= {"drop": arguments.drop, "repair": arguments.repair}
     for name in ("max_length", "train_on", "over_length", "validation_split", "chat_template"):
         if getattr(arguments, name, None) is not None:
             given[name] = getattr(arguments, name)
@@ -110,10 +130,12 @@ def data_client() -> Iterator[DataClient]:
 
 def check(arguments: argparse.Namespace) -> None:
     """Check a file and print what was found."""
-    source, tokenizer = _source(arguments), _tokenizer(arguments)
+    source, tokenizer, options = _source(arguments), _tokenizer(arguments), _options(arguments)
     with data_client() as client:
-        found = client.check(tokenizer, _options(arguments), progress=_print_progress, path=source)
-    facts = found["check"]
+        facts = client.check(tokenizer, options, progress=_print_progress, path=source)["check"]
+        if arguments.dropped:
+            out = user_path(arguments.dropped)
+            progress(f"{client.dropped(out, tokenizer, options, path=source)['rows']:,} rows are left out: {out}")
     answer(arguments, facts, report(facts))
 
 

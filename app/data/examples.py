@@ -169,9 +169,7 @@ class ExampleMaker:
             return None
 
 
-def outcomes(
-    records: Iterable[Row | RowProblem], options: DataOptions, renderer: Renderer | None
-) -> Iterator[Outcome]:
+def outcomes(records: Iterable[Row | RowProblem], options: DataOptions, renderer: Renderer | None) -> Iterator[Outcome]:
     """Yield an outcome for every record; without a renderer rows are converted and get no tokens."""
     if renderer is not None:
         yield from ExampleMaker(renderer, options).make(records)
