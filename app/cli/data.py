@@ -55,9 +55,7 @@ def _add_source_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--map", metavar="ROLE=COLUMN", action="append", default=[], help="which column plays which role; repeatable"
     )
-    parser.add_argument(
-        "--mapping", metavar="NAME", help="a mapping that was saved under a name"
-    )
+    parser.add_argument("--mapping", metavar="NAME", help="a mapping that was saved under a name")
     parser.add_argument("--save-mapping", metavar="NAME", help="save what --map says under a name")
     parser.add_argument("--drop", metavar="KIND", action="append", default=[], help="leave rows out; repeatable")
     parser.add_argument("--repair", metavar="KIND", action="append", default=[], help="mend rows; repeatable")

@@ -57,8 +57,8 @@ class DataClient:
     ) -> dict[str, Any]:
         """Return {"check": what `data check --json` answers, "problem_rows", "excerpts", "left_out", ...}.
 
-        `problem_rows` are the row numbers of the listed problems and `excerpts` the beginnings of those rows, `left_out`
-        counts the rows that are not trained by kind of problem, `histogram` has the lengths of rows in tokens.
+        `problem_rows` are the row numbers of the listed problems and `excerpts` the beginnings of those rows,
+        `left_out` counts the rows that are not trained by kind of problem, `histogram` has the lengths of rows.
         """
         with self._lock:
             if tokenizer is not None:

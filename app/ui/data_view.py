@@ -12,14 +12,16 @@ from app.data.options import DROPPABLE, REPAIRABLE
 from app.ui import figures, notices
 from app.ui.bars import histogram
 from app.ui.language import Speech
-from app.ui.look import Look, ShownRow
+from app.ui.look import OVER_LENGTH, Look, ShownRow
 from app.ui.markup import Html, element, joined
 
 Answer = dict[str, Any]
 _LONGEST_CELL = 600
 # Tokens drawn of one row; a longer row goes on in `data show`.
 _MOST_TOKENS = 3000
-_MOST_PROBLEMS = 60
+# Rows listed of one kind of problem; a kind with few rows stands open.
+_MOST_OF_A_KIND = 20
+_OPENED_UP_TO = 5
 
 
 def sentence(answer: Answer, look: Look, say: Speech) -> Html:
@@ -33,14 +35,22 @@ def sentence(answer: Answer, look: Look, say: Speech) -> Html:
         share = 100 * tokens["trained"] / tokens["total"]
         parts.append(say("data.sentence.tokens", percent=f"{share:.0f}", total=figures.count(tokens["total"])))
         parts.append(" ")
-    wrong = check["rows"] - check["usable"]
-    if wrong:
-        parts.append(
-            element("span", say("data.sentence.wrong", count=wrong, rows=figures.count(wrong)), class_="wb-warn")
-        )
-    else:
+    chosen = left_out_by_choice(answer, look)
+    needing = check["rows"] - check["usable"] - chosen
+    if needing:
+        text = say("data.sentence.wrong", count=needing, rows=figures.count(needing))
+        parts.append(element("span", text, class_="wb-warn"))
+    elif not chosen:
         parts.append(element("span", say("data.sentence.well"), class_="wb-good"))
+    if chosen:
+        parts += [" ", say("data.sentence.chosen", count=chosen, rows=figures.count(chosen))]
     return notices.sentence(element("span", *parts))
+
+
+def left_out_by_choice(answer: Answer, look: Look) -> int:
+    """Return how many rows are left out because a person said so."""
+    kinds = {*look.drop, *(["over_limit"] if look.over_length else [])}
+    return sum(int(rows) for kind, rows in answer["left_out"].items() if kind in kinds)
 
 
 def rows_table(rows: Sequence[ShownRow], say: Speech) -> Html:
@@ -150,43 +160,92 @@ def lengths(answer: Answer, config: RunConfig, say: Speech) -> Html:
     return element("div", drawn, element("ul", *(element("li", fact) for fact in facts), class_="wb-facts-list"))
 
 
-def problems(answer: Answer, look: Look, say: Speech) -> Html:
-    """Return what is wrong by kind, with what can be done in one click, and the lines it was found on."""
-    check = answer["check"]
-    kinds = {**check["problem_counts"], **dict.fromkeys((*look.drop, *look.repair), 0), **check["problem_counts"]}
+def problems(answer: Answer, look: Look, over_length: str, say: Speech) -> Html:
+    """Return what is wrong by kind: how many rows, what can be done in one click, and the rows that it would touch."""
+    counts = answer["check"]["problem_counts"]
+    kinds = {**counts, **dict.fromkeys({*look.drop, *look.repair} - set(counts), 0)}
     if not kinds:
         return notices.empty(say("data.no_problems.title"), say("data.no_problems.text"))
-    groups = [
-        element("div", _kind(kind, number, look, say), class_="wb-problem-kind") for kind, number in kinds.items()
+    listed: dict[str, list[tuple[Answer, str]]] = {}
+    for problem, excerpt in zip(answer["check"]["problems"], answer["excerpts"], strict=True):
+        listed.setdefault(problem["kind"], []).append((problem, excerpt))
+    cards = [
+        element(
+            "section",
+            element(
+                "div",
+                element("b", say.known(f"problem.{kind}", kind)),
+                element(
+                    "span", say("data.count", count=number, rows=figures.count(number)), class_="wb-number wb-muted"
+                ),
+                _state(kind, number, answer, look, say),
+                element("span", *_actions(kind, look, over_length, say), class_="wb-kind-actions"),
+                class_="wb-kind-head",
+            ),
+            _found(listed.get(kind, []), number, say),
+            class_="wb-kind",
+        )
+        for kind, number in sorted(kinds.items(), key=lambda item: -item[1])
     ]
+    return element("div", _choices(answer, look, say), *cards)
+
+
+def _choices(answer: Answer, look: Look, say: Speech) -> Html:
+    """Return how many rows are not trained, and the way back where something was chosen."""
+    left = sum(answer["left_out"].values())
+    said = say("data.left_out", count=left, rows=figures.count(left)) if left else say("data.none_left_out")
+    chosen = bool(look.drop or look.repair or look.over_length)
+    back = [_button(say("data.undo_all"), "undo", "", False)] if chosen else []
+    return element("div", element("span", said), *back, class_="wb-kind-head")
+
+
+def _state(kind: str, number: int, answer: Answer, look: Look, say: Speech) -> Html:
+    """Return what becomes of the rows of a kind: left out, repaired, or trained as they are."""
+    left = int(answer["left_out"].get(kind, 0))
+    if kind in look.repair:
+        return element("span", say("data.state.repaired"), class_="wb-state wb-good")
+    if not left:
+        return element("span", say("data.state.used"), class_="wb-state")
+    said = "data.state.left_out" if left >= number else "data.state.part"
+    return element("span", say(said, rows=figures.count(left)), class_="wb-state wb-warn")
+
+
+def _actions(kind: str, look: Look, over_length: str, say: Speech) -> list[Html]:
+    """Return the buttons of a kind; what is chosen stays marked and is taken back by a second click."""
+    if kind == "over_limit":
+        return [_button(say(f"data.length.{way}"), "length", way, way == over_length) for way in OVER_LENGTH]
+    return [
+        _button(say(f"data.{action}_{'undo' if kind in chosen else 'action'}"), action, kind, kind in chosen)
+        for action, known, chosen in (("repair", REPAIRABLE, look.repair), ("drop", DROPPABLE, look.drop))
+        if kind in known
+    ]
+
+
+def _button(text: str, action: str, kind: str, chosen: bool) -> Html:
+    pick = json.dumps({"action": action, "kind": kind})
+    pressed = "true" if chosen else "false"
+    return element("button", text, type="button", class_="wb-small", data_pick=pick, aria_pressed=pressed)
+
+
+def _found(listed: list[tuple[Answer, str]], number: int, say: Speech) -> Html:
+    """Return the rows on which a kind was found: line, what is wrong, and how the row begins."""
+    if not listed:
+        return Html("")
+    shown = listed[:_MOST_OF_A_KIND]
+    header = element(
+        "tr", *(element("th", say(key), scope="col") for key in ("data.line", "data.message", "data.text"))
+    )
     body = [
         element(
             "tr",
             element("td", problem["line"], class_="wb-number"),
-            element("td", say.known(f"problem.{problem['kind']}", problem["kind"])),
             element("td", _cut(str(problem["message"]))),
-            element("td", problem["fix"]),
+            element("td", excerpt, class_="wb-excerpt"),
         )
-        for problem in check["problems"][:_MOST_PROBLEMS]
+        for problem, excerpt in shown
     ]
-    names = ("data.line", "data.kind", "data.message", "data.fix")
-    header = element("tr", *(element("th", say(key), scope="col") for key in names))
-    table = element("table", element("thead", header), element("tbody", *body))
-    return element("div", *groups, element("div", table, class_="wb-table") if body else "")
-
-
-def _kind(kind: str, number: int, look: Look, say: Speech) -> Html:
-    buttons = [
-        element(
-            "button",
-            say(f"data.{action}_undo" if kind in chosen else f"data.{action}_action"),
-            type="button",
-            class_="wb-small",
-            data_pick=json.dumps({"action": action, "kind": kind}),
-        )
-        for action, known, chosen in (("drop", DROPPABLE, look.drop), ("repair", REPAIRABLE, look.repair))
-        if kind in known
-    ]
-    name = element("b", say.known(f"problem.{kind}", kind))
-    count = element("span", say("data.count", count=number, rows=figures.count(number)), class_="wb-number wb-muted")
-    return element("span", name, " ", count, " ", *buttons)
+    table = element("div", element("table", element("thead", header), element("tbody", *body)), class_="wb-table")
+    more = notices.note(say("data.first_listed", shown=len(shown))) if number > len(shown) else ""
+    fix = notices.note(str(listed[0][0]["fix"]))
+    few = number <= _OPENED_UP_TO
+    return element("details", element("summary", say("data.show_rows")), fix, table, more, open=few)

@@ -17,6 +17,8 @@ from app.ui.figures import GB
 from app.ui.look import Look
 
 CPU_PRESET = "cpu-starter"
+# The data tab's own settings; a new plan keeps them.
+_FROM_DATA = ("file", "format", "mapping", "drop", "repair", "over_length")
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Draft:
     def with_config(self, config: RunConfig, *, planned: bool = True) -> Draft:
         """Return the draft with another plan; the data chosen before stay."""
         mine = self.config.data
-        kept = {f"data.{name}": getattr(mine, name) for name in ("file", "format", "mapping", "drop", "repair")}
+        kept = {f"data.{name}": getattr(mine, name) for name in _FROM_DATA}
         return replace(self, config=config.changed(kept), planned=planned)
 
     def with_data(self, seen: Look, rows: int) -> Draft:
@@ -42,6 +44,7 @@ class Draft:
             "data.mapping": dict(seen.mapping),
             "data.drop": list(seen.drop),
             "data.repair": list(seen.repair),
+            "data.over_length": seen.over_length or self.config.data.over_length,
         }
         return replace(self, config=self.config.changed(changes), label=seen.label, rows=rows)
 

@@ -115,7 +115,6 @@ FOLDED = {
     "data": (
         "data.packing",
         "data.train_on",
-        "data.over_length",
         "data.validation_split",
         "data.chat_template",
     ),

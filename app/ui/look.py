@@ -12,11 +12,12 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from app.config import RunConfig
 from app.data.conversation import Conversation
 from app.data.conversions import conversation_of, parse_mapping
+from app.data.options import DROPPABLE, REPAIRABLE, OverLength
 from app.data.readers import SUFFIXES, read_rows
 from app.data.rows import BadRow, RowProblem
 from app.errors import DataError, WorkbenchError
@@ -25,12 +26,17 @@ from app.ui import allowed
 from app.workspace import Workspace, file_sha256
 
 MOST_PASTED_CHARS = 8_000_000
+OVER_LENGTH = get_args(OverLength)
+_MOST_COLUMNS = 60
 SAMPLES = ("pirate.json", "structured.jsonl", "teacher.json")
 
 
 @dataclass(frozen=True)
 class Look:
-    """Data that a person looks at: the file, what it is called, and how its rows are read and mended."""
+    """Data that a person looks at: the file, what it is called, and how its rows are read and mended.
+
+    `over_length` is empty where the plan's own choice holds.
+    """
 
     file: str = ""
     label: str = ""
@@ -38,17 +44,27 @@ class Look:
     mapping: Mapping[str, str] = field(default_factory=dict)
     drop: tuple[str, ...] = ()
     repair: tuple[str, ...] = ()
+    over_length: str = ""
 
     def to_browser(self) -> dict[str, Any]:
         """Return plain data for the browser's storage."""
         plain = {"file": self.file, "label": self.label, "format": self.format, "mapping": dict(self.mapping)}
-        return {**plain, "drop": list(self.drop), "repair": list(self.repair)}
+        return {**plain, "drop": list(self.drop), "repair": list(self.repair), "over_length": self.over_length}
 
     def mended(self, action: str, kind: str) -> Look:
-        """Return the look with one kind of problem dropped or repaired, or left as it is again."""
-        if action == "drop":
+        """Return the look with one kind of problem dropped or repaired, or left as it is again.
+
+        The action `undo` takes every choice back. What is not known changes nothing.
+        """
+        if action == "undo":
+            return replace(self, drop=(), repair=(), over_length="")
+        if action == "length" and kind in OVER_LENGTH:
+            return replace(self, over_length=kind)
+        if action == "drop" and kind in DROPPABLE:
             return replace(self, drop=tuple(sorted({*self.drop} ^ {kind})))
-        return replace(self, repair=tuple(sorted({*self.repair} ^ {kind})))
+        if action == "repair" and kind in REPAIRABLE:
+            return replace(self, repair=tuple(sorted({*self.repair} ^ {kind})))
+        return self
 
     def options(self, config: RunConfig) -> dict[str, Any]:
         """Return the data options of this look under a plan, as the data child takes them."""
@@ -59,7 +75,7 @@ class Look:
             "max_length": data.max_length,
             "packing": data.packing,
             "train_on": data.train_on,
-            "over_length": data.over_length,
+            "over_length": self.over_length or data.over_length,
             "validation_split": data.validation_split,
             "seed": config.training.seed,
             "chat_template": data.chat_template or "",
@@ -77,6 +93,7 @@ def from_browser(value: Any) -> Look:
     lists = {name: value.get(name) for name in ("drop", "repair")}
     if not all(isinstance(text, str) for text in texts.values()) or not isinstance(mapping, dict):
         return Look()
+    over_length = value.get("over_length")
     kinds = {name: tuple(str(kind) for kind in kinds) for name, kinds in lists.items() if isinstance(kinds, list)}
     return Look(
         file=str(texts["file"]),
@@ -85,6 +102,7 @@ def from_browser(value: Any) -> Look:
         mapping={str(role): str(column) for role, column in mapping.items()},
         drop=kinds.get("drop", ()),
         repair=kinds.get("repair", ()),
+        over_length=str(over_length) if over_length in OVER_LENGTH else "",
     )
 
 
@@ -124,20 +142,6 @@ def _ending(text: str) -> str:
     """Return no ending, so that the reader looks at the content, except where the first sign says enough."""
     first = text.lstrip()[:1]
     return {"{": ".jsonl", "[": ".json"}.get(first, "")
-
-
-def mapping_of(text: str) -> dict[str, str]:
-    """Read `role=column` words. Raises UsageError for roles that are none, DataError for other text."""
-    pairs = {}
-    for word in text.replace("\n", ",").split(","):
-        if not word.strip():
-            continue
-        role, sign, column = word.partition("=")
-        if not sign or not column.strip():
-            raise DataError(f"{word.strip()!r:.60} names no column", "", "write role=column, such as user=question")
-        pairs[role.strip()] = column.strip()
-    parse_mapping(pairs)
-    return pairs
 
 
 def tokenizer_folder(config: RunConfig) -> Path | None:
@@ -184,6 +188,15 @@ def _converted(look: Look, start: int, count: int) -> Iterator[ShownRow]:
             yield ShownRow(record.number, record.line, conversation_of(record.fields, named, mapping))
         except BadRow as bad:
             yield ShownRow(record.number, record.line, problem=bad.message)
+
+
+def columns(look: Look) -> list[str]:
+    """Return the names of the columns of the first rows, in their order. Raises DataError for an unreadable file."""
+    names: dict[str, None] = {}
+    for record in islice(read_rows(Path(look.file)), 50):
+        if not isinstance(record, RowProblem):
+            names |= dict.fromkeys(record.fields)
+    return list(names)[:_MOST_COLUMNS]
 
 
 @lru_cache(maxsize=1)

@@ -9,7 +9,7 @@ from app.data.conversions import conversation_of
 from app.data.convert import convert
 from app.data.options import DataOptions
 from app.data.readers import read_rows
-from app.data.rows import Row, RowProblem
+from app.data.rows import Row
 from app.errors import UsageError
 
 CALL = {"id": "1", "type": "function", "function": {"name": "get", "arguments": {"a": [1, "x"]}}}

@@ -68,7 +68,7 @@ def test_choices_are_followed_and_counted_alike(source: Path, chatml: ModelToken
     ]
     report = Check(options, renderer).run(read_rows(source))
     assert report.left_out.total() == report.rows - report.usable == len(found)
-    assert {kind: found_kind for kind, found_kind in report.left_out.items()} == {kind: 1 for _, kind, _ in found}
+    assert dict(report.left_out) == {kind: 1 for _, kind, _ in found}
 
 
 def test_a_broken_row_comes_back_as_it_was(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from app import presets
 from app.config import RunConfig
 from app.errors import DataError, ModelError, UsageError, WorkbenchError, WorkspaceError
 from app.jobs import directory as jobs
-from app.ui import allowed, draft, forms, look, strip, tour, trials
+from app.ui import allowed, draft, forms, look, mapping_form, strip, tour, trials
 from app.ui.language import Speech
 from app.ui.markup import Html
 from app.ui.plan_view import PlanView
@@ -50,7 +50,8 @@ def test_every_preset_survives_the_form(preset: presets.Preset) -> None:
 
 def test_the_form_shows_every_setting_but_those_set_elsewhere() -> None:
     elsewhere = {"model.name", "adapter.method", "quantization.load_in_4bit", "quantization.load_in_8bit"}
-    elsewhere |= {"memory.vram_gb", *(f"data.{name}" for name in ("file", "format", "mapping", "drop", "repair"))}
+    data_tab = ("file", "format", "mapping", "drop", "repair", "over_length")
+    elsewhere |= {"memory.vram_gb", *(f"data.{name}" for name in data_tab)}
     assert set(forms.ORDER) | elsewhere == set(forms.fields())
     assert len(set(forms.ORDER)) == len(forms.ORDER)
 
@@ -185,16 +186,55 @@ def test_pasted_rows_are_read(workspace: Workspace) -> None:
             look.keep_pasted(workspace, text)
 
 
-def test_mappings_and_mendings() -> None:
-    assert look.mapping_of("user=question, assistant=reply") == {"user": "question", "assistant": "reply"}
-    for text in ("user", "user=", "villain=x, assistant=y"):
-        with pytest.raises(WorkbenchError):
-            look.mapping_of(text)
+def chosen(**roles: str) -> list[str]:
+    return [roles.get(role, "") for role in mapping_form.ROLES]
+
+
+def test_a_mapping_is_shown_before_it_is_used(workspace: Workspace) -> None:
+    kept = look.keep_pasted(workspace, '{"ask": "<b>a", "reply": "b", "x": 1}\n' * 5)
+    assert look.columns(kept) == ["ask", "reply", "x"]
+    half, whole = (
+        mapping_form.mapping_of(chosen(user="ask")),
+        mapping_form.mapping_of(chosen(user="ask", assistant="x")),
+    )
+    assert "Choose the column of the answer" in mapping_form.preview(workspace, kept, half, SAY)
+    shown = mapping_form.preview(workspace, kept, whole, SAY)
+    assert "&lt;b&gt;a" in shown and shown.count("<tr>") == 4
+    assert mapping_form.read_by(kept, whole).mapping == {"user": "ask", "assistant": "x"}
+    for wrong in ({}, half, {"assistant": "nothing"}):
+        if wrong.get("assistant"):
+            assert "no column nothing" in mapping_form.preview(workspace, kept, wrong, SAY)
+        else:
+            with pytest.raises(UsageError):
+                mapping_form.read_by(kept, wrong)
+    outside = look.Look("/etc/passwd", "x")
+    assert "no file of this workspace" in mapping_form.preview(workspace, outside, whole, SAY)
+    assert mapping_form.filled(workspace, outside.to_browser())[1]["choices"] == [""]
+
+
+def test_the_way_a_long_row_is_treated_reaches_the_run() -> None:
+    seen = data.mended(look.Look("f", "f"), '{"action": "length", "kind": "split"}')
+    assert seen.over_length == "split" and look.from_browser(seen.to_browser()) == seen
+    chosen_data = draft.Draft(BASE).with_data(seen, 3)
+    assert chosen_data.config.data.over_length == "split"
+    assert chosen_data.with_config(BASE).config.data.over_length == "split"
+    mixed = data.mended(data.mended(seen, '{"action": "repair", "kind": "email"}'), '{"action": "undo", "kind": ""}')
+    assert mixed == look.Look("f", "f")
+    assert look.from_browser({**seen.to_browser(), "over_length": "burn"}).over_length == ""
+
+
+def test_mendings() -> None:
     seen = look.Look("f", "f")
     once = data.mended(seen, '{"action": "drop", "kind": "duplicate"}')
     assert once.drop == ("duplicate",)
     assert data.mended(once, '{"action": "drop", "kind": "duplicate"}') == seen
-    for choice in ("", "[]", '{"action": "format", "kind": "x"}', '{"action": 1}'):
+    for choice in (
+        "",
+        "[]",
+        '{"action": "format", "kind": "x"}',
+        '{"action": 1}',
+        '{"action": "drop", "kind": "json"}',
+    ):
         assert data.mended(seen, choice) == seen
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -11,19 +13,26 @@ import gradio as gr
 from app.config import RunConfig
 from app.data.formats import FORMATS
 from app.errors import UsageError, WorkbenchError
-from app.ui import allowed, data_view, look, notices
+from app.ui import allowed, data_view, look, mapping_form, notices
 from app.ui.draft import Draft, from_browser
 from app.ui.frame import PICK, QUIET, STORAGE, Frame, picked
 from app.ui.language import Key, Speech
 from app.ui.look import Look
+from app.ui.mapping_form import MappingForm
 from app.ui.markup import Html
 
 _ROWS_A_PAGE = 20
+# Read and checked in about a second; a longer file says that it is being read.
+_LONG_BYTES = 2_000_000
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What the right half of the Data tab shows. `usable` is None when the data could not be checked."""
+    """What the right half of the Data tab shows.
+
+    `usable` and `left_out` count rows and are None when the data could not be checked; `unknown` says that no format
+    was recognised, so that columns have to be named.
+    """
 
     sentence: Html
     rows: Html
@@ -31,6 +40,8 @@ class Shown:
     problems: Html
     wrong: Html
     usable: int | None = None
+    left_out: int | None = None
+    unknown: bool = False
 
 
 def check(frame: Frame, seen: Look, config: RunConfig) -> dict[str, Any]:
@@ -55,9 +66,11 @@ def show(frame: Frame, seen: Look, config: RunConfig, say: Speech) -> Shown:
         data_view.sentence(answer, seen, say),
         table,
         data_view.lengths(answer, config, say),
-        data_view.problems(answer, seen, say),
+        data_view.problems(answer, seen, seen.over_length or config.data.over_length, say),
         Html(""),
         usable=int(answer["check"]["usable"]),
+        left_out=sum(answer["left_out"].values()),
+        unknown=answer["check"]["format"] == "unknown",
     )
 
 
@@ -91,7 +104,23 @@ def mended(seen: Look, choice: str) -> Look:
         action, kind = wanted["action"], wanted["kind"]
     except (ValueError, KeyError, TypeError):
         return seen
-    return seen.mended(action, str(kind)[:40]) if action in ("drop", "repair") else seen
+    return seen.mended(str(action), str(kind))
+
+
+def left_out(frame: Frame, seen: Look, config: RunConfig) -> Path:
+    """Write the rows that are not trained to a file of their own, for the browser to fetch. Raises WorkbenchError."""
+    path = allowed.data_file(frame.workspace, seen.file)
+    out = Path(tempfile.mkdtemp(prefix="left-out-")) / "left-out.jsonl"
+    frame.data.dropped(out, look.tokenizer_folder(config), seen.options(config), path=path)
+    return out
+
+
+def _is_long(seen: Look) -> bool:
+    """Say whether reading the file takes long enough to say so."""
+    try:
+        return bool(seen.file) and Path(seen.file).stat().st_size > _LONG_BYTES
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -104,7 +133,8 @@ class _Controls:
     keep: gr.Button
     samples: list[gr.Button]
     format: gr.Dropdown
-    mapping: gr.Textbox
+    reading: gr.Accordion
+    mapping: MappingForm
     line: gr.HTML
     wrong: gr.HTML
     rows: gr.HTML
@@ -112,6 +142,8 @@ class _Controls:
     tokens: gr.HTML
     lengths: gr.HTML
     problems: gr.HTML
+    write: gr.Button
+    fetch: gr.DownloadButton
     onward: gr.Button
 
 
@@ -149,14 +181,15 @@ def _sources(frame: Frame) -> dict[str, Any]:
     with make(gr.Accordion, label=Key("data.paste"), open=False):
         pasted = make(gr.Textbox, label=Key("data.pasted"), info=Key("data.pasted_help"), lines=6, max_lines=12)
         keep = make(gr.Button, value=Key("data.keep"))
-    with make(gr.Accordion, label=Key("data.reading"), open=False, elem_id="wb-reading"):
+    with make(gr.Accordion, label=Key("data.reading"), open=False, elem_id="wb-reading") as reading:
         kinds = [
             (Key("format.auto"), "auto"),
             *((Key(f"format.{n}"), n) for n in FORMATS if n not in ("mixed", "unknown")),
         ]
         format_ = make(gr.Dropdown, label=Key("data.format"), choices=kinds, value="auto")
-        mapping = make(gr.Textbox, label=Key("data.mapping"), info=Key("data.mapping_help"), max_lines=3)
-    return {"samples": samples, "drop": drop, "pasted": pasted, "keep": keep, "format": format_, "mapping": mapping}
+        mapping = mapping_form.build(frame)
+    made = {"samples": samples, "drop": drop, "pasted": pasted, "keep": keep}
+    return {**made, "format": format_, "reading": reading, "mapping": mapping}
 
 
 def _views(frame: Frame) -> dict[str, Any]:
@@ -171,7 +204,13 @@ def _views(frame: Frame) -> dict[str, Any]:
             lengths = gr.HTML(elem_id="wb-lengths")
         with make(gr.Tab, label=Key("data.view.problems")):
             problems = gr.HTML(elem_id="wb-problems", js_on_load=PICK)
-    return {"rows": rows, "number": number, "tokens": tokens, "lengths": lengths, "problems": problems}
+            with gr.Row(elem_classes="wb-actions"):
+                write = make(gr.Button, value=Key("data.write_left_out"), visible=False, elem_id="wb-write-left-out")
+                fetch = make(
+                    gr.DownloadButton, label=Key("data.fetch_left_out"), visible=False, elem_id="wb-fetch-left-out"
+                )
+    made = {"rows": rows, "number": number, "tokens": tokens, "lengths": lengths, "problems": problems}
+    return {**made, "write": write, "fetch": fetch}
 
 
 def _wire_sources(frame: Frame, c: _Controls) -> None:
@@ -189,26 +228,41 @@ def _wire_sources(frame: Frame, c: _Controls) -> None:
     def paste(text: Any) -> list[Any]:
         return taken(lambda: look.keep_pasted(frame.workspace, str(text or "")))
 
-    def reread(stored: Any, kind: Any, mapping: Any) -> list[Any]:
-        def found() -> Look:
-            pairs = look.mapping_of(str(mapping or ""))
-            return replace(look.from_browser(stored), format=str(kind or "auto"), mapping=pairs)
-
-        return taken(found)
+    def reread(stored: Any, kind: Any) -> list[Any]:
+        known = str(kind) if kind in FORMATS else "auto"
+        return taken(lambda: replace(look.from_browser(stored), format=known, mapping={}))
 
     outputs = [c.seen, c.wrong]
     c.drop.upload(upload, c.drop, [*outputs, c.drop], **QUIET)
     c.keep.click(paste, c.pasted, outputs, **QUIET)
     for name, button in zip(look.SAMPLES, c.samples, strict=True):
         button.click(lambda name=name: taken(lambda: look.sample(name)), None, outputs, **QUIET)
-    gr.on([c.format.input, c.mapping.submit, c.mapping.blur], reread, [c.seen, c.format, c.mapping], outputs, **QUIET)
+    c.format.input(reread, [c.seen, c.format], outputs, **QUIET)
+    mapping_form.wire(frame, c.mapping, c.seen, c.wrong)
 
 
 def _wire_views(frame: Frame, c: _Controls, tab: gr.Tab) -> None:
     def view(stored: Any, draft: Any, language: Any) -> list[Any]:
         config, say = from_browser(draft).config, Speech(language)
         found = show(frame, look.from_browser(stored), config, say)
-        return [found.sentence, found.rows, found.lengths, found.problems, found.wrong]
+        views = [found.sentence, found.rows, found.lengths, found.problems, found.wrong]
+        opened = gr.update(open=True) if found.unknown else gr.skip()
+        return [*views, opened, gr.update(visible=bool(found.left_out)), gr.update(visible=False, value=None)]
+
+    def waiting(stored: Any, language: Any) -> Any:
+        seen = look.from_browser(stored)
+        return (
+            notices.sentence(Speech(language)("data.sentence.reading", name=seen.label))
+            if _is_long(seen)
+            else gr.skip()
+        )
+
+    def write(stored: Any, draft: Any) -> list[Any]:
+        try:
+            path = left_out(frame, look.from_browser(stored), from_browser(draft).config)
+        except WorkbenchError as error:
+            return [gr.skip(), gr.skip(), notices.problem(error)]
+        return [gr.update(visible=False), gr.update(visible=True, value=str(path)), Html("")]
 
     def one(stored: Any, number: Any, draft: Any, language: Any) -> Html:
         return row_tokens(frame, look.from_browser(stored), number, from_browser(draft).config, Speech(language))
@@ -223,7 +277,8 @@ def _wire_views(frame: Frame, c: _Controls, tab: gr.Tab) -> None:
             return [gr.skip(), gr.skip(), notices.problem(error)]
         return [chosen.to_browser(), gr.update(selected="train"), Html("")]
 
-    shown = [c.line, c.rows, c.lengths, c.problems, c.wrong]
+    shown = [c.line, c.rows, c.lengths, c.problems, c.wrong, c.reading, c.write, c.fetch]
+    c.seen.change(waiting, [c.seen, frame.language], c.line, **QUIET)
     gr.on(
         [frame.blocks.load, c.seen.change, frame.draft.change, frame.language.change],
         view,
@@ -233,5 +288,6 @@ def _wire_views(frame: Frame, c: _Controls, tab: gr.Tab) -> None:
     ).then(one, [c.seen, c.number, frame.draft, frame.language], c.tokens, **QUIET)
     c.number.input(one, [c.seen, c.number, frame.draft, frame.language], c.tokens, **QUIET)
     c.problems.select(repair, c.seen, c.seen, **QUIET)
+    c.write.click(write, [c.seen, frame.draft], [c.write, c.fetch, c.wrong], **QUIET)
     tab.select(frame.data.warm_up, None, None, **QUIET)
     c.onward.click(proceed, [c.seen, frame.draft], [frame.draft, frame.tabs, c.wrong], **QUIET)
