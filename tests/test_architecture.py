@@ -31,8 +31,8 @@ ARROWS = {
     "training": BASE | {"jobs", "data", "planner", "catalog", "models", "hardware"},
     "engine": BASE | {"jobs", "data", "planner", "catalog", "models", "hardware"},
     "export": BASE | {"jobs", "data", "planner", "catalog", "models", "hardware"},
-    "ui": CORE | {"engine.client", "engine.requests", "export.requests", "export.vllm", "training.checkpoints"},
-    "cli": CORE | {"engine.client", "engine.requests", "export.requests", "export.vllm", "training.checkpoints", "ui"},
+    "ui": CORE | {"engine.client", "engine.requests", "export.requests", "training.checkpoints"},
+    "cli": CORE | {"engine.client", "engine.requests", "export.requests", "export.push", "training.checkpoints", "ui"},
 }
 CHILDREN = ("training", "engine", "export", "models")
 

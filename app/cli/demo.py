@@ -12,12 +12,11 @@ from app.cli.data import data_client
 from app.cli.data import report as data_report
 from app.cli.jobs import follow
 from app.cli.plan import sentence
-from app.cli.take_away import followed_merge
 from app.cli.terminal import Verbs, answer, progress, workspace_of
 from app.engine.client import EngineClient, wait_for_endpoint
 from app.engine.requests import BASE, columns_of, start_engine
 from app.errors import JobError
-from app.export.requests import start_merge
+from app.export.requests import figures, start_merge
 from app.jobs import requests
 from app.models.names import STARTER, resolve
 from app.planner.from_config import request_from_config
@@ -60,13 +59,14 @@ def run(arguments: argparse.Namespace) -> None:
     progress("4 of 5  Base and adapter side by side")
     columns = ask(workspace, adapter)
     progress("5 of 5  Merge, with a receipt")
-    merged = followed_merge(start_merge(workspace, adapter, workspace.output_dir(f"{job.id}-merged")))
-    figures = job.status().result
+    merging = start_merge(workspace, adapter, workspace.output_dir(f"{job.id}-merged"))
+    merged = figures(follow(merging), merging)
+    trained = job.status().result
     facts = {
         "id": job.id,
         "dir": str(job.path),
-        "first_loss": figures["first_loss"],
-        "last_loss": figures["last_loss"],
+        "first_loss": trained["first_loss"],
+        "last_loss": trained["last_loss"],
         "seconds": round(time.monotonic() - began, 1),
         "adapter": str(adapter),
         "merged": merged["model"],

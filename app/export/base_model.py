@@ -12,8 +12,8 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 
-from app.errors import ExportError, JobError, ModelError, NetworkError
-from app.jobs.directory import JobDirectory
+from app.errors import ExportError, ModelError, NetworkError
+from app.export.run_record import job_of
 from app.models.adapters import AdapterFolder
 from app.models.loading import load_config, refuse_pickles
 from app.models.names import is_local, resolve
@@ -98,6 +98,11 @@ def training_quantization(adapter: Path) -> dict[str, Any] | None:
     return None if config is None else dict(config.get("quantization") or {})
 
 
+def public_name(name: str) -> str:
+    """Return a model's name without the folders of this machine."""
+    return Path(name).name if Path(name).expanduser().is_absolute() else name
+
+
 def _name_in_job(adapter: Path) -> str:
     config = _job_config(adapter)
     return str((config or {}).get("model", {}).get("name") or "")
@@ -105,13 +110,8 @@ def _name_in_job(adapter: Path) -> str:
 
 def _job_config(adapter: Path) -> dict[str, Any] | None:
     """Return the RunConfig of the training job whose result/adapter or checkpoint this folder is."""
-    for parent in list(adapter.absolute().parents)[:3]:
-        if (parent / "job.yaml").is_file():
-            try:
-                return JobDirectory(parent).config
-            except JobError:
-                return None
-    return None
+    job = job_of(adapter)
+    return None if job is None else job.config
 
 
 def _fetched(hub_id: str) -> Path:

@@ -1,4 +1,4 @@
-"""The processes of merges and blends."""
+"""The processes of merges, blends and exports."""
 
 from __future__ import annotations
 
@@ -13,10 +13,15 @@ def work(child: JobChild) -> tuple[Outcome, Mapping[str, Any]]:
     """Run the job on the CPU."""
     # An export leaves the accelerator to others; the libraries must hear so before they look for one.
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    if child.directory.job["kind"] == "blend":
+    kind = child.directory.job["kind"]
+    if kind == "blend":
         from app.export import blend_job
 
         return blend_job.run(child)
+    if kind == "export":
+        from app.export import export_job
+
+        return export_job.run(child)
     from app.export import merge_job
 
     return merge_job.run(child)

@@ -59,12 +59,12 @@ class Draft:
     def publish(self) -> None:
         """Move the complete model to its place in one step."""
         (self.path / _PROGRESS).unlink(missing_ok=True)
-        _sync(self.path)
+        sync(self.path)
         try:
             self.path.rename(self._out)
         except OSError as error:
             raise ExportError(f"{self._out} cannot be made", error.strerror or "", "choose another folder") from None
-        _sync(self._out.parent)
+        sync(self._out.parent)
 
     @property
     def shard_hashes(self) -> dict[str, str]:
@@ -92,16 +92,25 @@ def draft_path(out: Path) -> Path:
 @contextmanager
 def opened(out: Path, plan: Plan) -> Iterator[Draft]:
     """Open the draft of a merged model for one writer. Raises ExportError when `out` exists, DiskError when full."""
+    with sole_writer(out):
+        folder = draft_path(out)
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = Draft(out, plan.digest)
+        there = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+        check_disk(folder, plan.bytes - there)
+        yield draft
+
+
+@contextmanager
+def sole_writer(out: Path) -> Iterator[None]:
+    """Hold the right to write one export. Raises ExportError when it exists or another writes it."""
     refuse_existing(out)
-    folder = draft_path(out)
-    folder.mkdir(parents=True, exist_ok=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(out.with_name(f".{out.name}.lock"))
     if not lock.acquire():
-        raise ExportError(f"Another merge is writing {out}", "", "wait for it")
+        raise ExportError(f"Another export is writing {out}", "", "wait for it")
     try:
-        draft = Draft(out, plan.digest)
-        _check_disk(folder, plan)
-        yield draft
+        yield
     finally:
         lock.path.unlink(missing_ok=True)
         lock.release()
@@ -146,18 +155,18 @@ def _set_dtype(part: dict[str, Any], name: str) -> None:
         part["dtype"] = name
 
 
-def _check_disk(folder: Path, plan: Plan) -> None:
-    there = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
-    needed, free = plan.bytes + _SMALL_FILES_BYTES - there, shutil.disk_usage(folder).free
+def check_disk(folder: Path, bytes: int) -> None:
+    """Raise DiskError when a disk has no room for a model of this size and the small files beside it."""
+    needed, free = bytes + _SMALL_FILES_BYTES, shutil.disk_usage(folder).free
     if needed > free:
         raise DiskError(
-            f"The merged model needs {needed / 1e9:.1f} GB more on this disk",
+            f"The export needs {needed / 1e9:.1f} GB more on this disk",
             f"{free / 1e9:.1f} GB are free",
             "free room or choose another folder",
         )
 
 
-def _sync(folder: Path) -> None:
+def sync(folder: Path) -> None:
     """Make a renaming durable; Windows cannot open folders and needs no such step."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)

@@ -39,7 +39,7 @@ def merged_blocks(
         if update is not None:
             block = _updated(block, output, update, first, last, factor)
         if block.dtype != output.outline.dtype:
-            block = _rounded(block, output.outline.dtype, output.outline.name)
+            block = rounded(block, output.outline.dtype, output.outline.name)
         yield block
 
 
@@ -82,12 +82,13 @@ def _norms(output: Output, update: LoraUpdate, elements: int, pause: Callable[[]
     return squares.sqrt().float()
 
 
-def _rounded(block: torch.Tensor, dtype: torch.dtype, name: str) -> torch.Tensor:
-    rounded = block.to(dtype)
-    if not torch.isfinite(rounded).all() and torch.isfinite(block).all():
+def rounded(block: torch.Tensor, dtype: torch.dtype, name: str) -> torch.Tensor:
+    """Return a block in another format. Raises ExportError when a value is too large for it."""
+    found = block.to(dtype)
+    if not torch.isfinite(found).all() and torch.isfinite(block).all():
         raise ExportError(
             f"The tensor {name} does not fit {str(dtype).removeprefix('torch.')}",
             "a value is too large",
             "choose --dtype bf16",
         )
-    return rounded
+    return found

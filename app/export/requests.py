@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from app.errors import ExportError, UsageError
 from app.jobs import requests as jobs
-from app.jobs.directory import JobDirectory
+from app.jobs.directory import JobDirectory, Status
 from app.workspace import Workspace
 
+TARGETS = ("adapter", "gguf", "ollama", "vllm", "hub")
+GGUF_DTYPES = ("f16", "bf16", "q8_0")
 METHODS = ("linear", "cat", "svd", "ties", "dare")
 _ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -40,6 +43,57 @@ def start_merge(
         "base": base,
     }
     return jobs.submit(workspace, "merge", config, name=f"merge: {out.name}")
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What an export is asked for; it crosses to the child as plain data.
+
+    adapter or model: the folder to take away. base: the base model, where the adapter's own note is not right.
+    dtype: f16, bf16 or q8_0 for GGUF files. lora_only: write the adapter alone as GGUF. safetensors: give Ollama the
+    merged weights as they are. name: what the adapter is called in requests. repo: a hub repository for the card.
+    """
+
+    to: str
+    out: str
+    adapter: str = ""
+    model: str = ""
+    base: str | None = None
+    dtype: str = "f16"
+    lora_only: bool = False
+    safetensors: bool = False
+    name: str = "adapter"
+    repo: str = ""
+    max_ram_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what does not fit together. Raises UsageError."""
+        if self.to not in TARGETS:
+            raise UsageError(f"{self.to!r:.40} is no export", f"there are {', '.join(TARGETS)}", "choose one of them")
+        if self.dtype not in GGUF_DTYPES:
+            raise UsageError(f"GGUF has no {self.dtype!r:.40} here", f"there are {', '.join(GGUF_DTYPES)}", "")
+        if bool(self.adapter) == bool(self.model):
+            raise UsageError("An export takes one adapter or one model", "", "give either --adapter or --model")
+        if self.model and (self.to in ("adapter", "vllm") or self.lora_only):
+            raise UsageError(f"An export to {self.to} like this takes an adapter", "", "give --adapter DIR")
+        if self.lora_only and self.to != "gguf":
+            raise UsageError("--lora-only writes a GGUF file", "", "use it with --to gguf")
+        if self.safetensors and self.to != "ollama":
+            raise UsageError("--safetensors is for Ollama", "", "use it with --to ollama")
+
+
+def start_export(workspace: Workspace, request: ExportRequest) -> JobDirectory:
+    """Hand in an export and return its job at once.
+
+    Raises ExportError when its place is taken or the source is not what it should be.
+    """
+    if request.adapter:
+        _check_adapter(Path(request.adapter))
+    elif not (Path(request.model) / "config.json").is_file():
+        raise ExportError(f"{request.model} is not a model folder", "it has no config.json", "name a merged model")
+    out = Path(request.out)
+    _check_out(out)
+    return jobs.submit(workspace, "export", asdict(request), name=f"{request.to}: {out.name}")
 
 
 def start_blend(
@@ -80,17 +134,23 @@ def start_blend(
 
 def blend_answer(job: JobDirectory) -> dict[str, Any]:
     """Wait for a blend and return what `blend --json` answers. Raises ExportError when it failed or was stopped."""
-    return _answer(job, "blend")
+    return figures(jobs.wait(job), job)
 
 
 def merge_answer(job: JobDirectory) -> dict[str, Any]:
     """Wait for a merge and return what `merge --json` answers. Raises ExportError when it failed or was stopped."""
-    return _answer(job, "merge")
+    return figures(jobs.wait(job), job)
 
 
-def _answer(job: JobDirectory, what: str) -> dict[str, Any]:
-    status = jobs.wait(job)
+def export_answer(job: JobDirectory) -> dict[str, Any]:
+    """Wait for an export and return what `export --json` answers. Raises ExportError when it failed or was stopped."""
+    return figures(jobs.wait(job), job)
+
+
+def figures(status: Status, job: JobDirectory) -> dict[str, Any]:
+    """Return what a job of this room answers, from its last status. Raises ExportError when it did not finish."""
     if status.state != "finished":
+        what = job.job["kind"]
         raise ExportError(f"The {what} did not finish", status.reason or status.state, f"see the log of {job.id}")
     return dict(status.result)
 

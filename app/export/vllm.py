@@ -21,34 +21,50 @@ from app.workspace import safe_name
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _TEMPLATE = "chat_template.jinja"
+_PROMPTS = ("Who are you?", "What is the capital of France?", "Write one sentence about the sea.")
+_SENDER = """\
+#!/bin/sh
+# Send every request of requests.jsonl to a server: sh requests.sh [http://127.0.0.1:8000]
+while IFS= read -r request; do
+  printf '%s' "$request" | curl --silent --fail-with-body --header 'Content-Type: application/json' \\
+    --data-binary @- "${1:-http://127.0.0.1:8000}/v1/chat/completions" || exit 1
+  echo
+done < "$(dirname "$0")/requests.jsonl"
+"""
 
 
-def hand_over(adapter: Path, base: str, out: Path, name: str = "adapter") -> dict[str, Any]:
-    """Write the adapter and the command into `out` and return {"out", "command", "max_lora_rank"}.
+def hand_over(adapter: Path, base: str, folder: Path, name: str = "adapter") -> dict[str, Any]:
+    """Write the adapter, the command and test requests into `folder` and return {"command", "max_lora_rank"}.
 
     `base` is what vLLM shall load: a hub id, or a folder on the server. Raises ExportError.
     """
-    if out.exists():
-        raise ExportError(f"{out} exists", "an export is never overwritten", "choose another folder or remove it")
     config = _config(adapter)
     name = safe_name(name)
     rank = _rank(config)
     _refuse_whole_tensors(adapter)
-    draft = out.with_name(f".{out.name}.exporting")
-    shutil.rmtree(draft, ignore_errors=True)
-    (draft / name).mkdir(parents=True)
+    (folder / name).mkdir(parents=True)
     # A folder of this machine in the configuration would tell about it and lead the server nowhere.
     scrubbed = {**config, "base_model_name_or_path": Path(base).name if Path(base).is_absolute() else base}
-    (draft / name / _CONFIG).write_text(json.dumps(scrubbed, indent=2, sort_keys=True), encoding="utf-8")
-    shutil.copyfile(adapter / _WEIGHTS, draft / name / _WEIGHTS)
+    (folder / name / _CONFIG).write_text(json.dumps(scrubbed, indent=2, sort_keys=True), encoding="utf-8")
+    shutil.copyfile(adapter / _WEIGHTS, folder / name / _WEIGHTS)
     command = ["vllm", "serve", base, "--enable-lora", "--max-lora-rank", str(rank), "--lora-modules", f"{name}={name}"]
     if (adapter / _TEMPLATE).is_file():
-        shutil.copyfile(adapter / _TEMPLATE, draft / _TEMPLATE)
+        shutil.copyfile(adapter / _TEMPLATE, folder / _TEMPLATE)
         command += ["--chat-template", _TEMPLATE]
     line = shlex.join(command)
-    (draft / "README.md").write_text(_readme(name, line), encoding="utf-8")
-    draft.rename(out)
-    return {"out": str(out), "command": line, "max_lora_rank": rank}
+    (folder / "requests.jsonl").write_text(_requests(name), encoding="utf-8")
+    (folder / "requests.sh").write_text(_SENDER, encoding="utf-8")
+    (folder / "README.md").write_text(_readme(name, line), encoding="utf-8")
+    return {"command": line, "max_lora_rank": rank}
+
+
+def _requests(name: str) -> str:
+    """Return requests of OpenAI's chat protocol, one a line, to the adapter."""
+    bodies = (
+        {"model": name, "messages": [{"role": "user", "content": prompt}], "max_tokens": 64, "temperature": 0}
+        for prompt in _PROMPTS
+    )
+    return "".join(json.dumps(body) + "\n" for body in bodies)
 
 
 def named_base(adapter: Path) -> str:
@@ -112,6 +128,7 @@ def _refuse_whole_tensors(adapter: Path) -> None:
 def _readme(name: str, command: str) -> str:
     return (
         f"# {name}, for vLLM\n\nRun this in this folder, where vLLM is installed:\n\n    {command}\n\n"
+        "While it runs, `sh requests.sh` sends the test requests of requests.jsonl to it.\n\n"
         f"Ask for the model `{name}`, or for the base by its own name. vLLM loads the 16-bit base; the adapter may\n"
         "have been trained on a 4-bit one, whose answers differ a little.\n"
     )

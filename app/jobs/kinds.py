@@ -24,5 +24,6 @@ KINDS = {
     "engine": Kind("app.engine.child", accelerator=True, gives_way=True),
     "merge": Kind("app.export.child", accelerator=False),
     "blend": Kind("app.export.child", accelerator=False),
+    "export": Kind("app.export.child", accelerator=False),
     "selftest": Kind("app.jobs.selftest", accelerator=True),
 }

@@ -134,7 +134,7 @@ def test_two_merges_to_one_place_do_not_meet(tmp_path: Path, pair: tuple[Path, P
     plan = make_plan(find_base(adapter), adapter, None, 300_000)
     with (
         opened(tmp_path / "out", plan),
-        pytest.raises(ExportError, match="Another merge"),
+        pytest.raises(ExportError, match="Another export"),
         opened(tmp_path / "out", plan),
     ):
         pass

@@ -1,0 +1,65 @@
+"""An adapter alone as GGUF LoRA, for llama.cpp's --lora: A and B of every layer, in the order of the base's file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from gguf import MODEL_ARCH_NAMES, GGMLQuantizationType, GGUFType, GGUFWriter
+
+from app.errors import ExportError
+from app.export.gguf import writer as files
+from app.export.gguf.families import Family, family_of
+from app.export.gguf.model import GgufFile
+from app.export.gguf.tensors import Names, paired
+from app.export.gguf.writer import Entry
+from app.models.adapters import AdapterFolder, LoraUpdate
+
+
+def write_adapter(
+    adapter: AdapterFolder, config: Any, path: Path, *, name: str, pause: Callable[[], None] = lambda: None
+) -> GgufFile:
+    """Write an adapter for a base of this configuration, in float32. Raises ExportError for what llama.cpp lacks."""
+    _refuse(adapter)
+    family, text = family_of(config), config.get_text_config(decoder=True)
+    writer = GGUFWriter(path, MODEL_ARCH_NAMES[family.arch])
+    writer.add_type(GGUFType.ADAPTER)
+    writer.add_name(name)
+    writer.add_string("adapter.type", "lora")
+    alpha = float(adapter.config.get("lora_alpha") or 8)
+    writer.add_float32("adapter.lora.alpha", alpha)
+    entries = [entry for update in adapter.updates() for entry in _entries(update, alpha, family, text)]
+    sha256 = files.write(writer, entries, pause)
+    return GgufFile(path, sha256, files.check(path, entries, pause), [])
+
+
+def _refuse(adapter: AdapterFolder) -> None:
+    adapter.refuse_changed_base()
+    if adapter.stackable and not adapter.config.get("lora_bias"):
+        return
+    why = "it is a DoRA adapter" if adapter.config.get("use_dora") else "it is more than A and B of linear layers"
+    raise ExportError(
+        "llama.cpp cannot add this adapter to its base", why, "leave --lora-only out: the merged model can be written"
+    )
+
+
+def _entries(update: LoraUpdate, alpha: float, family: Family, config: Any) -> Iterator[Entry]:
+    """Yield A and B. llama.cpp multiplies by alpha / rank; what a layer's scaling differs from that goes into B."""
+    parameter = f"{update.module}.weight"
+    names = Names(family, config)
+    name, heads = names.of(parameter), names.heads(parameter)
+    factor = update.scaling * update.rank / alpha
+    a, b = update.a.float(), update.b.float()
+    b = paired(b, heads) if heads else b
+    b = b if factor == 1.0 else b * factor
+    yield _entry(f"{name}.lora_a", a)
+    yield _entry(f"{name}.lora_b", b)
+
+
+def _entry(name: str, values: torch.Tensor) -> Entry:
+    def blocks() -> Iterator[torch.Tensor]:
+        yield values
+
+    return Entry(name, tuple(values.shape), GGMLQuantizationType.F32, blocks)

@@ -1,0 +1,105 @@
+"""A whole model as GGUF: a model folder in, one file out, in bounded memory."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from gguf import MODEL_ARCH_NAMES, GGUFType, GGUFWriter
+
+from app.errors import ExportError
+from app.export.base_model import BaseModel
+from app.export.gguf import writer as files
+from app.export.gguf.families import describe, family_of
+from app.export.gguf.formats import FORMATS, format_of
+from app.export.gguf.rope import describe_rope
+from app.export.gguf.tensors import Part, parts_of
+from app.export.gguf.vocabulary import read_vocabulary
+from app.export.gguf.writer import Entry, Written
+from app.export.turns import Turns
+
+_EMBEDDINGS = "token_embd.weight"
+_PHI3_TOKENS = ("</s>", "<unk>", "<s>", "<|endoftext|>")
+
+
+@dataclass(frozen=True)
+class GgufFile:
+    """A written file: its hash, what reading it back found, and notes for people."""
+
+    path: Path
+    sha256: str
+    written: Written
+    notes: list[str]
+
+
+def write_model(
+    model: BaseModel,
+    turns: Turns,
+    path: Path,
+    dtype: str,
+    max_ram_bytes: int,
+    *,
+    name: str,
+    pause: Callable[[], None] = lambda: None,
+    progress: Callable[[int, int, str], None] = lambda done_bytes, all_bytes, phase: None,
+) -> GgufFile:
+    """Write a model folder as one GGUF file and read it back.
+
+    `dtype` is f16, bf16 or q8_0. Raises ExportError for a model or tokenizer that llama.cpp does not have.
+    """
+    config = model.config.get_text_config(decoder=True)
+    family = family_of(model.config)
+    wanted = FORMATS[dtype]
+    parts, notes = parts_of(model.tensors, family, config, model.skeleton.tied)
+    rows = _embedding_rows(parts)
+    writer = GGUFWriter(path, MODEL_ARCH_NAMES[family.arch])
+    writer.add_type(GGUFType.MODEL)
+    writer.add_name(_spoken(name, turns))
+    writer.add_file_type(wanted.file_type)
+    notes += describe(config, family, writer)
+    factors = describe_rope(config, writer)
+    vocabulary = read_vocabulary(turns.tokenizer, rows, turns.end_token)
+    vocabulary.write(writer, turns.template.source)
+    elements = files.block_elements(max_ram_bytes)
+    entries = [_constant(factor, values) for factor, values in factors.items()]
+    entries += [
+        Entry(
+            part.name, part.source.shape, format_of(part.source.shape, wanted.matrices), partial(part.blocks, elements)
+        )
+        for part in parts
+    ]
+    size = files.total_bytes(entries)
+    sha256 = files.write(writer, entries, pause, lambda done: progress(done, size, "writing GGUF"))
+    progress(size, size, "reading GGUF back")
+    return GgufFile(path, sha256, files.check(path, entries, pause), [*notes, *vocabulary.notes])
+
+
+def _embedding_rows(parts: list[Part]) -> int:
+    for part in parts:
+        if part.name == _EMBEDDINGS:
+            return part.source.rows
+    raise ExportError("The model cannot be written as GGUF", "its files have no embeddings", "check the model folder")
+
+
+def _constant(name: str, values: torch.Tensor) -> Entry:
+    def blocks() -> Any:
+        yield values
+
+    return Entry(name, tuple(values.shape), format_of(tuple(values.shape), FORMATS["f16"].matrices), blocks)
+
+
+def _spoken(name: str, turns: Turns) -> str:
+    """Return the name of the model in the file.
+
+    By the word phi-3 in it llama.cpp lets special tokens swallow the spaces behind them, and looks for some by name.
+    """
+    name = re.sub(r"\s+", " ", name).strip() or "model"
+    name = re.sub("phi-?3", "phi 3", name, flags=re.IGNORECASE)
+    tokens = {token.content: token for token in turns.tokenizer.added_tokens_decoder.values()}
+    swallows = [text for text, token in tokens.items() if token.special and token.rstrip and text not in _PHI3_TOKENS]
+    return f"{name} (phi-3)" if swallows and all(text in tokens for text in _PHI3_TOKENS) else name

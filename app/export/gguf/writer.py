@@ -1,0 +1,180 @@
+"""Write a GGUF file tensor by tensor and block by block, and read it back the same way.
+
+The head comes from the gguf package; the values are written here, since the package takes a tensor only whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from gguf import GGML_QUANT_VERSION, GGUF_DEFAULT_ALIGNMENT, GGMLQuantizationType, GGUFReader, GGUFWriter
+
+from app.errors import ExportError
+from app.export.gguf import formats
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A tensor of the file: name, shape (rows first), format, and its values in float32 in blocks of whole rows."""
+
+    name: str
+    shape: tuple[int, ...]
+    kind: GGMLQuantizationType
+    blocks: Callable[[], Iterator[torch.Tensor]]
+
+    @property
+    def bytes(self) -> int:
+        """Return its size in the file without padding."""
+        return formats.encoded_bytes(self.shape, self.kind)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What the reading back found: tensors, the largest difference from the source, and values beyond a half step."""
+
+    tensors: int
+    values: int
+    max_abs_error: float
+    beyond_rounding: int
+
+    @property
+    def as_expected(self) -> bool:
+        """Tell whether every value is within the rounding of its format."""
+        return self.beyond_rounding == 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {
+            "tensors": self.tensors,
+            "values": self.values,
+            "max_abs_error": self.max_abs_error,
+            "beyond_rounding": self.beyond_rounding,
+        }
+
+
+def write(
+    writer: GGUFWriter,
+    entries: Sequence[Entry],
+    pause: Callable[[], None] = lambda: None,
+    progress: Callable[[int], None] = lambda done_bytes: None,
+) -> str:
+    """Write head and tensors to the writer's path and return the file's SHA-256."""
+    writer.add_quantization_version(GGML_QUANT_VERSION)
+    for entry in entries:
+        # The data type is not looked at where the format is given.
+        writer.add_tensor_info(entry.name, entry.shape, np.dtype(np.float32), entry.bytes, raw_dtype=entry.kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    assert writer.fout is not None
+    (file,) = writer.fout
+    try:
+        _write_tensors(file, entries, pause, progress)
+        file.flush()
+        os.fsync(file.fileno())
+    finally:
+        file.close()
+    assert writer.path is not None
+    return _sha256(writer.path, pause)
+
+
+def _write_tensors(
+    file: Any, entries: Sequence[Entry], pause: Callable[[], None], progress: Callable[[int], None]
+) -> None:
+    done = 0
+    for entry in entries:
+        _pad(file)
+        before = file.tell()
+        for block in entry.blocks():
+            pause()
+            file.write(formats.encode(block, entry.kind, entry.name))
+        assert file.tell() - before == entry.bytes, entry.name
+        done += entry.bytes
+        progress(done)
+    _pad(file)
+
+
+def _pad(file: Any) -> None:
+    file.write(bytes(-file.tell() % GGUF_DEFAULT_ALIGNMENT))
+
+
+def _sha256(path: Path, pause: Callable[[], None]) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 22):
+            pause()
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def check(path: Path, entries: Sequence[Entry], pause: Callable[[], None] = lambda: None) -> Written:
+    """Read a file back and compare every value with its source. Raises ExportError when the file is not what it says.
+
+    The values are read into a buffer: pages of the package's memory map would count as memory of the process.
+    """
+    places = _places(path, entries)
+    values = beyond = 0
+    largest = 0.0
+    with path.open("rb") as file:
+        for entry in entries:
+            file.seek(places[entry.name])
+            for block in entry.blocks():
+                pause()
+                source = block.float()
+                found = formats.decode(_read(file, entry, source.shape), entry.kind, tuple(source.shape))
+                error = (found - source).abs()
+                largest = max(largest, float(error.max())) if error.numel() else largest
+                beyond += int((error > formats.tolerance(source, entry.kind)).sum())
+                values += source.numel()
+    return Written(len(entries), values, largest, beyond)
+
+
+def _read(file: BinaryIO, entry: Entry, shape: torch.Size) -> bytes:
+    return file.read(formats.encoded_bytes(tuple(shape), entry.kind))
+
+
+def _places(path: Path, entries: Sequence[Entry]) -> dict[str, int]:
+    """Return where each tensor's values begin, after comparing names, shapes and formats."""
+    reader = GGUFReader(path)
+    found = {tensor.name: tensor for tensor in reader.tensors}
+    wanted = {entry.name: entry for entry in entries}
+    wrong = set(found) ^ set(wanted)
+    for name in set(found) & set(wanted):
+        shape = tuple(int(length) for length in reversed(found[name].shape))
+        if shape != wanted[name].shape or found[name].tensor_type != wanted[name].kind:
+            wrong.add(name)
+    if wrong:
+        raise ExportError("The written GGUF file is not whole", f"{sorted(wrong)[0]} is not as planned", "try again")
+    places = {name: int(tensor.data_offset) for name, tensor in found.items()}
+    with suppress(AttributeError):  # the map is closed at once where numpy shows it, else with the reader
+        reader.data._mmap.close()  # type: ignore[attr-defined]
+    return places
+
+
+def block_elements(max_ram_bytes: int) -> int:
+    """Return the values of a block: stored, in float32, shifted, encoded, and compared, 32 bytes each at most."""
+    return max(1, min(16 << 20, max_ram_bytes // 2 // 32))
+
+
+def total_bytes(entries: Sequence[Entry]) -> int:
+    """Return the size of all tensors."""
+    return sum(entry.bytes for entry in entries)
+
+
+def parameters(entries: Sequence[Entry]) -> int:
+    """Return the number of values."""
+    return sum(math.prod(entry.shape) for entry in entries)
+
+
+def metadata(path: Path) -> Mapping[str, Any]:
+    """Return the key-value pairs of a file."""
+    return {name: field.contents() for name, field in GGUFReader(path).fields.items()}

@@ -1,0 +1,111 @@
+"""How a chat template frames turns, found by rendering marked conversations with it.
+
+Most templates put fixed text before and after each turn. Such a template is known by a handful of strings, from which
+the templates of other programs can be written. What a template does beyond that (tools, thinking, trimming) is not
+seen here; whoever uses the strings compares the outcome with the template itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from app.data.templates import ChatTemplate
+from app.data.tokenizer import load_tokenizer as read_tokenizer
+from app.errors import TemplateError
+from app.models.loading import load_tokenizer
+
+# Marks that no template writes; letters only, so that trimming and escaping leave them alone.
+_SYSTEM, _USER, _ANSWER, _SECOND = "XSYSTEMX", "XUSERX", "XANSWERX", "XSECONDX"
+Messages = Sequence[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The fixed text between turns.
+
+    first: before the first question without a system message; before_system and after_system: around the system
+    message and up to the first question, None where the template takes none. before_answer stands between a question
+    and its answer, before_question between an answer and the next question, prompt behind the last question.
+    """
+
+    first: str
+    before_system: str | None
+    after_system: str
+    before_answer: str
+    before_question: str
+    prompt: str
+
+
+@dataclass(frozen=True)
+class Turns:
+    """A model's tokenizer and chat template. `frame` is None where the template does not frame turns by fixed text."""
+
+    tokenizer: Any
+    template: ChatTemplate
+    frame: Frame | None
+    end_tokens: tuple[str, ...]
+
+    @property
+    def end_token(self) -> int | None:
+        """Return the id of the token that ends an answer, or None where it is not one token."""
+        if self.frame is None:
+            return None
+        after = self.frame.before_question.lstrip()
+        fitting = [token for token in self.tokenizer.get_added_vocab() if after.startswith(token)]
+        return int(self.tokenizer.convert_tokens_to_ids(max(fitting, key=len))) if fitting else None
+
+    @property
+    def end_texts(self) -> list[str]:
+        """Return the texts at which an answer is over, the template's own first."""
+        found = [] if self.end_token is None else [str(self.tokenizer.convert_ids_to_tokens(self.end_token))]
+        if not found and self.frame is not None and self.frame.before_question.strip():
+            found = [self.frame.before_question.strip()]
+        return list(dict.fromkeys([*found, *self.end_tokens]))
+
+
+def read_turns(folder: Path) -> Turns:
+    """Read the tokenizer and template of a model folder; a model without a template gets the plain one of training."""
+    read = read_tokenizer(folder)
+    return Turns(load_tokenizer(str(folder)), read.template, find_frame(read.template), read.end_tokens)
+
+
+def find_frame(template: ChatTemplate) -> Frame | None:
+    """Return the fixed text around turns, or None where there is none."""
+    try:
+        asked = template.render([_user(_USER)], None, generation_prompt=True)
+        talk = [_user(_USER), _answer(_ANSWER), _user(_SECOND), _answer("XMOREX"), _user("XLASTX")]
+        long = template.render(talk, None, generation_prompt=True)
+        first, prompt = _around(asked, _USER)
+        before_answer, before_question = _between(long, _USER, _ANSWER), _between(long, _ANSWER, _SECOND)
+        return Frame(first, *_system(template), before_answer, before_question, prompt)
+    except (TemplateError, ValueError):
+        return None
+
+
+def _system(template: ChatTemplate) -> tuple[str | None, str]:
+    try:
+        text = template.render([{"role": "system", "content": _SYSTEM}, _user(_USER)], None, generation_prompt=True)
+        return _around(text, _SYSTEM)[0], _between(text, _SYSTEM, _USER)
+    except (TemplateError, ValueError):
+        return None, ""
+
+
+def _user(text: str) -> dict[str, str]:
+    return {"role": "user", "content": text}
+
+
+def _answer(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": text}
+
+
+def _around(text: str, mark: str) -> tuple[str, str]:
+    """Return what stands before and behind a mark. Raises ValueError when it is not there exactly once."""
+    before, behind = text.split(mark)
+    return before, behind
+
+
+def _between(text: str, one: str, other: str) -> str:
+    return _around(_around(text, one)[1], other)[0]
