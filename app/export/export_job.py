@@ -186,10 +186,9 @@ def _to_ollama(export: _Export) -> dict[str, Any]:
     request, box = export.request, export.box
     with export.model(None if request.safetensors else FORMATS[request.dtype].merged) as (model, receipt):
         turns = read_turns(model.folder)
-        begin = _begins_itself(turns)
         text = model.config.get_text_config(decoder=True)
         weights = "." if request.safetensors else f"./{_gguf_name(export)}"
-        made = ollama.write_modelfile(weights, turns, begin, text.max_position_embeddings, _generation(model.folder))
+        made = ollama.write_modelfile(weights, turns, text.max_position_embeddings, _generation(model.folder))
         box.add_text("Modelfile", made.text)
         if request.safetensors:
             check_disk(box.folder, model.bytes)
@@ -231,13 +230,6 @@ def _note(receipt: ExportReceipt, file: GgufFile, dtype: str) -> None:
     )
     if not written.as_expected:
         receipt.reasons.append(f"{written.beyond_rounding} values are further off than {dtype} explains")
-
-
-def _begins_itself(turns: Turns) -> str:
-    """Return the token that the tokenizer puts in front of every text, or nothing."""
-    begin = turns.tokenizer.bos_token_id
-    around = list(turns.tokenizer("a")["input_ids"])
-    return str(turns.tokenizer.bos_token) if begin is not None and around[:1] == [begin] else ""
 
 
 def _generation(folder: Path) -> dict[str, Any]:

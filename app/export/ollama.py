@@ -44,25 +44,23 @@ class Modelfile:
     notes: list[str]
 
 
-def write_modelfile(
-    weights: str, turns: Turns, begins_itself: str, context: int, generation: dict[str, Any]
-) -> Modelfile:
+def write_modelfile(weights: str, turns: Turns, context: int, generation: dict[str, Any]) -> Modelfile:
     """Return the Modelfile for `weights` (a file, or . for this folder).
 
-    `begins_itself` is the token that Ollama puts in front of a prompt because the tokenizer does. Raises ExportError
-    when no template of Ollama's writes the same prompts as the model's own.
+    Raises ExportError when no template of Ollama's writes the same prompts as the model's own.
     """
     if turns.frame is None:
         raise _unwritable("it does more than put fixed text around the turns")
     template, notes = go_template.write_template(turns.frame), []
-    if begins_itself and template.count(begins_itself):
-        template = template.replace(begins_itself, "")
+    # Ollama puts the beginning of text in front of a prompt where the tokenizer does.
+    begin = str(turns.tokenizer.bos_token) if turns.begins_itself else ""
+    template = template.replace(begin, "")
     talks = list(_TALKS)
     if turns.frame.before_system is None:
         notes.append("The model's template takes no system message; Ollama leaves SYSTEM out.")
     else:
         talks += [[_SYSTEM, *talk] for talk in _TALKS]
-    wrong = go_template.differences(template, lambda talk: _own(turns, talk), talks, begins_itself)
+    wrong = go_template.differences(template, lambda talk: _own(turns, talk), talks, begin)
     if wrong:
         raise _unwritable(wrong[0])
     lines = [f"FROM {weights}", f'TEMPLATE """{template}"""']

@@ -41,9 +41,13 @@ class Frame:
 
 @dataclass(frozen=True)
 class Turns:
-    """A model's tokenizer and chat template. `frame` is None where the template does not frame turns by fixed text."""
+    """A model's tokenizer and chat template. `frame` is None where the template does not frame turns by fixed text.
+
+    `backend` is the `tokenizers.Tokenizer` that training uses, as it is stored; `tokenizer` names the special tokens.
+    """
 
     tokenizer: Any
+    backend: Any
     template: ChatTemplate
     frame: Frame | None
     end_tokens: tuple[str, ...]
@@ -58,6 +62,18 @@ class Turns:
         return int(self.tokenizer.convert_tokens_to_ids(max(fitting, key=len))) if fitting else None
 
     @property
+    def begins_itself(self) -> bool:
+        """Tell whether the tokenizer puts the beginning-of-text token in front of every text."""
+        begin = self.tokenizer.bos_token_id
+        return begin is not None and list(self.backend.encode("a").ids)[:1] == [begin]
+
+    @property
+    def ends_itself(self) -> bool:
+        """Tell whether the tokenizer puts the end-of-text token behind every text."""
+        end = self.tokenizer.eos_token_id
+        return end is not None and list(self.backend.encode("a").ids)[-1:] == [end]
+
+    @property
     def end_texts(self) -> list[str]:
         """Return the texts at which an answer is over, the template's own first."""
         found = [] if self.end_token is None else [str(self.tokenizer.convert_ids_to_tokens(self.end_token))]
@@ -69,7 +85,7 @@ class Turns:
 def read_turns(folder: Path) -> Turns:
     """Read the tokenizer and template of a model folder; a model without a template gets the plain one of training."""
     read = read_tokenizer(folder)
-    return Turns(load_tokenizer(str(folder)), read.template, find_frame(read.template), read.end_tokens)
+    return Turns(load_tokenizer(str(folder)), read.backend, read.template, find_frame(read.template), read.end_tokens)
 
 
 def find_frame(template: ChatTemplate) -> Frame | None:

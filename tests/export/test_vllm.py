@@ -28,12 +28,17 @@ def test_a_plain_adapter_is_handed_over_clean(tmp_path: Path, base: Path) -> Non
     )
     assert answer["command"].endswith("--chat-template chat_template.jinja") and "; rm" not in answer["command"]
     files = sorted(path.name for path in out.rglob("*") if path.is_file())
-    assert files == ["README.md", "adapter_config.json", "adapter_model.safetensors", "chat_template.jinja"]
+    assert files == [
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "chat_template.jinja",
+        "requests.jsonl",
+        "requests.sh",
+    ]
     (config,) = out.rglob("adapter_config.json")
     assert json.loads(config.read_text())["base_model_name_or_path"] == "owner/model"
     assert all(str(tmp_path) not in path.read_text("latin-1") for path in out.rglob("*") if path.is_file())
-    with pytest.raises(ExportError, match="exists"):
-        hand_over(adapter, "owner/model", out)
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def write_model(
     writer.add_file_type(wanted.file_type)
     notes += describe(config, family, writer)
     factors = describe_rope(config, writer)
-    vocabulary = read_vocabulary(turns.tokenizer, rows, turns.end_token)
+    vocabulary = read_vocabulary(turns, rows)
     vocabulary.write(writer, turns.template.source)
     elements = files.block_elements(max_ram_bytes)
     entries = [_constant(factor, values) for factor, values in factors.items()]

@@ -16,6 +16,7 @@ from typing import Any
 from gguf import GGUFWriter, TokenType
 
 from app.errors import ExportError
+from app.export.turns import Turns
 
 _CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _WORDS = r"|[^\r\n\p{L}\p{N}]?\p{L}+|"
@@ -77,15 +78,9 @@ class Vocabulary:
             writer.add_chat_template(chat_template)
 
 
-def read_vocabulary(tokenizer: Any, rows: int, end_of_turn: int | None) -> Vocabulary:
-    """Read a tokenizer of transformers for a model with `rows` embeddings. Raises ExportError.
-
-    `end_of_turn` is the token that ends an answer, where it is not the end of text.
-    """
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        raise _foreign("it is not a fast tokenizer")
-    stored: dict[str, Any] = json.loads(backend.to_str())
+def read_vocabulary(turns: Turns, rows: int) -> Vocabulary:
+    """Read a tokenizer for a model with `rows` embeddings. Raises ExportError."""
+    stored: dict[str, Any] = json.loads(turns.backend.to_str())
     model = stored["model"]
     if model.get("type") != "BPE" or model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
         raise _foreign(f"it is {model.get('type')}, not a plain BPE")
@@ -99,7 +94,7 @@ def read_vocabulary(tokenizer: Any, rows: int, end_of_turn: int | None) -> Vocab
             found.notes.append(
                 "The tokenizer normalises text (NFC) first, llama.cpp does not: decomposed accents differ."
             )
-    _specials(found, tokenizer, end_of_turn)
+    _note_specials(found, turns)
     return found
 
 
@@ -198,15 +193,13 @@ def _space_prefix(stored: Mapping[str, Any], found: Vocabulary) -> bool:
     return bool(scheme == "always")
 
 
-def _specials(found: Vocabulary, tokenizer: Any, end_of_turn: int | None) -> None:
+def _note_specials(found: Vocabulary, turns: Turns) -> None:
     """Note the special tokens, and whether the tokenizer puts them around a text by itself."""
-    ids = {name: getattr(tokenizer, f"{name}_token_id", None) for name in ("bos", "eos", "unk", "pad")}
+    ids = {name: getattr(turns.tokenizer, f"{name}_token_id", None) for name in ("bos", "eos", "unk", "pad")}
     found.special = {name: int(token) for name, token in ids.items() if token is not None}
-    if end_of_turn is not None and end_of_turn != ids["eos"]:
-        found.special["eot"] = end_of_turn
-    around = list(tokenizer("a")["input_ids"])
-    found.add_bos = ids["bos"] is not None and around[:1] == [ids["bos"]]
-    found.add_eos = ids["eos"] is not None and around[-1:] == [ids["eos"]]
+    if turns.end_token is not None and turns.end_token != ids["eos"]:
+        found.special["eot"] = turns.end_token
+    found.add_bos, found.add_eos = turns.begins_itself, turns.ends_itself
 
 
 def _foreign(why: str) -> ExportError:

@@ -1,0 +1,201 @@
+"""Exports as jobs: what is in the folders, what never is, and what happens to a place that is taken."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from app.errors import ExportError, NetworkError, UsageError
+from app.export import push
+from app.export.parcel import refuse_private
+from app.export.requests import ExportRequest, export_answer, start_export
+from app.jobs import requests as jobs
+from app.jobs.directory import JobDirectory
+from app.workspace import Workspace
+from tests.export.exporting import export
+from tests.models import tiny_models
+
+TOKEN = "hf_" + "a1B2" * 8
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> JobDirectory:
+    """A finished training job with everything private that a trainer can leave in its folders."""
+    home = tmp_path_factory.mktemp("private-home")
+    base = tiny_models.save_model(home / "base", "qwen3", dtype=torch.bfloat16)
+    job = JobDirectory(home / "jobs" / "20260101-000000-train-abcdef")
+    adapter = tiny_models.save_adapter(job.result / "adapter", base, scale=0.03)
+    tiny_models.tokenizer().save_pretrained(adapter)
+    for name in ("training_args.bin", "optimizer.pt", "rng_state.pth", "trainer_state.json", "scheduler.pt"):
+        (adapter / name).write_text(TOKEN)
+    (adapter / "README.md").write_text(f"base_model: {base}\n")
+    config = {"model": {"name": str(base)}, "adapter": {"r": 8}, "data": {"file": str(home / "diary.json")}}
+    facts = {"kind": "train", "config": config, "data_sha256": "ab" * 32, "versions": {"peft": "0.21.2"}}
+    job.job_file.write_text(json.dumps(facts))
+    rows = [
+        {"step": n, "loss": 3.0 / n, "time": float(n), **({"eval_loss": 2.0} if n == 9 else {})} for n in range(1, 10)
+    ]
+    job.metrics_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    job.status_file.write_text(json.dumps({"state": "finished", "step": 9, "result": {"rows": 312, "steps": 9}}))
+    return job
+
+
+def everything_in(folder: Path) -> bytes:
+    return b"\n".join(path.name.encode() + b"\n" + path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+def assert_clean(folder: Path) -> None:
+    found = everything_in(folder)
+    for private in (
+        b"private-home",
+        TOKEN.encode(),
+        b"training_args",
+        b"optimizer.pt",
+        b"diary",
+        str(folder.parent).encode(),
+    ):
+        assert private not in found, private
+    assert not re.search(rb"hf_[A-Za-z0-9]{20}", found)
+
+
+def test_the_adapter_folder_is_clean_and_loads(tmp_path: Path, run: JobDirectory) -> None:
+    adapter, out = run.result / "adapter", tmp_path / "out"
+    answer = export(out, "adapter", adapter=adapter)
+    assert {"out", "files", "run"} <= set(answer) and answer["out"] == str(out)
+    assert sorted(answer["files"]) == sorted(path.name for path in out.iterdir())
+    assert_clean(out)
+    assert json.loads((out / "adapter_config.json").read_text())["base_model_name_or_path"] == "base"
+    base = AutoModelForCausalLM.from_pretrained(run.config["model"]["name"], dtype=torch.float32)
+    with tiny_models.quiet_peft(), torch.no_grad():
+        model = PeftModel.from_pretrained(base, str(out))
+        ours = model(torch.arange(40)[None]).logits
+        model = PeftModel.from_pretrained(model.unload(), str(adapter))
+        assert torch.equal(ours, model(torch.arange(40)[None]).logits)
+
+
+def test_a_zip_holds_the_same_files(tmp_path: Path, run: JobDirectory) -> None:
+    answer = export(tmp_path / "mine.zip", "adapter", adapter=run.result / "adapter")
+    assert answer["files"] == ["mine.zip"] and answer["bytes"] == (tmp_path / "mine.zip").stat().st_size
+    with zipfile.ZipFile(tmp_path / "mine.zip") as archive:
+        archive.extractall(tmp_path / "unpacked")
+        assert "mine/adapter_model.safetensors" in archive.namelist()
+    assert_clean(tmp_path / "unpacked")
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".mine")]
+
+
+def test_the_card_is_made_from_the_run(tmp_path: Path, run: JobDirectory) -> None:
+    answer = export(tmp_path / "out", "hub", adapter=run.result / "adapter", repo="me/mine")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "ab" * 32 in card and "312 rows" in card and "| adapter.r | 8 |" in card and "peft 0.21.2" in card
+    assert "Loss 3.000 at first, 0.333 at the end" in card and "me/mine" in answer["run"]
+    picture = (tmp_path / "out" / "loss.svg").read_text()
+    assert picture.startswith("<svg") and "validation loss" in picture and "nan" not in picture
+    assert_clean(tmp_path / "out")
+
+
+def test_a_merged_model_goes_out_with_its_receipt(tmp_path: Path, run: JobDirectory) -> None:
+    answer = export(tmp_path / "ollama", "ollama", adapter=run.result / "adapter", safetensors=True)
+    assert answer["verdict"] in ("pass", "warn") and answer["receipt"] == str(tmp_path / "ollama" / "receipt.json")
+    receipt = json.loads((tmp_path / "ollama" / "receipt.json").read_text())
+    assert receipt["export"]["ollama"]["template_equal"] is True and receipt["merged_against_adapter"] != "not measured"
+    model = tmp_path / "hub"
+    export(model, "hub", model=tmp_path / "ollama")
+    assert "Merge receipt" in (model / "README.md").read_text()
+    assert AutoModelForCausalLM.from_pretrained(model).config.model_type == "qwen3"
+    for folder in (tmp_path / "ollama", model):
+        assert_clean(folder)
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_gguf_for_ollama_says_what_was_merged(tmp_path: Path, run: JobDirectory) -> None:
+    answer = export(tmp_path / "out", "ollama", adapter=run.result / "adapter", dtype="q8_0")
+    assert answer["files"] == ["Modelfile", "out-q8_0.gguf", "receipt.json", "receipt.md"]
+    receipt = json.loads((tmp_path / "out" / "receipt.json").read_text())
+    assert receipt["export"]["gguf"]["beyond_rounding"] == 0 and receipt["base"]["name"] == "base"
+    assert (tmp_path / "out" / "Modelfile").read_text().startswith("FROM ./out-q8_0.gguf\n")
+    assert "ollama create out " in answer["run"] and "ollama run out" in answer["run"]
+    assert_clean(tmp_path / "out")
+
+
+def test_vllm_gets_requests_to_try(tmp_path: Path, run: JobDirectory) -> None:
+    answer = export(tmp_path / "out", "vllm", adapter=run.result / "adapter", base="owner/model", name="mine")
+    assert answer["command"].startswith(
+        "vllm serve owner/model --enable-lora --max-lora-rank 8 --lora-modules mine=mine"
+    )
+    assert answer["run"] == f"cd {tmp_path / 'out'} && {answer['command']}"
+    requests = [json.loads(line) for line in (tmp_path / "out" / "requests.jsonl").read_text().splitlines()]
+    assert len(requests) >= 2 and all(one["model"] == "mine" and one["messages"] for one in requests)
+    assert subprocess.run(["sh", "-n", tmp_path / "out" / "requests.sh"], check=False).returncode == 0
+    assert_clean(tmp_path / "out")
+
+
+def test_as_a_job_it_is_in_the_history_and_touches_nothing_that_exists(workspace: Workspace, run: JobDirectory) -> None:
+    out = workspace.output_dir("mine")
+    request = ExportRequest("adapter", str(out), adapter=str(run.result / "adapter"))
+    job = start_export(workspace, request)
+    assert export_answer(job)["out"] == str(out)
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    assert job.kind.accelerator is False and job.describe()["job"] == "export"
+    with pytest.raises(ExportError, match="exists"):
+        start_export(workspace, request)
+    assert before == {path: path.read_bytes() for path in out.iterdir()}
+    failing = ExportRequest("hub", str(workspace.output_dir("none")), model=str(run.result / "adapter"))
+    with pytest.raises(ExportError, match="not a model folder"):
+        start_export(workspace, failing)
+
+
+def test_a_stopped_export_leaves_nothing(workspace: Workspace, run: JobDirectory) -> None:
+    out = workspace.output_dir("mine")
+    job = start_export(workspace, ExportRequest("gguf", str(out), adapter=str(run.result / "adapter")))
+    jobs.stop(workspace, job)
+    with pytest.raises(ExportError, match="did not finish"):
+        export_answer(job)
+    assert job.status().state == "stopped" and not out.exists()
+    jobs.wait(job)
+
+
+@pytest.mark.parametrize("name", ["training_args.bin", "optimizer.pt", "trainer_state.json", "rng_state_0.pth"])
+def test_a_trainer_s_file_stops_the_export(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(ExportError, match="trainer"):
+        refuse_private(tmp_path / name, [])
+    with pytest.raises(ExportError, match="token"):
+        (tmp_path / "card.md").write_text(f"use {TOKEN}")
+        refuse_private(tmp_path / "card.md", [])
+    with pytest.raises(ExportError, match="folder of this machine"):
+        (tmp_path / "config.json").write_text('{"a": "/home/ann/models"}')
+        refuse_private(tmp_path / "config.json", ["/home/ann"])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"to": "pickle", "adapter": "a"},
+        {"to": "gguf"},
+        {"to": "gguf", "adapter": "a", "model": "b"},
+        {"to": "vllm", "model": "b"},
+        {"to": "hub", "adapter": "a", "lora_only": True},
+        {"to": "gguf", "adapter": "a", "dtype": "q4"},
+    ],
+)
+def test_requests_that_do_not_fit_together_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        ExportRequest(**{"out": "o", **wrong})  # type: ignore[arg-type]
+
+
+def test_without_a_network_the_folder_stays_and_the_token_is_not_said(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("x")
+    with pytest.raises(NetworkError) as caught:
+        push.push(tmp_path, "me/mine", TOKEN, private=True)
+    assert "stays in" in caught.value.line() and TOKEN not in caught.value.line()
+    for wrong in ("mine", "../x/y", "a/b/c", "me/x y"):
+        with pytest.raises(UsageError):
+            push.checked(wrong)
