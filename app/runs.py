@@ -16,8 +16,10 @@ from app.workspace import Workspace, existing_file, file_sha256
 LEAST_FREE_BYTES = 500 << 20
 
 
-def start(workspace: Workspace, config: RunConfig, *, queue: bool = False, name: str = "") -> JobDirectory:
-    """Submit a training job and return its directory at once.
+def start(
+    workspace: Workspace, config: RunConfig, *, queue: bool = False, name: str = "", kind: str = "train"
+) -> JobDirectory:
+    """Submit a training job, or a `kind` measure one of the same settings, and return its directory at once.
 
     Raises UsageError without a data file, WorkspaceError when it cannot be read, ModelError for a model that is not
     there, DiskError when the disk is nearly full, BusyError when the accelerator has an owner and `queue` is off.
@@ -30,7 +32,7 @@ def start(workspace: Workspace, config: RunConfig, *, queue: bool = False, name:
     config = config.changed({"data.file": str(file)})
     return requests.submit(
         workspace,
-        "train",
+        kind,
         config.as_dict(),
         queue=queue,
         name=name,

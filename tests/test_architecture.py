@@ -22,7 +22,8 @@ ARROWS = {
     "hardware": BASE,
     "presets": BASE,
     "catalog": BASE | {"models.names"},
-    "planner": BASE | {"catalog", "hardware"},
+    # The history of measurements is a metrics file like any other.
+    "planner": BASE | {"catalog", "hardware", "jobs.metrics"},
     "data": BASE,
     "jobs": BASE,
     "models": BASE,

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any, get_args
 
-from app import catalog, planner, presets, tracing
+from app import catalog, hardware, planner, presets, runs, tracing
+from app.cli.jobs import follow
 from app.cli.terminal import Verbs, answer, workspace_of
 from app.config import RunConfig
-from app.errors import UsageError
+from app.errors import JobError, UsageError
 from app.planner import Plan, PlanRequest
-from app.planner.from_config import request_from_config
-from app.planner.request import GIB, Attention, Dtype, Method, Profile, Quant
+from app.planner.from_config import config_changes, request_from_config
+from app.planner.history import COMPARED, CPU, corrections
+from app.planner.request import GIB, Attention, Device, Dtype, Method, Profile, Quant
+from app.workspace import default_root
 
 # Cards count memory in units of 1024 and write GB; so do the page and this verb.
 _GB = GIB
+_MB = 1 << 20
 # option of the command line -> field of the request
 _FIELDS = {
     "method": "method",
@@ -64,35 +69,100 @@ def register(verbs: Verbs) -> None:
     parser.add_argument("--columns", type=int, metavar="N", help="conversations at once, for inference")
     parser.add_argument("--vram", type=float, metavar="GB", help="size of the card")
     parser.add_argument("--trace", action="store_true", help="run the real step under fake tensors, in a child")
+    parser.add_argument("--measure", action="store_true", help="run two real steps here, on the longest rows of --data")
+    parser.add_argument("--data", metavar="FILE", help="training file, for --measure")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Plan and print."""
-    request = request_of(arguments)
+    if arguments.measure:
+        measure(arguments)
+        return
+    request = on_this_machine(arguments, request_of(arguments))
     plan = tracing.traced_plan(request) if arguments.trace else planner.plan(request)
     answer(arguments, plan.to_json(), report(request, plan))
+
+
+def on_this_machine(arguments: argparse.Namespace, request: PlanRequest) -> PlanRequest:
+    """Return the request with what was measured on this machine's card; a processor's figures say nothing of one."""
+    card = hardware.readings().gpu
+    device = CPU if request.device == "cpu" else card.name if card is not None else ""
+    workspace = getattr(arguments, "workspace", None) or default_root()
+    return request.changed(corrections=corrections(Path(workspace).expanduser(), device)) if device else request
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    """Run two real steps, keep them in this machine's history, and print predicted against measured."""
+    workspace = workspace_of(arguments)
+    config = measured_config(arguments)
+    job = runs.start(workspace, config, kind="measure")
+    follow(job)
+    found = job.status().result
+    if not found:
+        raise JobError(f"{job.id} was stopped", "two steps were not reached", "measure again")
+    model = catalog.find(config.model.name, config.model.revision)
+    device: Device = "cpu" if found["device"] == CPU else "cuda"
+    request = request_from_config(config, model, "fp32" if device == "cpu" else "bf16")
+    request = on_this_machine(arguments, request.changed(device=device))
+    plan = planner.plan(request)
+    answer(arguments, {**plan.to_json(), "measurement": found}, [*compared(found), *report(request, plan)])
+
+
+def measured_config(arguments: argparse.Namespace) -> RunConfig:
+    """Return the run that the options describe. Raises UsageError for options that no run has."""
+    for option in ("profile", "columns", "trace"):
+        if getattr(arguments, option):
+            raise UsageError(f"--{option} cannot be measured", "it is no setting of a run", "leave it out")
+    config = _config_of(arguments) or RunConfig()
+    changes: dict[str, Any] = config_changes(_changes_of(arguments))
+    if arguments.model:
+        changes["model.name"] = arguments.model
+    if arguments.data:
+        changes["data.file"] = arguments.data
+    return config.changed(changes, "the command line")
+
+
+def compared(found: dict[str, Any]) -> list[str]:
+    """Return predicted against measured, part by part; sizes in MB."""
+    where = "the memory of the process" if found["device"] == CPU else f"live tensors on {found['device']}"
+    lines = [f"Measured {where}: two steps of {found['micro_batch']} x {found['seq_len']} tokens."]
+    for name in COMPARED:
+        predicted, measured = found["predicted"][name], found["measured"][name]
+        off = f"{100 * (measured / predicted - 1):+.1f} %" if predicted > 0 else ""
+        sizes = f"predicted {predicted / _MB:10.1f} MB  measured {measured / _MB:10.1f} MB"
+        lines.append(f"  {name.replace('_', ' '):<22} {sizes}  {off}".rstrip())
+    return lines
 
 
 def request_of(arguments: argparse.Namespace) -> PlanRequest:
     """Return the request that the options describe; options win over the file or preset."""
     if arguments.config and arguments.preset:
         raise UsageError("--config and --preset cannot both be given", "each is a whole set of settings", "choose one")
-    config: RunConfig | None = None
-    if arguments.config:
-        config = presets.read_named_file(arguments.config).config
-    elif arguments.preset:
-        config = presets.load(arguments.preset, workspace_of(arguments)).config
+    config = _config_of(arguments)
     if not arguments.model and config is None:
         raise UsageError("No model is named", "", "add --model M, for example --model Qwen/Qwen3-8B")
     model = catalog.find(arguments.model or (config.model.name if config else ""))
+    changes = _changes_of(arguments)
+    if config is None:
+        return PlanRequest(model=model, **changes)
+    return request_from_config(config, model).changed(**changes)
+
+
+def _config_of(arguments: argparse.Namespace) -> RunConfig | None:
+    """Return the settings of the file or preset, if one is named."""
+    if arguments.config:
+        return presets.read_named_file(arguments.config).config
+    return presets.load(arguments.preset, workspace_of(arguments)).config if arguments.preset else None
+
+
+def _changes_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what the options set, by the request's names."""
     changes: dict[str, Any] = {
         field: value for option, field in _FIELDS.items() if (value := getattr(arguments, option)) is not None
     }
     if "targets" in changes:
         changes["targets"] = tuple(name.strip() for name in changes["targets"].split(",") if name.strip())
-    if config is None:
-        return PlanRequest(model=model, **changes)
-    return request_from_config(config, model).changed(**changes)
+    return changes
 
 
 def report(request: PlanRequest, plan: Plan) -> list[str]:

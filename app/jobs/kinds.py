@@ -21,6 +21,7 @@ class Kind:
 
 KINDS = {
     "train": Kind("app.training.child", accelerator=True),
+    "measure": Kind("app.training.measure", accelerator=True),
     "engine": Kind("app.engine.child", accelerator=True, gives_way=True),
     "merge": Kind("app.export.child", accelerator=False),
     "blend": Kind("app.export.child", accelerator=False),

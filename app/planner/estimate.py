@@ -11,6 +11,7 @@ from typing import Any, Literal
 from app.catalog.modules import total_parameters
 from app.planner.adapter import adapter_parameters
 from app.planner.cache import cache_bytes, growth_bytes, last_logits_bytes, prefill
+from app.planner.correction import corrected
 from app.planner.notes import warnings_for
 from app.planner.request import PlanRequest
 from app.planner.reserve import allocator_gap_bytes, context_bytes, free_bytes
@@ -102,7 +103,8 @@ class Plan:
 @lru_cache(maxsize=8192)
 def estimate(request: PlanRequest) -> Plan:
     """Return the plan without the largest settings that fit."""
-    parts, moment, trainable, overlap = _training(request) if request.is_training else _inference(request)
+    found, moment, trainable, overlap = _training(request) if request.is_training else _inference(request)
+    parts = corrected(found, request.correction)
     live = sum(parts.values())
     parts["allocator_reserve"] = allocator_gap_bytes(request, live - parts["base_weights"], overlap)
     parts["cuda_context"] = context_bytes(request)
@@ -113,6 +115,7 @@ def estimate(request: PlanRequest) -> Plan:
         total_params=total_parameters(request.model) + (trainable if request.has_adapter else 0),
         peak_moment=moment,
         free_bytes=free_bytes(request),
+        basis="formula" if request.correction is None else "measured",
         warnings=tuple(warnings_for(request)),
     )
 

@@ -13,6 +13,8 @@ from app.planner.weights import convertible_parameters
 def warnings_for(request: PlanRequest) -> Iterator[str]:
     """Yield one plain sentence for each."""
     spec = request.model
+    if request.correction is not None:
+        yield request.correction.line()
     if request.storage != "none" and convertible_parameters(spec) == 0:
         yield f"{spec.name}: its own linear class is not quantised by bitsandbytes; the weights stay 16-bit"
     if spec.experts is not None and request.storage != "none":

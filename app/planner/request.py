@@ -9,12 +9,14 @@ from typing import Any, Literal, get_args
 from app.catalog.spec import ModelSpec
 from app.errors import PlanError
 from app.planner.adapter import unknown_targets
+from app.planner.correction import Correction, Corrections, chosen
 
 Method = Literal["qlora", "lora", "full", "inference"]
 Quant = Literal["nf4", "nf4-dq", "int8", "none"]
 Attention = Literal["sdpa", "eager", "flash"]
 Dtype = Literal["bf16", "fp16", "fp32"]
 Profile = Literal["workbench", "peft-classic"]
+Device = Literal["cuda", "cpu"]
 Optimizer = Literal[
     "adamw_torch",
     "adamw_torch_fused",
@@ -37,6 +39,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "dtype": get_args(Dtype),
     "profile": get_args(Profile),
     "optimizer": get_args(Optimizer),
+    "device": get_args(Device),
 }
 # (lowest, highest) of each whole number; the highest are far beyond any card and keep every product finite.
 _RANGES: dict[str, tuple[int, int]] = {
@@ -58,7 +61,8 @@ class PlanRequest:
     recomputed). `adapter_dtype` and `checkpointing` default by method and profile when None. `packed` rows are joined
     into one padding-free row. `columns` counts the conversations that inference holds at once. `vram_gb` is the card's
     marketing size; `free_bytes` overrides what of it is free. `outputs_held` says that the caller keeps the model's
-    outputs during the backward pass; by default it follows the profile.
+    outputs during the backward pass; by default it follows the profile. `device` cpu plans for the memory of a process
+    instead of a card's. `corrections` are what was measured on this machine.
     """
 
     model: ModelSpec
@@ -85,6 +89,8 @@ class PlanRequest:
     vram_gb: float | None = None
     free_bytes: int | None = None
     reserve_bytes: int | None = None
+    device: Device = "cuda"
+    corrections: Corrections = ()
 
     def __post_init__(self) -> None:
         _check(self)
@@ -145,6 +151,11 @@ class PlanRequest:
         if self.adapter_dtype is not None:
             return self.adapter_dtype
         return "fp32" if self.has_adapter else self.dtype
+
+    @property
+    def correction(self) -> Correction | None:
+        """Return what was measured for this method and storage."""
+        return chosen(self.corrections, self.method, self.storage)
 
     def changed(self, **changes: Any) -> PlanRequest:
         """Return a copy with fields changed; raises PlanError for a wrong value."""

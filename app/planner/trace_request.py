@@ -12,7 +12,8 @@ from app.errors import PlanError
 from app.planner.estimate import Plan
 from app.planner.request import PlanRequest
 
-_OTHERS = tuple(field.name for field in fields(PlanRequest) if field.name != "model")
+# The child needs neither the model as we hold it nor what was measured here.
+_OTHERS = tuple(field.name for field in fields(PlanRequest) if field.name not in ("model", "corrections"))
 
 
 def request_as_json(request: PlanRequest) -> str:

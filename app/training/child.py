@@ -11,12 +11,12 @@ import json
 import pickle
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from peft import get_peft_model
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
 
 from app.config import RunConfig, parse
 from app.errors import JobError, MemoryShortError
@@ -60,7 +60,7 @@ def train_down_the_ladder(
     while True:
         child.progress(0, 0, phase="loading the base model")
         model = build_model(config, resolve(config.model.name))
-        trainer = build_trainer(child, config, model, tokenizer, rows)
+        trainer = build_trainer(child, config, model, tokenizer, rows, [reporter(child, config)])
         try:
             train(child, trainer)
             return trainer
@@ -93,9 +93,14 @@ def step_down(child: JobChild, config: RunConfig, said: str) -> RunConfig:
 
 def build_model(config: RunConfig, folder: str) -> PreTrainedModel:
     """Load the base and put the adapter on it."""
+    return add_adapter(config, load_model(config, folder))
+
+
+def load_model(config: RunConfig, folder: str) -> PreTrainedModel:
+    """Load the base as the run stores it."""
     quantization = config.quantization
     quant = quantization.bnb_4bit_quant_type if quantization.load_in_4bit else "none"
-    model = load_base(
+    return load_base(
         folder,
         quant="int8" if quantization.load_in_8bit else quant,
         double_quant=quantization.bnb_4bit_use_double_quant,
@@ -104,6 +109,10 @@ def build_model(config: RunConfig, folder: str) -> PreTrainedModel:
         attn_implementation=config.model.attn_implementation,
         revision=config.model.revision,
     )
+
+
+def add_adapter(config: RunConfig, model: PreTrainedModel) -> PreTrainedModel:
+    """Put the adapter on a base, or open the whole of it to training."""
     if config.adapter.method == "full":
         return model.requires_grad_(True).train()
     # The seed is set just before the adapter's random start, so that nothing done earlier can move it.
@@ -117,22 +126,29 @@ def build_trainer(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     rows: TrainingRows,
+    callbacks: Sequence[TrainerCallback],
 ) -> WorkbenchTrainer:
     """Assemble the trainer from the run's parts."""
     work_folder = child.directory.path / "work"
     dtype = resolve_dtype(config.model.dtype)
     arguments = sft_arguments(config, work_folder, dtype, device().type, validate=rows.validation is not None)
     full = config.adapter.method == "full"
-    base_hash = "" if full else fingerprint(resolve(config.model.name), revision=config.model.revision)
     return WorkbenchTrainer(
         model=model,
         args=arguments,
         train_dataset=rows.training,
         eval_dataset=rows.validation,
         processing_class=tokenizer,
-        callbacks=[JobReporter(child, keep=config.training.save_total_limit, base_hash=base_hash)],
+        callbacks=list(callbacks),
         adapter_dtype=None if full else _ADAPTER_DTYPES[config.adapter.dtype],
     )
+
+
+def reporter(child: JobChild, config: RunConfig) -> JobReporter:
+    """Return what reports a run's steps and seals its checkpoints."""
+    full = config.adapter.method == "full"
+    base_hash = "" if full else fingerprint(resolve(config.model.name), revision=config.model.revision)
+    return JobReporter(child, keep=config.training.save_total_limit, base_hash=base_hash)
 
 
 def train(child: JobChild, trainer: WorkbenchTrainer) -> None:

@@ -53,7 +53,8 @@ class WorkbenchTrainer(SFTTrainer):  # type: ignore[misc]
         return loss
 
     def _rehearse(self, model: Any, num_items_in_batch: Any) -> None:
-        rows = longest_rows(self.train_dataset, self.args.per_device_train_batch_size)
+        indices = longest_rows(self.train_dataset, self.args.per_device_train_batch_size)
+        rows = [self.train_dataset[index] for index in indices]
         batch = self.data_collator([{name: row[name] for name in _COLUMNS if name in row} for row in rows])
         before = torch.get_rng_state()
         before_on_cards = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
@@ -70,7 +71,7 @@ class WorkbenchTrainer(SFTTrainer):  # type: ignore[misc]
         """Write no card into the working folder: a run's card is made from the run, at its end."""
 
 
-def longest_rows(dataset: Dataset, count: int) -> list[dict[str, Any]]:
-    """Return the `count` rows with the most tokens, longest first. Reads lengths, not tokens."""
+def longest_rows(dataset: Dataset, count: int) -> list[int]:
+    """Return the indices of the `count` rows with the most tokens, longest first. Reads lengths, not tokens."""
     lengths = pyarrow.compute.list_value_length(dataset.data.column("input_ids")).to_pylist()
-    return [dataset[index] for index in heapq.nlargest(count, range(len(lengths)), key=lengths.__getitem__)]
+    return heapq.nlargest(count, range(len(lengths)), key=lengths.__getitem__)
