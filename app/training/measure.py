@@ -73,6 +73,7 @@ class StepMarks(TrainerCallback):  # type: ignore[misc]
         if state.global_step == 1:
             self.marks.after_first = self.meter.now()
         self.marks.highest = max(self.marks.steps[-1], self.marks.after_first)
+        self.child.progress(state.global_step, STEPS, phase="measuring")
         control.should_save = False
         control.should_training_stop = control.should_training_stop or self.child.stop_requested()
 
@@ -94,7 +95,7 @@ def work(child: JobChild) -> tuple[Outcome, Mapping[str, Any]]:
         return "stopped", {}
     request = _request(config, batch, meter.device)
     measurement = _measurement(request, meter.device, marks)
-    return "finished", _keep(child, measurement)
+    return "finished", _keep(child, measurement, marks.before)
 
 
 def _shortened(config: RunConfig) -> RunConfig:
@@ -152,9 +153,10 @@ def _measurement(request: PlanRequest, device: str, marks: Marks) -> Measurement
     )
 
 
-def _keep(child: JobChild, measurement: Measurement) -> dict[str, Any]:
+def _keep(child: JobChild, measurement: Measurement, before_bytes: int) -> dict[str, Any]:
     """Write result/measurement.json and the history's line, and return the figures."""
-    figures = {**asdict(measurement), "how": "process" if measurement.device == CPU else "card"}
+    how = "process" if measurement.device == CPU else "card"
+    figures = {**asdict(measurement), "how": how, "before_bytes": before_bytes}
     child.directory.result.mkdir(exist_ok=True)
     (child.directory.result / "measurement.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
     append(child.directory.path.parents[1], measurement)

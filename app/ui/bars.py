@@ -18,11 +18,17 @@ class Part:
     size_bytes: int
 
 
-def stacked(parts: Sequence[Part], limit_bytes: int | None, limit_label: str, label: str) -> Html:
-    """Return a bar of parts with its legend, and a line where the free memory ends."""
+def stacked(
+    parts: Sequence[Part], limit_bytes: int | None, limit_label: str, label: str, reserve: Part | None = None
+) -> Html:
+    """Return a bar of parts with its legend, and a line where the free memory ends.
+
+    `reserve` is what is kept free behind that line, up to the card's end: it is hatched.
+    """
     shown = [part for part in parts if part.size_bytes > 0]
     total = sum(part.size_bytes for part in shown)
-    full = max(total, limit_bytes or 0, 1) * 1.03
+    kept = reserve if reserve is not None and limit_bytes and reserve.size_bytes > 0 else None
+    full = max(total, (limit_bytes or 0) + (kept.size_bytes if kept else 0), 1) * 1.03
     pieces = [
         element(
             "span",
@@ -33,8 +39,18 @@ def stacked(parts: Sequence[Part], limit_bytes: int | None, limit_label: str, la
         for part in shown
     ]
     line = _limit(limit_bytes, full, limit_label) if limit_bytes else ()
-    bar = element("div", *pieces, *line, class_="wb-stack", role="img", aria_label=label)
-    return element("div", bar, _legend(shown), class_="wb-stacked")
+    hatched = _hatched(kept, limit_bytes or 0, full) if kept else ""
+    bar = element("div", *pieces, hatched, *line, class_="wb-stack", role="img", aria_label=label)
+    return element("div", bar, _legend([*shown, *([kept] if kept else [])]), class_="wb-stacked")
+
+
+def _hatched(reserve: Part, limit_bytes: int, full: float) -> Html:
+    return element(
+        "span",
+        class_="wb-stack-reserve",
+        style=f"left:{100 * limit_bytes / full:.3f}%;width:{100 * reserve.size_bytes / full:.3f}%",
+        title=f"{reserve.label}: {figures.gigabytes(reserve.size_bytes)}",
+    )
 
 
 def _limit(limit_bytes: int, full: float, label: str) -> tuple[Html, Html]:
@@ -57,39 +73,6 @@ def _legend(parts: Sequence[Part]) -> Html:
         for part in parts
     ]
     return element("ul", *items, class_="wb-parts")
-
-
-@dataclass(frozen=True)
-class Short:
-    """One of several bars beside one another; `fits` None means there is no limit to hold against."""
-
-    label: str
-    size_bytes: int
-    fits: bool | None
-    note: str = ""
-    chosen: bool = False
-
-
-def compared(bars: Sequence[Short], limit_bytes: int | None) -> Html:
-    """Return bars one below another on one scale, each with its size and whether it fits."""
-    full = max([bar.size_bytes for bar in bars] + [limit_bytes or 1]) * 1.03
-    limit = _limit(limit_bytes, full, "")[:1] if limit_bytes else ()
-    rows = [
-        element(
-            "div",
-            element("span", bar.label, class_="wb-short-label"),
-            element("span", _short_fill(bar, full), *limit, class_="wb-short-track"),
-            element("span", figures.size(bar.size_bytes), " ", bar.note, class_="wb-short-size"),
-            class_="wb-short" + (" wb-chosen" if bar.chosen else ""),
-        )
-        for bar in bars
-    ]
-    return element("div", *rows, class_="wb-shorts")
-
-
-def _short_fill(bar: Short, full: float) -> Html:
-    verdict = "" if bar.fits is None else "wb-fits" if bar.fits else "wb-too-large"
-    return element("span", class_=f"wb-short-fill {verdict}", style=f"width:{100 * bar.size_bytes / full:.2f}%")
 
 
 Bin = tuple[int, int]

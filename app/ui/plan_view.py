@@ -9,15 +9,17 @@ from typing import Any
 from app import catalog, hardware, planner
 from app.catalog import ModelSpec
 from app.config import RunConfig
-from app.planner import Plan, PlanRequest, Suggestion
+from app.planner import Plan, PlanRequest, Suggestion, compare_methods, largest
 from app.planner.from_config import config_changes, request_from_config
+from app.planner.history import CPU, corrections
 from app.ui import figures, notices
-from app.ui.bars import Part, Short, compared, stacked
+from app.ui.bars import Part, stacked
 from app.ui.charts import Line, Mark, Span, chart
 from app.ui.forms import CARDS_GB
 from app.ui.language import Speech
 from app.ui.markup import Html, element
 from app.ui.notices import sentence
+from app.workspace import Workspace
 
 _LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 _MOST_SUGGESTIONS = 4
@@ -34,22 +36,28 @@ class PlanView:
     curve: Html
 
 
-def request_of(config: RunConfig) -> PlanRequest:
-    """Return the planner's request for a config on the card it names, or on this machine."""
+def request_of(config: RunConfig, workspace: Workspace) -> PlanRequest:
+    """Return the planner's request for a config on the card it names, or on this machine, with what was measured here.
+
+    A processor's measurements are for plans of the processor alone.
+    """
     model = catalog.find(config.model.name, config.model.revision)
     machine = hardware.readings()
-    if config.memory.vram_gb is not None:
-        return request_from_config(config, model)
-    if machine.gpu is None:  # on the processor everything is computed in fp32, and the machine's memory is the limit
-        request = request_from_config(config, model, dtype="fp32")
-        return request.changed(free_bytes=machine.ram_free_bytes)
+    if machine.gpu is None and config.memory.vram_gb is None:
+        # On the processor everything is computed in fp32, and the machine's memory is the limit.
+        request = request_from_config(config, model, dtype="fp32").changed(device="cpu")
+        return request.changed(free_bytes=machine.ram_free_bytes, corrections=corrections(workspace, CPU))
+    measured = corrections(workspace, machine.gpu.name) if machine.gpu is not None else ()
+    request = request_from_config(config, model).changed(corrections=measured)
+    if machine.gpu is None or config.memory.vram_gb is not None:
+        return request
     reserve = int(config.memory.reserve_gb * figures.GB)
-    return request_from_config(config, model).changed(free_bytes=max(0, machine.gpu.free_bytes - reserve))
+    return request.changed(free_bytes=max(0, machine.gpu.free_bytes - reserve), reserve_bytes=reserve)
 
 
-def view(config: RunConfig, say: Speech) -> PlanView:
+def view(config: RunConfig, workspace: Workspace, say: Speech) -> PlanView:
     """Return the whole view. Raises WorkbenchError for a model or a combination that cannot be planned."""
-    request = request_of(config)
+    request = request_of(config, workspace)
     plan = planner.estimate(request)
     found = planner.suggestions(request) if plan.fits is False else []
     return PlanView(
@@ -98,31 +106,39 @@ def parts(plan: Plan, say: Speech) -> Html:
     """Return the stacked bar of the parts against the free memory."""
     drawn = [Part(part.key, _part_name(part.key, plan, say), part.size_bytes) for part in plan.display]
     limit = say("plan.free_line", size=figures.gigabytes(plan.free_bytes)) if plan.free_bytes else ""
+    reserve = (plan.request.reserve_bytes or 0) if plan.request.device == "cuda" else 0
+    kept = Part("reserve", say("part.reserve"), reserve)
     return element(
-        "section", element("h3", say("plan.parts")), stacked(drawn, plan.free_bytes, limit, say("plan.parts"))
+        "section", element("h3", say("plan.parts")), stacked(drawn, plan.free_bytes, limit, say("plan.parts"), kept)
     )
 
 
 def _part_name(key: str, plan: Plan, say: Speech) -> str:
-    """Return what a part is called; without a card the libraries take about what the CUDA context would."""
-    on_card = plan.request.vram_gb is not None or hardware.readings().gpu is not None
-    return say("part.libraries") if key == "cuda_context" and not on_card else say.known(f"part.{key}", key)
+    """Return what a part is called; on a processor the libraries stand where a card's allocator keeps its reserve."""
+    on_processor = plan.request.device == "cpu" and key == "allocator_reserve"
+    return say("part.libraries") if on_processor else say.known(f"part.{key}", key)
 
 
 def methods(request: PlanRequest, plan: Plan, say: Speech) -> Html:
-    """Return full fine-tuning, LoRA and QLoRA as short bars; the chosen one is marked."""
-    found = planner.compare_methods(request)
-    bars = [
-        Short(
-            say(f"method.{name}"),
-            other.device_peak,
-            other.fits,
-            "" if other.fits is None else say("plan.short_fits") if other.fits else say("plan.short_not"),
-            chosen=name == request.method,
-        )
-        for name, other in found.items()
-    ]
-    return element("section", element("h3", say("plan.methods")), compared(bars, plan.free_bytes))
+    """Return full fine-tuning, LoRA and QLoRA as a table with their numbers; the chosen one is marked."""
+    heads = ("method", "weights", "trained", "step", "peak", "longest")
+    cells = [element("th", say(f"plan.table.{name}"), scope="col") for name in heads]
+    rows = [_method_row(name, other, name == request.method, say) for name, other in compare_methods(request).items()]
+    table = element("table", element("thead", element("tr", *cells)), element("tbody", *rows))
+    return element("section", element("h3", say("plan.methods")), element("div", table, class_="wb-table wb-methods"))
+
+
+def _method_row(name: str, plan: Plan, chosen: bool, say: Speech) -> Html:
+    parts = plan.parts
+    trained = parts["adapter_weights"] + parts["gradients"] + parts["optimizer"]
+    rest = plan.device_peak - parts["base_weights"] - trained
+    verdict = "" if plan.fits is None else say("plan.short_fits") if plan.fits else say("plan.short_not")
+    longest = largest(plan.request, "seq_len") if plan.free_bytes is not None else None
+    sizes = [element("td", figures.size(size)) for size in (parts["base_weights"], trained, rest)]
+    peak = element("td", figures.size(plan.device_peak), " ", verdict, class_="wb-good" if plan.fits else "wb-bad")
+    last = element("td", "-" if longest is None else figures.count(longest), class_="wb-number")
+    head = element("th", say(f"method.{name}"), scope="row")
+    return element("tr", head, *sizes, peak, last, class_="wb-chosen" if chosen else "")
 
 
 def peak_curve(request: PlanRequest, plan: Plan, say: Speech) -> Html:

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from app.ui.bars import Part, Short, compared, histogram, stacked
+from app.ui.bars import Part, histogram, stacked
 from app.ui.charts import MOST_POINTS, Line, Mark, Span, chart, smoothed, sparkline, thinned
 
 
@@ -75,9 +75,10 @@ def test_stacked_parts_fill_their_share() -> None:
     assert "600 bytes" in drawn and "Logits" not in drawn
 
 
-def test_short_bars_say_what_fits() -> None:
-    drawn = compared([Short("QLoRA", 50, True, "fits", True), Short("Full", 150, False, "does not")], 100)
-    assert drawn.count("wb-stack-limit") == 2 and "wb-too-large" in drawn and "wb-chosen" in drawn
+def test_the_reserve_is_hatched_behind_the_free_memory() -> None:
+    drawn = stacked([Part("logits", "Logits", 50)], 100, "free", "parts", Part("reserve", "Reserve", 20))
+    assert "wb-stack-reserve" in drawn and "Reserve" in drawn
+    assert "wb-stack-reserve" not in stacked([Part("logits", "Logits", 50)], None, "", "parts")
 
 
 def test_the_histogram_marks_what_is_over_the_limit() -> None:

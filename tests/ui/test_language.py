@@ -58,7 +58,7 @@ def test_every_text_is_used() -> None:
         "tour.",
         "data.sample.",
     )
-    families += ("plan.fold.", "take.sentence", "tab.", "setting.", "data.map.", "data.length.")
+    families += ("plan.fold.", "plan.table.", "take.sentence", "tab.", "setting.", "data.map.", "data.length.")
     literal = {
         key for key in texts(ENGLISH) if re.search(rf"""[\'"]{re.escape(key.removesuffix(".one"))}[\'"]""", CODE)
     }

@@ -11,7 +11,7 @@ import gradio as gr
 from app import catalog, presets
 from app.config import RunConfig
 from app.errors import WorkbenchError
-from app.ui import allowed, forms, notices, plan_view
+from app.ui import allowed, forms, measuring, notices, plan_view
 from app.ui.draft import Draft, first, from_browser
 from app.ui.frame import PICK, QUIET, Frame, picked
 from app.ui.language import Key, Speech
@@ -38,7 +38,8 @@ def model_choices() -> list[tuple[str, str]]:
     for spec in catalog.all_models():
         listing = spec.listing
         assert listing is not None  # every model of the catalogue has one
-        found.append((f"{listing.hub_id} ({listing.parameters / 1e9:.2g} B)", listing.hub_id))
+        gated = ", gated" if listing.gated else ""
+        found.append((f"{listing.hub_id} ({listing.parameters / 1e9:.2g} B, {listing.licence}{gated})", listing.hub_id))
     return found
 
 
@@ -46,7 +47,7 @@ def answer(workspace: Workspace, filled: forms.Filled, base: RunConfig, say: Spe
     """Return the plan of a filled form, or what is wrong with it."""
     try:
         allowed.model_name(workspace, str(filled.model or ""))
-        return plan_view.view(filled.config(base), say)
+        return plan_view.view(filled.config(base), workspace, say)
     except WorkbenchError as error:
         return notices.problem(error)
 
@@ -120,10 +121,14 @@ def build(frame: Frame) -> PlanTab:
             remedies = gr.HTML(elem_id="wb-remedies", js_on_load=PICK)
             bars, curve = gr.HTML(elem_id="wb-bars"), gr.HTML(elem_id="wb-curve")
             facts = gr.HTML()
-            onward = make(gr.Button, value=Key("plan.use"), variant="primary", elem_id="wb-use-plan")
+            with gr.Row(elem_classes="wb-actions"):
+                onward = make(gr.Button, value=Key("plan.use"), variant="primary", elem_id="wb-use-plan")
+                measure = make(gr.Button, value=Key("plan.measure"), elem_id="wb-measure", scale=0)
+            measured = gr.HTML(elem_id="wb-measured")
     form = [model, method, card, *settings]
     tab = PlanTab(form, [line, facts, remedies, bars, curve, wrong])
     _wire(frame, tab, chips, about, remedies, onward)
+    _wire_measuring(frame, tab, measure, measured)
     return tab
 
 
@@ -194,3 +199,26 @@ def _wire(frame: Frame, tab: PlanTab, chips: gr.Radio, about: gr.HTML, remedies:
     chips.input(choose, chips, [*tab.form, wrong], **QUIET).then(**again).then(**noted)
     remedies.select(remedy, [frame.draft, *tab.form], [*tab.form, wrong], **QUIET).then(**again)
     onward.click(proceed, [frame.draft, *tab.form], [frame.draft, frame.tabs, wrong], **QUIET)
+
+
+def _wire_measuring(frame: Frame, tab: PlanTab, button: gr.Button, shown: gr.HTML) -> None:
+    """Wire the measurement: its job is followed by the page's timer, and its end plans anew."""
+    wrong = tab.outputs[-1]
+    job, ended = gr.State(""), gr.State("")
+
+    def begin(draft: Any, *values: Any) -> list[Any]:
+        base = from_browser(draft).config
+        try:
+            return [measuring.begin(frame.workspace, forms.Filled.of(values).config(base)), Html("")]
+        except WorkbenchError as error:
+            return [gr.skip(), notices.problem(error)]
+
+    def look(job_id: Any, seen: Any, language: Any) -> list[Any]:
+        if not job_id or job_id == seen:
+            return [gr.skip(), gr.skip()]
+        line, over = measuring.standing(frame.workspace, job_id, Speech(language))
+        return [line, job_id if over else gr.skip()]
+
+    button.click(begin, [frame.draft, *tab.form], [job, wrong], **QUIET)
+    gr.on([frame.timer.tick, job.change], look, [job, ended, frame.language], [shown, ended], **QUIET)
+    ended.change(**tab.again)
