@@ -19,6 +19,8 @@ def traced_plan(request: PlanRequest) -> Plan:
 
     Raises PlanError when the step cannot be traced, with the child's last words.
     """
+    if not request.is_training:
+        raise PlanError("method: inference is not traced", "the trace runs a training step", "plan without --trace")
     formula = plan(request)
     with tempfile.TemporaryDirectory(prefix="trace-") as folder:
         asked, answered = Path(folder) / "request.json", Path(folder) / "answer.json"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from app.catalog.families import FAMILIES
 from app.catalog.fields import ConfigFields
 from app.catalog.spec import ModelSpec
+from app.catalog.vision import FIELD, vision_parameters
 from app.errors import ModelError
 
 _MAX_CONFIG_BYTES = 4 * 1024 * 1024
@@ -57,7 +59,7 @@ def _language_part(config: Mapping[str, Any], source: str) -> tuple[str, Mapping
 
 def spec_from_config(config: Mapping[str, Any], name: str) -> ModelSpec:
     """Return the ModelSpec of a parsed config.json; raise ModelError for an unknown or broken one."""
-    family, values, _ = _language_part(config, name)
+    family, values, wrapped = _language_part(config, name)
     reader = FAMILIES.get(family)
     if reader is None:
         raise ModelError(
@@ -70,6 +72,9 @@ def spec_from_config(config: Mapping[str, Any], name: str) -> ModelSpec:
     spec = ModelSpec(
         name=name, family=family, dtype=dtype, config=dict(values) | {"model_type": family}, **reader(fields)
     )
+    if wrapped:
+        vision = vision_parameters(config, spec.hidden, name)
+        spec = replace(spec, unplanned=vision or 0, uncounted=FIELD if vision is None else "")
     _check_size(spec, fields)
     return spec
 

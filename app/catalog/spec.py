@@ -70,8 +70,9 @@ class ModelSpec:
     `positions` counts learned position embeddings (0: rotary or ALiBi), `norms` the hidden-size norms of one layer,
     `parallel` says that attention and MLP read the same residual. `fused_qkv` and `fused_gate_up` say that one linear
     module holds several projections. `linear_class` decides quantisation: only plain `nn.Linear` and Conv1D are
-    converted. `unplanned` counts parameters outside the language model (a vision tower): resident, never trained.
-    `config` keeps the fields of the config.json it was read from.
+    converted. `unplanned` counts parameters outside the language model (a vision tower): resident, never trained;
+    `uncounted` names the field of a part that could not be counted. `config` keeps the fields of the config.json it was
+    read from.
     """
 
     name: str
@@ -115,6 +116,7 @@ class ModelSpec:
     experts: Experts | None = None
     latent: LatentAttention | None = None
     unplanned: int = 0
+    uncounted: str = ""
     dtype: str = "bf16"
     listing: Listing | None = field(default=None, compare=False)
     config: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)

@@ -15,6 +15,10 @@ def warnings_for(request: PlanRequest) -> Iterator[str]:
     spec = request.model
     if request.correction is not None:
         yield request.correction.line()
+    if spec.uncounted:
+        yield f"{spec.name}: only its language part is counted; what {spec.uncounted} describes comes on top"
+    if spec.unplanned:
+        yield f"{spec.name}: its vision part ({spec.unplanned:,} parameters) is counted as resident; images are not"
     if request.storage != "none" and convertible_parameters(spec) == 0:
         yield f"{spec.name}: its own linear class is not quantised by bitsandbytes; the weights stay 16-bit"
     if spec.experts is not None and request.storage != "none":
