@@ -168,7 +168,7 @@ def _to_gguf(export: _Export) -> dict[str, Any]:
         _add_licence(export.box, model)
     receipt.write(export.box)
     run = ["llama-cli", "-m", str(export.box.out / file.path.name), "-cnv", "--jinja"]
-    return {"run": shlex.join(run), "verdict": receipt.verdict, "notes": receipt.notes}
+    return {"run": shlex.join(run), **receipt.answer()}
 
 
 def _adapter_to_gguf(export: _Export) -> dict[str, Any]:
@@ -179,7 +179,7 @@ def _adapter_to_gguf(export: _Export) -> dict[str, Any]:
     _note(receipt, write_adapter(adapter, base.config, path, name=export.name, pause=export.pause), "f32")
     receipt.write(export.box)
     run = ["llama-cli", "-m", "BASE.gguf", "--lora", str(export.box.out / path.name), "-cnv", "--jinja"]
-    return {"run": shlex.join(run), "verdict": receipt.verdict, "notes": receipt.notes}
+    return {"run": shlex.join(run), **receipt.answer()}
 
 
 def _to_ollama(export: _Export) -> dict[str, Any]:
@@ -201,7 +201,7 @@ def _to_ollama(export: _Export) -> dict[str, Any]:
     receipt.notes += made.notes
     receipt.write(box)
     run = ollama.command(box.out, safe_name(export.name).lower().replace(" ", "-"))
-    return {"run": run, "verdict": receipt.verdict, "notes": receipt.notes}
+    return {"run": run, **receipt.answer()}
 
 
 def _gguf_name(export: _Export) -> str:

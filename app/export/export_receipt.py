@@ -30,6 +30,12 @@ class ExportReceipt:
         merged = self.merge is None or self.merge.get("verdict") == "pass"
         return "pass" if merged and not self.reasons else "warn"
 
+    def answer(self) -> dict[str, Any]:
+        """Return what `export --json` says of it: verdict, notes, and the merge's figures where there was one."""
+        measured = (self.merge or {}).get("merged_against_adapter")
+        figures = dict(measured) if isinstance(measured, Mapping) else {}
+        return {"verdict": self.verdict, "notes": self.notes, **figures}
+
     def write(self, parcel: Parcel) -> None:
         """Write receipt.json and receipt.md."""
         content = {

@@ -8,7 +8,7 @@ import gradio as gr
 
 from app.data.client import DataClient
 from app.jobs.supervisor import spawn_helper
-from app.ui import strip, tour_bar, trials
+from app.ui import strip, takeaway_sources, tour_bar, trials
 from app.ui.frame import QUIET, STORAGE, Frame, Tabs
 from app.ui.language import Key, Speech
 from app.ui.tabs import data, plan, playground, takeaway, train
@@ -106,7 +106,10 @@ def _wire_steps(frame: Frame, tabs: Tabs) -> None:
 
     def take(values: Any) -> list[Any]:
         value = values[0] if isinstance(values, list) and values else None
-        return [gr.update(choices=playground.choices(frame.workspace), value=value), gr.update(selected="takeaway")]
+        return [
+            gr.update(choices=takeaway_sources.choices(frame.workspace), value=value),
+            gr.update(selected="takeaway"),
+        ]
 
     tabs.try_it.click(attempt, tabs.run, [tabs.tried, tabs.prompt, frame.tabs], **QUIET)
     tabs.take_away.click(take, tabs.tried, [tabs.taken, frame.tabs], **QUIET)

@@ -121,6 +121,7 @@ def test_gguf_for_ollama_says_what_was_merged(tmp_path: Path, run: JobDirectory)
     receipt = json.loads((tmp_path / "out" / "receipt.json").read_text())
     assert receipt["export"]["gguf"]["beyond_rounding"] == 0 and receipt["base"]["name"] == "base"
     assert (tmp_path / "out" / "Modelfile").read_text().startswith("FROM ./out-q8_0.gguf\n")
+    assert answer["greedy_agreement"] > 0.8 and answer["mean_kl"] < 0.05
     assert "ollama create out " in answer["run"] and "ollama run out" in answer["run"]
     assert_clean(tmp_path / "out")
 

@@ -15,7 +15,7 @@ from app import presets
 from app.config import RunConfig
 from app.errors import DataError, ModelError, UsageError, WorkbenchError, WorkspaceError
 from app.jobs import directory as jobs
-from app.ui import allowed, draft, forms, look, mapping_form, strip, tour, trials
+from app.ui import allowed, draft, forms, look, mapping_form, strip, takeaway_sources, tour, trials
 from app.ui.language import Speech
 from app.ui.markup import Html
 from app.ui.plan_view import PlanView
@@ -330,18 +330,51 @@ def test_take_away_shows_the_adapter_and_its_size(workspace: Workspace) -> None:
     assert "Nothing to take away" in takeaway.view(workspace, None, SAY).sentence
     job = finished_run(workspace)
     found = takeaway.view(workspace, job.id, SAY)
-    assert str(job.result / "adapter") in found.adapter and found.can_merge and not found.can_stop
+    assert list(found.cards) == ["adapter", "model", "gguf", "ollama", "vllm", "hub"]
+    for card in found.cards.values():
+        assert card.can_make and not card.can_stop and "outputs" in card.html and "about" in card.html
+    half = takeaway.view(workspace, job.id, SAY, "q8_0")
+    assert half.cards["gguf"] != found.cards["gguf"] and half.cards["vllm"] == found.cards["vllm"]
+
+
+def test_an_export_shows_its_progress_and_then_the_line_that_runs_it(workspace: Workspace) -> None:
+    job = finished_run(workspace)
+    asked = {"adapter": str(job.result / "adapter"), "out": "/x", "to": "ollama"}
+    export = jobs.create(workspace, "export", asked)
+    found = takeaway.view(workspace, job.id, SAY)
+    assert found.cards["ollama"].can_stop and not found.cards["gguf"].can_stop
+    figures = {"out": "/x", "to": "ollama", "bytes": 5, "run": "ollama run <x>", "verdict": "pass", "notes": ["mind"]}
+    export.write_status(jobs.Status(state="finished", result=figures))
+    card = takeaway.view(workspace, job.id, SAY).cards["ollama"]
+    assert card.can_make and "ollama run &lt;x&gt;" in card.html and "wb-good" in card.html and "mind" in card.html
+    assert card.html.index("wb-receipt") < card.html.index("ollama run")
+    export.write_status(jobs.Status(state="failed", reason="The disk is full."))
+    card = takeaway.view(workspace, job.id, SAY).cards["ollama"]
+    assert card.can_make and "The disk is full." in card.html
+
+
+def test_a_merged_model_can_be_taken_away_too(workspace: Workspace) -> None:
+    job, out = finished_run(workspace), workspace.output_dir("mine-merged")
+    out.mkdir()
+    (out / "config.json").write_text("{}")
+    merge = jobs.create(workspace, "merge", {"adapter": str(job.result / "adapter"), "out": str(out)})
+    merge.write_status(jobs.Status(state="finished", result={"model": str(out), "verdict": "pass"}))
+    value = f"model:{merge.id}"
+    assert ("mine-merged", value) in takeaway_sources.choices(workspace)
+    cards = takeaway.view(workspace, value, SAY).cards
+    assert [target for target, card in cards.items() if card.can_make] == ["gguf", "ollama", "hub"]
+    assert takeaway_sources.newest_jobs(workspace, takeaway_sources.find(workspace, job.id))["model"].id == merge.id
 
 
 def test_a_merge_shows_its_receipt(workspace: Workspace) -> None:
     job = finished_run(workspace)
     merge = jobs.create(workspace, "merge", {"adapter": str(job.result / "adapter"), "out": "/x"})
-    assert takeaway.view(workspace, job.id, SAY).can_stop
+    assert takeaway.view(workspace, job.id, SAY).cards["model"].can_stop
     figures = {"model": "/x", "receipt": "/x/receipt.json", "verdict": "warn", "greedy_agreement": 0.5, "mean_kl": None}
     merge.write_status(jobs.Status(state="finished", result=figures))
-    found = takeaway.view(workspace, job.id, SAY)
-    assert "warn" in found.merged and "50.0 %" in found.merged and "wb-good" not in found.merged
-    assert not found.can_merge
+    found = takeaway.view(workspace, job.id, SAY).cards["model"]
+    assert "warn" in found.html and "50.0 %" in found.html and "wb-good" not in found.html
+    assert not found.can_make
 
 
 def test_the_tour_goes_on_from_its_file(workspace: Workspace) -> None:

@@ -56,6 +56,7 @@ def test_every_text_is_used() -> None:
         "part.",
         "method.",
         "tour.",
+        "take.card.",
         "data.sample.",
     )
     families += ("plan.fold.", "plan.table.", "take.sentence", "tab.", "setting.", "data.map.", "data.length.")

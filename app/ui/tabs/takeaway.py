@@ -2,118 +2,165 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
 
 from app.errors import WorkbenchError
-from app.export.requests import start_merge
+from app.export.requests import GGUF_DTYPES, ExportRequest, start_export, start_merge
 from app.jobs import requests
 from app.jobs.directory import JobDirectory
-from app.ui import notices, takeaway_view, trials
+from app.ui import notices, takeaway_sources, takeaway_view
 from app.ui.frame import QUIET, Frame
 from app.ui.language import Key, Speech
 from app.ui.markup import Html
-from app.ui.tabs.playground import choices
-from app.ui.trials import Trial
+from app.ui.takeaway_sources import TARGETS, Source
+from app.ui.takeaway_view import Card
 from app.workspace import Workspace
 
 
 @dataclass(frozen=True)
 class View:
-    """What the tab shows of one adapter. `can_merge` says that no merge of it is on its way or done."""
+    """What the tab shows of one adapter or model: a sentence and the cards, by target."""
 
     sentence: Html
-    adapter: Html
-    merged: Html
-    can_merge: bool
-    can_stop: bool
+    cards: dict[str, Card] = field(default_factory=dict)
 
 
-def view(workspace: Workspace, value: Any, say: Speech) -> View:
-    """Return what can be taken away of the chosen adapter."""
+def view(workspace: Workspace, value: Any, say: Speech, dtype: Any = GGUF_DTYPES[0]) -> View:
+    """Return what can be taken away of the chosen adapter or model."""
     try:
-        trial = trials.find(workspace, value)
+        source = takeaway_sources.find(workspace, value)
     except WorkbenchError:
         nothing = notices.empty(say("take.empty.title"), say("take.empty.text"))
-        return View(notices.sentence(say("take.none")), nothing, Html(""), False, False)
-    newest = next(iter(takeaway_view.merges_of(workspace, trial)), None)
-    status = newest.status() if newest else None
-    return View(
-        sentence(trial, status.state if status else "", say),
-        takeaway_view.adapter_card(trial, say),
-        takeaway_view.merged_card(workspace, trial, say),
-        can_merge=status is None or (status.final and status.state != "finished"),
-        can_stop=status is not None and not status.final,
-    )
+        return View(notices.sentence(say("take.none")), {TARGETS[0]: Card(nothing)})
+    newest = takeaway_sources.newest_jobs(workspace, source)
+    states = [job.status().state for job in newest.values()]
+    chosen = dtype if dtype in GGUF_DTYPES else GGUF_DTYPES[0]
+    return View(sentence(source, states, say), takeaway_view.cards(workspace, source, newest, chosen, say))
 
 
-def sentence(trial: Trial, state: str, say: Speech) -> Html:
+def sentence(source: Source, states: list[str], say: Speech) -> Html:
     """Return what there is, in one sentence."""
-    key = {"finished": "take.sentence_done", "": "take.sentence"}.get(state, "take.sentence_merging")
-    if state in ("failed", "stopped", "interrupted"):
-        key = "take.sentence"
-    return notices.sentence(say(key, name=trial.name))
+    if any(state in ("queued", "starting", "running", "stopping") for state in states):
+        return notices.sentence(say("take.sentence_busy", name=source.name))
+    done = states.count("finished")
+    if done:
+        return notices.sentence(say("take.sentence_done", name=source.name, count=done))
+    return notices.sentence(say("take.sentence" if source.trial else "take.sentence_model", name=source.name))
 
 
 def merge(workspace: Workspace, value: Any) -> JobDirectory:
     """Hand in a merge of the chosen adapter into the workspace's outputs. Raises WorkbenchError."""
-    trial = trials.find(workspace, value)
-    out, number = workspace.output_dir(f"{trial.column}-merged"), 2
-    while out.exists():  # an export is never overwritten
-        out, number = workspace.output_dir(f"{trial.column}-merged-{number}"), number + 1
-    return start_merge(workspace, trial.folder, out)
+    return make(workspace, value, "model")
 
 
-def stop_merge(workspace: Workspace, value: Any) -> None:
-    """Ask the newest merge of the chosen adapter to end."""
-    for job in takeaway_view.merges_of(workspace, trials.find(workspace, value))[:1]:
+def make(workspace: Workspace, value: Any, target: str, dtype: Any = GGUF_DTYPES[0]) -> JobDirectory:
+    """Hand in the job behind a card, into the workspace's outputs. Raises WorkbenchError."""
+    source = takeaway_sources.find(workspace, value)
+    out = takeaway_view.free_place(workspace, source, target)
+    if target == "model":
+        return start_merge(workspace, source.folder, out)
+    kind = "adapter" if source.trial else "model"
+    named = {kind: str(source.folder.absolute()), "dtype": str(dtype), "name": source.stem}
+    return start_export(workspace, ExportRequest(to=target, out=str(out), **named))
+
+
+def stop(workspace: Workspace, value: Any, target: str) -> None:
+    """Ask the newest job behind a card to end."""
+    job = takeaway_sources.newest_jobs(workspace, takeaway_sources.find(workspace, value)).get(target)
+    if job is not None:
         requests.stop(workspace, job)
+
+
+@dataclass(frozen=True)
+class _Controls:
+    """The parts of one card on the page."""
+
+    target: str
+    html: gr.HTML
+    make: gr.Button
+    stop: gr.Button
+
+    def outputs(self) -> list[Any]:
+        """Return what a look renews."""
+        return [self.html, self.make, self.stop]
 
 
 def build(frame: Frame, tab: gr.Tab) -> gr.Dropdown:
     """Build the tab, wire it, and return the choice of the adapter."""
-    make = frame.wording.make
+    made = frame.wording.make
     digest = gr.State(0)
     line, wrong = gr.HTML(elem_id="wb-take-sentence"), gr.HTML(elem_id="wb-take-error")
-    chosen = make(gr.Dropdown, label=Key("take.chosen"), choices=[], elem_id="wb-take-run")
     with gr.Row(elem_classes="wb-columns"):
-        with gr.Column(min_width=320):
-            adapter = gr.HTML(elem_id="wb-take-adapter")
-        with gr.Column(min_width=320):
-            merged = gr.HTML(elem_id="wb-take-merged")
-            with gr.Row(elem_classes="wb-actions"):
-                begin = make(
-                    gr.Button, value=Key("take.merge"), variant="primary", visible=False, elem_id="wb-merge", scale=0
-                )
-                stop = make(gr.Button, value=Key("take.stop"), variant="stop", visible=False, scale=0)
-    outputs = [digest, line, adapter, merged, begin, stop]
+        chosen = made(gr.Dropdown, label=Key("take.chosen"), choices=[], elem_id="wb-take-run", scale=3, min_width=240)
+        dtype = made(
+            gr.Dropdown,
+            label=Key("take.dtype"),
+            choices=list(GGUF_DTYPES),
+            value=GGUF_DTYPES[0],
+            elem_id="wb-take-dtype",
+            scale=1,
+            min_width=140,
+        )
+    cards = []
+    for first in range(0, len(TARGETS), 2):
+        with gr.Row(elem_classes="wb-columns"):
+            cards += [_build_card(made, target) for target in TARGETS[first : first + 2]]
+    outputs = [digest, line, *(part for card in cards for part in card.outputs())]
 
-    def look(value: Any, seen: Any, language: Any) -> list[Any]:
-        found = view(frame.workspace, value, Speech(language))
-        if hash(found) == seen:
+    def look(value: Any, kind: Any, seen: Any, language: Any) -> list[Any]:
+        found = view(frame.workspace, value, Speech(language), kind)
+        fresh = hash((found.sentence, tuple(found.cards.items())))
+        if fresh == seen:
             return [gr.skip()] * len(outputs)
-        buttons = [gr.update(visible=found.can_merge), gr.update(visible=found.can_stop)]
-        return [hash(found), found.sentence, found.adapter, found.merged, *buttons]
+        return [fresh, found.sentence, *(part for card in cards for part in _renewed(found.cards.get(card.target)))]
 
     def opened(value: Any) -> Any:
-        offered = choices(frame.workspace)
+        offered = takeaway_sources.choices(frame.workspace)
         known = [one for _, one in offered]
         return gr.update(choices=offered, value=value if value in known else next(iter(known), None))
 
-    def attempt(action: Any) -> Html:
+    inputs = [chosen, dtype, digest, frame.language]
+    gr.on([frame.blocks.load, tab.select], opened, chosen, chosen, **QUIET).then(look, inputs, outputs, **QUIET)
+    gr.on([frame.timer.tick, chosen.change, dtype.change, frame.language.change], look, inputs, outputs, **QUIET)
+    for card in cards:
+        card.make.click(_attempt(frame.workspace, make, card.target), [chosen, dtype], wrong, **QUIET).then(
+            look, inputs, outputs, **QUIET
+        )
+        card.stop.click(_attempt(frame.workspace, stop, card.target), [chosen], wrong, **QUIET)
+    return chosen
+
+
+def _build_card(made: Callable[..., Any], target: str) -> _Controls:
+    with gr.Column(min_width=320):
+        html = gr.HTML(elem_id=f"wb-take-{target}")
+        with gr.Row(elem_classes="wb-actions"):
+            label = Key("take.merge" if target == "model" else "take.make")
+            button = made(
+                gr.Button, value=label, variant="primary", visible=False, elem_id=f"wb-make-{target}", scale=0
+            )
+            end = made(gr.Button, value=Key("take.stop"), variant="stop", visible=False, scale=0)
+    return _Controls(target, html, button, end)
+
+
+def _renewed(card: Card | None) -> list[Any]:
+    if card is None:
+        return [Html(""), gr.update(visible=False), gr.update(visible=False)]
+    variant = "secondary" if card.is_done else "primary"  # making it again is not the next step
+    return [card.html, gr.update(visible=card.can_make, variant=variant), gr.update(visible=card.can_stop)]
+
+
+def _attempt(workspace: Workspace, action: Callable[..., Any], target: str) -> Callable[..., Html]:
+    """Return a handler that does it and shows what went wrong, if anything."""
+
+    def handler(value: Any, *rest: Any) -> Html:
         try:
-            action()
+            action(workspace, value, target, *rest)
         except WorkbenchError as error:
             return notices.problem(error)
         return Html("")
 
-    inputs = [chosen, digest, frame.language]
-    gr.on([frame.blocks.load, tab.select], opened, chosen, chosen, **QUIET).then(look, inputs, outputs, **QUIET)
-    gr.on([frame.timer.tick, chosen.change, frame.language.change], look, inputs, outputs, **QUIET)
-    begin.click(lambda value: attempt(lambda: merge(frame.workspace, value)), chosen, wrong, **QUIET).then(
-        look, inputs, outputs, **QUIET
-    )
-    stop.click(lambda value: attempt(lambda: stop_merge(frame.workspace, value)), chosen, wrong, **QUIET)
-    return chosen
+    return handler
