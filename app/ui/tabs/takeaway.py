@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,7 +42,7 @@ def view(workspace: Workspace, value: Any, say: Speech, dtype: Any = GGUF_DTYPES
     return View(sentence(source, states, say), takeaway_view.cards(workspace, source, newest, chosen, say))
 
 
-def sentence(source: Source, states: list[str], say: Speech) -> Html:
+def sentence(source: Source, states: Sequence[str], say: Speech) -> Html:
     """Return what there is, in one sentence."""
     if any(state in ("queued", "starting", "running", "stopping") for state in states):
         return notices.sentence(say("take.sentence_busy", name=source.name))
@@ -63,9 +63,10 @@ def make(workspace: Workspace, value: Any, target: str, dtype: Any = GGUF_DTYPES
     out = takeaway_view.free_place(workspace, source, target)
     if target == "model":
         return start_merge(workspace, source.folder, out)
-    kind = "adapter" if source.trial else "model"
-    named = {kind: str(source.folder.absolute()), "dtype": str(dtype), "name": source.stem}
-    return start_export(workspace, ExportRequest(to=target, out=str(out), **named))
+    folder = str(source.folder.absolute())
+    adapter, model = (folder, "") if source.trial else ("", folder)
+    request = ExportRequest(target, str(out), adapter=adapter, model=model, dtype=str(dtype), name=source.stem)
+    return start_export(workspace, request)
 
 
 def stop(workspace: Workspace, value: Any, target: str) -> None:
