@@ -97,7 +97,9 @@ def _ended(workspace: Workspace, source: Source, target: str, dtype: str, status
 
 def _done(target: str, result: Mapping[str, Any], say: Speech) -> Html:
     """Return what was made: the receipt first, then where it lies and the line that runs it."""
-    facts = [(say("take.size"), figures.size(_bytes_of(result)))] if _bytes_of(result) else []
+    facts: list[tuple[str, object]] = []
+    if size := _bytes_of(result):
+        facts.append((say("take.size"), figures.size(size)))
     facts.append((say("take.where"), element("code", result.get("out") or result.get("model") or "")))
     facts += [(say("take.time"), f"{result['seconds']:,.1f} s")] if result.get("seconds") is not None else []
     parts: list[object] = [receipt(result, say)] if result.get("verdict") else []
