@@ -6,6 +6,8 @@
 <root>/presets/          presets of the user's own
 <root>/mappings/         which column plays which role, under names of the user's own
 <root>/outputs/          merged models and exports that were given no folder
+<root>/suites/           saved lists of prompts
+<root>/votes.jsonl       blind votes of the playground, one a line
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ class Workspace:
         self.jobs, self.datasets, self.uploads, self.presets, self.mappings, self.outputs = (
             root / room for room in _ROOMS
         )
+        self.suites, self.votes_file = root / "suites", root / "votes.jsonl"
 
     def job_dir(self, job_id: str) -> Path:
         """Return the folder of a job. Raises WorkspaceError when the id is not a job id."""
@@ -56,6 +59,10 @@ class Workspace:
     def mapping_path(self, name: str) -> Path:
         """Return the file of a saved column mapping."""
         return self.mappings / f"{safe_name(name)}.json"
+
+    def suite_path(self, name: str) -> Path:
+        """Return the file of a saved list of prompts."""
+        return self.suites / f"{safe_name(name)}.json"
 
     def output_dir(self, name: str) -> Path:
         """Return a folder for a result that was given none."""

@@ -13,7 +13,9 @@ SOURCES = {
 }
 HEAVY = {"torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets"}
 BASE = {"config", "errors", "workspace"}
-CORE = {"jobs", "data", "planner", "catalog", "hardware", "presets", "runs", "tracing", "models.names"} | BASE
+CORE = {"jobs", "data", "planner", "catalog", "hardware", "presets", "runs", "tracing", "votes", "models.names"} | BASE
+# The light modules of the engine, which the page and the command line talk through.
+ENGINE = {"engine.client", "engine.requests", "engine.suite_requests"}
 # What each room may import besides itself.
 ARROWS = {
     "errors": set(),
@@ -29,11 +31,12 @@ ARROWS = {
     "models": BASE,
     "runs": BASE | {"jobs", "hardware", "planner", "catalog", "models.names"},
     "tracing": BASE | {"jobs", "planner"},
+    "votes": BASE,
     "training": BASE | {"jobs", "data", "planner", "catalog", "models", "hardware"},
     "engine": BASE | {"jobs", "data", "planner", "catalog", "models", "hardware"},
     "export": BASE | {"jobs", "data", "planner", "catalog", "models", "hardware"},
-    "ui": CORE | {"engine.client", "engine.requests", "export.requests", "training.checkpoints"},
-    "cli": CORE | {"engine.client", "engine.requests", "export.requests", "export.push", "training.checkpoints", "ui"},
+    "ui": CORE | ENGINE | {"export.requests", "training.checkpoints"},
+    "cli": CORE | ENGINE | {"export.requests", "export.push", "training.checkpoints", "ui"},
 }
 CHILDREN = ("training", "engine", "export", "models")
 

@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
@@ -31,6 +31,16 @@ class ColumnEvent:
     done: Mapping[str, Any] | None = None
     finish_reason: str | None = None
     error: str = ""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What one column is asked. `model` is the engine's name for it where that is not the column's own."""
+
+    column: str
+    messages: Sequence[Message]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    model: str = ""
 
 
 def wait_for_endpoint(job: JobDirectory, *, timeout_s: float = 600.0) -> Endpoint:
@@ -61,6 +71,11 @@ class EngineClient:
             limits=httpx.Limits(max_connections=None),
         )
 
+    @classmethod
+    def at(cls, url: str, token: str) -> EngineClient:
+        """Return a client of any OpenAI-compatible server. `url` ends in /v1."""
+        return cls(Endpoint(url, token, 0))
+
     def __enter__(self) -> EngineClient:
         return self
 
@@ -88,39 +103,44 @@ class EngineClient:
 
     def chat(self, column: str, messages: Sequence[Message], **settings: Any) -> Iterator[ColumnEvent]:
         """Stream the answer of one column; `settings` are the protocol's. An error is the last event."""
-        wanted = {name: value for name, value in settings.items() if value is not None}
-        body = {"model": column, "messages": list(messages), "stream": True, **wanted}
+        return self.answer(Ask(column, messages, settings))
+
+    def answer(self, ask: Ask) -> Iterator[ColumnEvent]:
+        """Stream the answer to one question. An error is the last event."""
+        wanted = {name: value for name, value in ask.settings.items() if value is not None}
+        body = {"model": ask.model or ask.column, "messages": list(ask.messages), "stream": True, **wanted}
         try:
             with self._http.stream("POST", "/chat/completions", json=body) as response:
                 if response.status_code != 200:
                     response.read()
-                    yield ColumnEvent(column, error=_complaint(response))
+                    yield ColumnEvent(ask.column, error=_complaint(response))
                     return
-                yield from _events(column, response.iter_lines())
+                yield from _events(ask.column, response.iter_lines())
         except httpx.HTTPError as error:
-            yield ColumnEvent(column, error=f"the engine cannot be reached: {error or type(error).__name__}")
+            yield ColumnEvent(ask.column, error=f"the engine cannot be reached: {error or type(error).__name__}")
 
     def chat_columns(
         self, columns: Sequence[str], messages: Sequence[Message], **settings: Any
     ) -> Iterator[ColumnEvent]:
-        """Stream the answers of several columns at once, in the order in which text arrives.
+        """Stream the answers of several columns to the same messages, in the order in which text arrives."""
+        return self.answers([Ask(column, messages, settings) for column in columns])
 
-        Closing the iterator ends all columns.
-        """
+    def answers(self, asks: Sequence[Ask]) -> Iterator[ColumnEvent]:
+        """Stream several answers at once, in the order in which text arrives. Closing the iterator ends them all."""
         news: queue.SimpleQueue[ColumnEvent | None] = queue.SimpleQueue()
         stopped = threading.Event()
 
-        def follow(column: str) -> None:
-            for event in self.chat(column, messages, **settings):
+        def follow(ask: Ask) -> None:
+            for event in self.answer(ask):
                 if stopped.is_set():
                     break
                 news.put(event)
             news.put(None)
 
-        for column in columns:
-            threading.Thread(target=follow, args=(column,), name=f"column {column}", daemon=True).start()
+        for ask in asks:
+            threading.Thread(target=follow, args=(ask,), name=f"column {ask.column}", daemon=True).start()
         try:
-            open_columns = len(columns)
+            open_columns = len(asks)
             while open_columns:
                 event = news.get()
                 if event is None:
@@ -147,17 +167,22 @@ def _events(column: str, lines: Iterator[str]) -> Iterator[ColumnEvent]:
     for line in lines:
         if not line.startswith("data: ") or line == "data: [DONE]":
             continue
-        found = json.loads(line.removeprefix("data: "))
-        if "error" in found:
-            yield ColumnEvent(column, error=str(found["error"].get("message")))
+        try:
+            found = json.loads(line.removeprefix("data: "))
+            if "error" in found:
+                yield ColumnEvent(column, error=str(found["error"].get("message")))
+                return
+            for choice in found.get("choices") or ():
+                text = (choice.get("delta") or {}).get("content") or ""
+                if text:
+                    yield ColumnEvent(column, text)
+                if choice.get("finish_reason"):
+                    ended = True
+                    facts = choice.get("workbench") or {}
+                    yield ColumnEvent(column, done=facts, finish_reason=str(choice["finish_reason"]))
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            yield ColumnEvent(column, error="the server sent something that is no answer")
             return
-        for choice in found.get("choices", ()):
-            text = choice["delta"].get("content") or ""
-            if text:
-                yield ColumnEvent(column, text)
-            if choice.get("finish_reason"):
-                ended = True
-                yield ColumnEvent(column, done=choice.get("workbench"), finish_reason=choice["finish_reason"])
     if not ended:
         yield ColumnEvent(column, error="the engine ended before the answer did")
 

@@ -77,9 +77,10 @@ class BaseModel:
         return sum(tensor.bytes // tensor.dtype.itemsize for tensor in self.tensors.values())
 
 
-def find_base(adapter: AdapterFolder, override: str | None = None) -> BaseModel:
+def find_base(adapter: AdapterFolder, override: str | None = None, *, fetch: bool = True) -> BaseModel:
     """Return the base of an adapter: the named one, else that of its training job, else that of its configuration.
 
+    Without `fetch`, a base on the hub counts only when it was fetched before.
     Raises ExportError when none is known, ModelError or NetworkError when it cannot be read or fetched.
     """
     name = override or _name_in_job(adapter.path) or str(adapter.config.get("base_model_name_or_path") or "")
@@ -89,7 +90,7 @@ def find_base(adapter: AdapterFolder, override: str | None = None) -> BaseModel:
         resolved = resolve(name)
     except ModelError as error:
         raise ExportError(f"The base {name!r:.120} cannot be used", error.line(), "name it with --base") from None
-    return BaseModel(name, Path(resolved) if is_local(resolved) else _fetched(resolved))
+    return BaseModel(name, Path(resolved) if is_local(resolved) else _fetched(resolved, fetch))
 
 
 def training_quantization(adapter: Path) -> dict[str, Any] | None:
@@ -114,9 +115,9 @@ def _job_config(adapter: Path) -> dict[str, Any] | None:
     return None if job is None else job.config
 
 
-def _fetched(hub_id: str) -> Path:
+def _fetched(hub_id: str, fetch: bool) -> Path:
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=list(_WANTED)))
+        return Path(snapshot_download(hub_id, allow_patterns=list(_WANTED), local_files_only=not fetch))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise NetworkError(
             f"The base {hub_id} cannot be fetched", str(error).splitlines()[0], "check the network"

@@ -1,4 +1,4 @@
-"""The processes of merges, blends and exports."""
+"""The processes of merges, blends, inspections and exports."""
 
 from __future__ import annotations
 
@@ -22,6 +22,10 @@ def work(child: JobChild) -> tuple[Outcome, Mapping[str, Any]]:
         from app.export import export_job
 
         return export_job.run(child)
+    if kind == "inspect":
+        from app.export import inspect_job
+
+        return inspect_job.run(child)
     from app.export import merge_job
 
     return merge_job.run(child)

@@ -15,6 +15,7 @@ from app.workspace import Workspace
 TARGETS = ("adapter", "gguf", "ollama", "vllm", "hub")
 GGUF_DTYPES = ("f16", "bf16", "q8_0")
 METHODS = ("linear", "cat", "svd", "ties", "dare")
+INSPECTION_FILE = "inspection.json"
 _ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
@@ -105,11 +106,13 @@ def start_blend(
     rank: int | None = None,
     density: float | None = None,
     seed: int = 0,
+    run: str = "",
 ) -> JobDirectory:
     """Hand in a blend of (adapter folder, weight) pairs and return its job at once.
 
     `method` is linear, cat, svd, ties or dare; `rank` None leaves it to the method; `density` is the share of entries
-    that ties and dare keep. Raises ExportError when `out` exists, UsageError for wrong settings.
+    that ties and dare keep; `run` is the training job on whose base the result stands. Raises ExportError when `out`
+    exists, UsageError for wrong settings.
     """
     if method not in METHODS:
         raise UsageError(f"{method!r} is no way to blend", f"there are {', '.join(METHODS)}", "choose one of them")
@@ -128,8 +131,16 @@ def start_blend(
         "rank": rank,
         "density": density,
         "seed": seed,
+        "run": run,
     }
     return jobs.submit(workspace, "blend", config, name=f"blend: {out.name}")
+
+
+def start_inspect(workspace: Workspace, adapter: Path, *, base: str | None = None) -> JobDirectory:
+    """Hand in an inspection of an adapter and return its job at once. Raises ExportError when it is no adapter."""
+    adapter = adapter.expanduser().absolute()
+    _check_adapter(adapter)
+    return jobs.submit(workspace, "inspect", {"adapter": str(adapter), "base": base}, name=f"inspect: {adapter.name}")
 
 
 def blend_answer(job: JobDirectory) -> dict[str, Any]:

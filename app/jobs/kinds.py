@@ -26,5 +26,7 @@ KINDS = {
     "merge": Kind("app.export.child", accelerator=False),
     "blend": Kind("app.export.child", accelerator=False),
     "export": Kind("app.export.child", accelerator=False),
+    "suite": Kind("app.engine.suite", accelerator=True),
+    "inspect": Kind("app.export.child", accelerator=False),
     "selftest": Kind("app.jobs.selftest", accelerator=True),
 }

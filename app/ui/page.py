@@ -98,7 +98,7 @@ def _wire_steps(frame: Frame, tabs: Tabs) -> None:
 
     def attempt(selected: Any) -> list[Any]:
         job = train.shown_run(frame.workspace, selected)
-        offered = playground.choices(frame.workspace)
+        offered = trials.choices(frame.workspace)
         of_job = [value for _, value in offered if job and value.partition(":")[0] == job.id][:1]
         prompts = trials.held_out_prompts(trials.find(frame.workspace, of_job[0])) if of_job else []
         prompt = prompts[0] if prompts else gr.skip()

@@ -17,7 +17,8 @@ from app.jobs.directory import JobDirectory, replace_file
 from app.ui import look, trials
 from app.ui.draft import CPU_PRESET, Draft
 from app.ui.look import Look
-from app.ui.tabs import playground, takeaway, train
+from app.ui.playground import chooser
+from app.ui.tabs import takeaway, train
 from app.ui.trials import Trial
 from app.workspace import Workspace
 
@@ -67,7 +68,7 @@ def begin(workspace: Workspace) -> Tour:
 def end(workspace: Workspace) -> None:
     """End the tour and free the engine's memory; its run and its merged model stay."""
     _file(workspace).unlink(missing_ok=True)
-    playground.free_memory(workspace)
+    chooser.free_memory(workspace)
 
 
 def draft() -> Draft:

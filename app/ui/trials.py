@@ -1,16 +1,17 @@
-"""What can be tried: the adapters of runs, finished or checkpointed, and the engine that answers for them."""
+"""What can be tried: adapters of runs, finished or checkpointed, blends of them, and the engine that answers."""
 
 from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from app.config import RunConfig, parse
 from app.engine.requests import start_engine
-from app.errors import ConfigError, JobError, UsageError
+from app.errors import ConfigError, JobError, UsageError, WorkbenchError
 from app.jobs import directory as jobs
 from app.jobs.directory import JobDirectory
 from app.models.names import resolve
@@ -18,7 +19,7 @@ from app.training import checkpoints
 from app.ui import allowed, look
 from app.workspace import Workspace, safe_name
 
-# The newest runs are offered; older ones are reached by the command line.
+# The newest are offered; older ones are reached by the command line, other checkpoints by the slider.
 _MOST_RUNS = 40
 _MOST_CHECKPOINTS = 5
 _VALUE = re.compile(r"([a-z0-9][a-z0-9-]{0,79})(?::([0-9]{1,9}))?")
@@ -26,12 +27,18 @@ _VALUE = re.compile(r"([a-z0-9][a-z0-9-]{0,79})(?::([0-9]{1,9}))?")
 
 @dataclass(frozen=True)
 class Trial:
-    """One adapter that can be loaded: of a run's result, or of a checkpoint at `step`."""
+    """One adapter that can be loaded: a run's result, its checkpoint at `step`, or a blend (`config` is its base's)."""
 
     job: JobDirectory
     config: RunConfig
     folder: Path
     step: int | None = None
+    made_rank: int | None = None
+
+    @property
+    def rank(self) -> int:
+        """Return the adapter's rank."""
+        return self.made_rank or self.config.adapter.r
 
     @property
     def value(self) -> str:
@@ -41,7 +48,8 @@ class Trial:
     @property
     def name(self) -> str:
         """Return the run's name, with the step of a checkpoint."""
-        name = str(self.job.job.get("name") or self.job.id)[:48]
+        plain = f"{Path(self.config.data.file).stem} {self.job.id[-6:]}" if self.config.data.file else self.job.id
+        name = str(self.job.job.get("name") or plain)[:48]
         return name if self.step is None else f"{name}, step {self.step}"
 
     @property
@@ -58,29 +66,70 @@ class Trial:
 
 
 def all_trials(workspace: Workspace) -> list[Trial]:
-    """Return every adapter that can be tried, newest run first, a result before its checkpoints."""
+    """Return every adapter that can be tried, newest job first, a result before its checkpoints."""
     found = []
-    for job in list(reversed(training_jobs(workspace)))[:_MOST_RUNS]:
-        found += _of_job(job)
+    for job in list(reversed(_jobs_of(workspace, "-train-", "-blend-")))[:_MOST_RUNS]:
+        of_job = _of_job(job, workspace)
+        found += [trial for trial in of_job if trial.step is None]
+        found += [trial for trial in of_job if trial.step is not None][:_MOST_CHECKPOINTS]
     return found
+
+
+def choices(workspace: Workspace, values: Any = None) -> list[tuple[str, str]]:
+    """Return what can be tried as choices of a form; values that are chosen already stay among them."""
+    offered = [(trial.name, trial.value) for trial in all_trials(workspace)]
+    known = {value for _, value in offered}
+    for value in values if isinstance(values, list) else []:
+        if value not in known:
+            with suppress(WorkbenchError):
+                offered.append((find(workspace, value).name, value))
+    return offered
 
 
 def training_jobs(workspace: Workspace) -> list[JobDirectory]:
     """Return the training runs, oldest first; the kind stands in the id, so no file is read."""
-    return [job for job in jobs.all_jobs(workspace) if "-train-" in job.id]
+    return _jobs_of(workspace, "-train-")
 
 
-def _of_job(job: JobDirectory) -> list[Trial]:
+def _jobs_of(workspace: Workspace, *kinds: str) -> list[JobDirectory]:
+    return [job for job in jobs.all_jobs(workspace) if any(kind in job.id for kind in kinds)]
+
+
+def checkpoint_steps(workspace: Workspace, value: Any) -> list[int]:
+    """Return the steps of all checkpoints of the run that an adapter is of, oldest first."""
+    try:
+        job = find(workspace, value).job
+    except WorkbenchError:
+        return []
+    return checkpoints.steps(job.checkpoints)
+
+
+def _of_job(job: JobDirectory, workspace: Workspace) -> list[Trial]:
+    if "-blend-" in job.id:
+        return _of_blend(job, workspace)
     try:
         config = parse(job.config, job.id)
     except (ConfigError, JobError):
         return []
     if config.adapter.method == "full":
         return []
-    steps = checkpoints.steps(job.checkpoints)[-_MOST_CHECKPOINTS:]
+    steps = checkpoints.steps(job.checkpoints)
     found = [Trial(job, config, job.checkpoints / f"step-{step}", step) for step in reversed(steps)]
     result = job.result / "adapter"
     return [Trial(job, config, result), *found] if (result / "adapter_config.json").is_file() else found
+
+
+def _of_blend(job: JobDirectory, workspace: Workspace) -> list[Trial]:
+    """Return the adapter of a finished blend that was made here of a run that is still there."""
+    status, run = job.recorded_status(), str(job.config.get("run") or "")
+    folder = Path(str(status.result.get("adapter") or ""))
+    if status.state != "finished" or not run or not (folder / "adapter_config.json").is_file():
+        return []
+    try:
+        config = parse(jobs.find(workspace, run).config, run)
+    except (WorkbenchError, OSError):
+        return []
+    return [Trial(job, config, folder, made_rank=int(status.result.get("rank") or 0) or None)]
 
 
 def find(workspace: Workspace, value: Any) -> Trial:
@@ -88,7 +137,7 @@ def find(workspace: Workspace, value: Any) -> Trial:
     match = _VALUE.fullmatch(value) if isinstance(value, str) else None
     if match is not None:
         job = jobs.find(workspace, match[1])
-        for trial in _of_job(job):
+        for trial in _of_job(job, workspace):
             if trial.value == value:
                 return trial
     raise UsageError("This adapter is not there", "its run may have been removed", "choose another run")

@@ -19,7 +19,7 @@ from app.ui import allowed, draft, forms, look, mapping_form, strip, takeaway_so
 from app.ui.language import Speech
 from app.ui.markup import Html
 from app.ui.plan_view import PlanView
-from app.ui.tabs import data, plan, playground, takeaway, train
+from app.ui.tabs import data, plan, takeaway, train
 from app.workspace import Workspace
 
 SAY = Speech("en")
@@ -277,29 +277,6 @@ def test_an_odd_selection_shows_the_newest(workspace: Workspace, selected: Any) 
 
 
 # Playground, take away, tour, strip
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        ("", "", 10, 0, None),
-        ("x" * 200_000, "", 10, 0, None),
-        ("a", "", 0, 0, None),
-        ("a", "", 10, -1, None),
-        ("a", "", 10, 0, -1),
-        ("a", "", "many", 0, None),
-        ("a", "", 10, None, 2**40),
-    ],
-)
-def test_wishes_out_of_range_are_refused(fields: tuple[Any, ...]) -> None:
-    with pytest.raises(UsageError):
-        playground.Wish.checked(*fields)
-
-
-def test_a_wish_is_a_conversation() -> None:
-    wish = playground.Wish.checked(" hello ", "be brief", 5.0, 0, 7.0)
-    assert wish.messages == [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hello"}]
-    assert (wish.max_tokens, wish.seed) == (5, 7)
 
 
 @pytest.mark.parametrize("values", [None, [], "x", ["../.."], ["nothing-train-000000"], [None], [{"a": 1}]])

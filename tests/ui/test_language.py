@@ -59,6 +59,7 @@ def test_every_text_is_used() -> None:
         "take.card.",
         "data.sample.",
     )
+    families += ("play.figure.", "play.figure_help.", "play.score.")
     families += ("plan.fold.", "plan.table.", "take.sentence", "tab.", "setting.", "data.map.", "data.length.")
     literal = {
         key for key in texts(ENGLISH) if re.search(rf"""[\'"]{re.escape(key.removesuffix(".one"))}[\'"]""", CODE)

@@ -39,4 +39,14 @@
     button.classList.add("wb-copied");
     setTimeout(() => button.classList.remove("wb-copied"), 1500);
   });
+  // Save a text that the page already shows: the browser makes the file, nothing is asked of the server.
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest?.("[data-save]");
+    if (!button) return;
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([button.dataset.text], { type: "text/plain;charset=utf-8" }));
+    link.download = button.dataset.save;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  });
 })();

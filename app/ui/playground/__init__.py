@@ -1,0 +1,1 @@
+"""The playground: the columns, and one module a mode."""

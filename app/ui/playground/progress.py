@@ -1,0 +1,22 @@
+"""How a job of the playground stands, in one line."""
+
+from __future__ import annotations
+
+from app.jobs.directory import JobDirectory
+from app.ui.language import Speech
+from app.ui.markup import Html, element
+from app.ui.runs_view import state
+from app.ui.strip import meter
+
+
+def line(job: JobDirectory, say: Speech) -> Html:
+    """Return state, progress and, when it failed, why."""
+    status = job.status()
+    parts: list[object] = [element("b", str(job.job.get("name") or job.id)), state(status, say)]
+    if status.of and not status.final:
+        parts.append(meter(status.step / status.of, say("strip.progress")))
+        parts.append(element("span", f"{status.step}/{status.of}", class_="wb-number"))
+    if status.live and status.phase:
+        parts.append(element("span", say.known(f"phase.{status.phase}", status.phase), class_="wb-muted"))
+    reason = element("p", status.reason, class_="wb-reason") if status.final and status.reason else ""
+    return element("div", element("div", *parts, class_="wb-run-head"), reason)

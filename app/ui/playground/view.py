@@ -1,0 +1,147 @@
+"""Conversations as the page shows them: the question, and one card a column."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.ui.language import Speech
+from app.ui.markup import Html, element
+from app.ui.playground import conversation as talk
+from app.ui.playground.conversation import Answer, Column, Conversation, Turn
+from app.ui.playground.differences import marked
+
+
+@dataclass(frozen=True)
+class Showing:
+    """How answers are shown. `blind` takes away everything that tells who answers."""
+
+    differences: bool = True
+    thinking: bool = False
+    blind: bool = False
+
+
+def chat(conversation: Conversation, say: Speech, showing: Showing) -> Html:
+    """Return a whole conversation, with what can be done with it."""
+    if not conversation.turns:
+        return Html("")
+    turns = [_turn(conversation, number, say, showing) for number in range(len(conversation.turns))]
+    return element("div", *turns, _exports(conversation, say), class_="wb-chat")
+
+
+def _turn(conversation: Conversation, number: int, say: Speech, showing: Showing) -> Html:
+    turn = conversation.turns[number]
+    edit = element("button", say("play.edit"), type="button", class_="wb-small", data_pick=f"edit:{number}")
+    asked = element(
+        "div",
+        element("span", say("play.prompt"), class_="wb-role"),
+        element("span", turn.prompt, class_="wb-asked-text"),
+        edit,
+        class_="wb-asked",
+    )
+    return element("div", asked, cards(conversation.columns, turn, say, showing))
+
+
+def cards(
+    columns: Sequence[Column], turn: Turn, say: Speech, showing: Showing, foot: Mapping[str, Html] | None = None
+) -> Html:
+    """Return one card a column; `foot` is what stands below an answer, by column."""
+    settled = all(answer.done for answer in turn.answers.values())
+    first = turn.answers[columns[0].name].said if columns and settled and showing.differences else None
+    shown = [
+        _card(
+            column,
+            turn.answers[column.name],
+            say,
+            showing,
+            against=first if place else None,
+            foot=(foot or {}).get(column.name),
+        )
+        for place, column in enumerate(columns)
+    ]
+    return element("div", *shown, class_="wb-answers")
+
+
+def _card(
+    column: Column, answer: Answer, say: Speech, showing: Showing, *, against: str | None, foot: Html | None
+) -> Html:
+    head = element(
+        "header",
+        element("b", column.title),
+        "" if showing.blind else _details(column),
+        "" if showing.blind else element("span", *facts(column, answer.facts, say), class_="wb-answer-facts"),
+    )
+    warning = (
+        element("p", column.warning, class_="wb-warn wb-column-warning") if column.warning and not showing.blind else ""
+    )
+    return element(
+        "article",
+        head,
+        warning,
+        _thinking(answer, say, showing),
+        element("div", _body(answer, say, against), class_="wb-answer"),
+        foot or "",
+        class_="wb-column-card" + ("" if answer.done or answer.error else " wb-busy"),
+        data_column=None if showing.blind else column.name,
+    )
+
+
+def _details(column: Column) -> Html:
+    return element("span", ", ".join(column.details), class_="wb-muted") if column.details else Html("")
+
+
+def facts(column: Column, found: Mapping[str, Any], say: Speech) -> list[Html]:
+    """Return the measured facts of an answer: hash, pace, time to the first token, shared batch or not."""
+    shown: list[Html] = []
+    mark = str(found.get("adapter_hash") or column.hash)
+    if mark:
+        shown.append(element("span", mark[:8], class_="wb-mono", title=mark))
+    if found.get("tokens_per_s"):
+        pace = say("play.pace", pace=f"{found['tokens_per_s']:,.0f}", tokens=f"{found.get('tokens', 0):.0f}")
+        shown.append(element("span", pace, class_="wb-number"))
+    if found.get("time_to_first_token_s"):
+        first = f"{1000 * found['time_to_first_token_s']:,.0f}"
+        shown.append(element("span", say("play.first_token", ms=first), class_="wb-number"))
+    if "batched" in found:
+        shown.append(element("span", say("play.batched" if found["batched"] else "play.alone")))
+    return shown
+
+
+def _thinking(answer: Answer, say: Speech, showing: Showing) -> Html:
+    if not answer.thinking:
+        return Html("")
+    return element(
+        "details",
+        element("summary", say("play.thinking")),
+        element("div", answer.thinking, class_="wb-thought"),
+        open=showing.thinking,
+    )
+
+
+def _body(answer: Answer, say: Speech, against: str | None) -> Html:
+    if answer.error:
+        return element("span", answer.error, class_="wb-bad")
+    if not answer.said.strip():
+        return element("span", say("play.empty_answer" if answer.done else "play.waiting"), class_="wb-muted")
+    text = element("span", answer.said) if against is None else element("span", marked(answer.said, against))
+    return (
+        element("span", text, " ", element("span", say("play.cut_off"), class_="wb-muted")) if answer.stopped else text
+    )
+
+
+def _exports(conversation: Conversation, say: Speech) -> Html:
+    return saving(
+        say,
+        ("conversation.md", "Markdown", talk.as_markdown(conversation)),
+        ("conversation.json", "JSON", talk.as_json(conversation)),
+    )
+
+
+def saving(say: Speech, *files: tuple[str, str, str]) -> Html:
+    """Return buttons that save (file name, label, text) in the browser; no file is made on this side."""
+    buttons = [
+        element("button", label, type="button", class_="wb-small", data_save=name, data_text=text)
+        for name, label, text in files
+    ]
+    return element("div", element("span", say("play.save_as"), class_="wb-muted"), *buttons, class_="wb-saving")
