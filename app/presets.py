@@ -115,3 +115,19 @@ def save(workspace: Workspace, name: str, config: RunConfig, note: str = "") -> 
     facts = yaml.safe_dump({"preset": {"title": name, "note": note}}, allow_unicode=True, sort_keys=False)
     path.write_text(facts + config.to_yaml(), encoding="utf-8")
     return path
+
+
+def save_new(workspace: Workspace, name: str, config: RunConfig, note: str = "") -> Path:
+    """Save a run's settings under a name that is not taken; the data they were used on stays out of it.
+
+    Raises UsageError for an empty name and for one that is taken.
+    """
+    name = " ".join(name.split())[:60]
+    if not name:
+        raise UsageError("The preset has no name", "", "type one")
+    taken = {_plain(preset.name) for preset in all_presets(workspace)}
+    if workspace.preset_path(name).exists() or _plain(name) in taken:
+        raise UsageError(f"There is a preset {name!r} already", "", "choose another name")
+    empty = RunConfig().data
+    own = {f"data.{field}": getattr(empty, field) for field in ("file", "format", "mapping", "drop", "repair")}
+    return save(workspace, name, config.changed(own), note)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from app.config import RunConfig
-from app.errors import DiskError, UsageError
+from app.config import RunConfig, parse
+from app.errors import DataError, DiskError, UsageError
 from app.hardware import disk_free_bytes
 from app.jobs import requests
 from app.jobs.directory import JobDirectory
@@ -17,18 +18,15 @@ LEAST_FREE_BYTES = 500 << 20
 
 
 def start(
-    workspace: Workspace, config: RunConfig, *, queue: bool = False, name: str = "", kind: str = "train"
+    workspace: Workspace, config: RunConfig, *, queue: bool = False, name: str = "", kind: str = "train", **facts: Any
 ) -> JobDirectory:
     """Submit a training job, or a `kind` measure one of the same settings, and return its directory at once.
 
-    Raises UsageError without a data file, WorkspaceError when it cannot be read, ModelError for a model that is not
-    there, DiskError when the disk is nearly full, BusyError when the accelerator has an owner and `queue` is off.
+    `facts`, such as a sweep's name, go into job.yaml.
+
+    Raises what `check` raises, and BusyError when the accelerator has an owner and `queue` is off.
     """
-    if not config.data.file:
-        raise UsageError("No training data is named", "", "add --data FILE, or set data.file")
-    file = existing_file(config.data.file, "data file")
-    resolve(config.model.name)
-    check_disk(workspace.root)
+    file = check(workspace, config)
     config = config.changed({"data.file": str(file)})
     return requests.submit(
         workspace,
@@ -38,7 +36,38 @@ def start(
         name=name,
         data_sha256=file_sha256(file),
         seed=config.training.seed,
+        **facts,
     )
+
+
+def check(workspace: Workspace, config: RunConfig) -> Path:
+    """Refuse what can be refused before a process starts, and return the data file.
+
+    Raises UsageError without a data file, WorkspaceError when it cannot be read, ModelError for a model that is not
+    there, DiskError when the disk is nearly full.
+    """
+    if not config.data.file:
+        raise UsageError("No training data is named", "", "add --data FILE, or set data.file")
+    file = existing_file(config.data.file, "data file")
+    resolve(config.model.name)
+    check_disk(workspace.root)
+    return file
+
+
+def again(workspace: Workspace, job: JobDirectory, *, queue: bool = False) -> JobDirectory:
+    """Start a run with exactly the settings of an earlier one.
+
+    Raises DataError when its data file is no longer what it was: the same settings would then be another run.
+    """
+    config = parse(job.config, job.id)
+    file = check(workspace, config)
+    if file_sha256(file) != job.job.get("data_sha256"):
+        raise DataError(
+            f"{file.name} has changed since {job.name or job.id} was trained",
+            "its content has another SHA-256, so this would be another run",
+            "put the old file back, or clone the run to train on the new one",
+        )
+    return start(workspace, config, queue=queue, name=job.name, again=job.id)
 
 
 def check_disk(folder: Path, needed_bytes: int = LEAST_FREE_BYTES) -> None:

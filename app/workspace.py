@@ -1,6 +1,7 @@
 """The workspace: the one folder that holds jobs, datasets and models, and the only place a user's string meets a path.
 
 <root>/jobs/<id>/        one folder a job
+<root>/bin/<id>/         jobs that were removed and can come back
 <root>/datasets/<hash>/  tokenised data
 <root>/uploads/          files that came through the page
 <root>/presets/          presets of the user's own
@@ -36,7 +37,7 @@ class Workspace:
         self.jobs, self.datasets, self.uploads, self.presets, self.mappings, self.outputs = (
             root / room for room in _ROOMS
         )
-        self.suites, self.votes_file = root / "suites", root / "votes.jsonl"
+        self.bin, self.suites, self.votes_file = root / "bin", root / "suites", root / "votes.jsonl"
 
     def job_dir(self, job_id: str) -> Path:
         """Return the folder of a job. Raises WorkspaceError when the id is not a job id."""

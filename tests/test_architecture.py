@@ -13,7 +13,8 @@ SOURCES = {
 }
 HEAVY = {"torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets"}
 BASE = {"config", "errors", "workspace"}
-CORE = {"jobs", "data", "planner", "catalog", "hardware", "presets", "runs", "tracing", "votes", "models.names"} | BASE
+CORE = BASE | {"jobs", "data", "planner", "catalog", "hardware", "presets", "runs", "sweep", "tracing", "votes"}
+CORE |= {"models.names"}
 # The light modules of the engine, which the page and the command line talk through.
 ENGINE = {"engine.client", "engine.requests", "engine.suite_requests"}
 # What each room may import besides itself.
@@ -30,6 +31,7 @@ ARROWS = {
     "jobs": BASE,
     "models": BASE,
     "runs": BASE | {"jobs", "hardware", "planner", "catalog", "models.names"},
+    "sweep": BASE | {"jobs", "runs"},
     "tracing": BASE | {"jobs", "planner"},
     "votes": BASE,
     "training": BASE | {"jobs", "data", "planner", "catalog", "models", "hardware"},

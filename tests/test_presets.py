@@ -81,3 +81,13 @@ def test_a_damaged_preset_is_one_clear_error(tmp_path: Path, data: bytes) -> Non
     file.write_bytes(data)
     with pytest.raises(ConfigError):
         presets.read(file)
+
+
+def test_a_runs_settings_are_kept_under_a_name_of_their_own(workspace: Workspace) -> None:
+    config = presets.load("cpu-starter").config.changed({"adapter.r": 3, "data.file": "/x/rows.jsonl"})
+    presets.save_new(workspace, "My three", config)
+    kept = presets.load("My three", workspace).config
+    assert kept.adapter.r == 3 and kept.data.file == ""
+    for name in ("My three", "cpu starter", " "):
+        with pytest.raises(UsageError):
+            presets.save_new(workspace, name, config)

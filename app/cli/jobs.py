@@ -1,4 +1,4 @@
-"""`jobs`: list, show, watch, stop, resume, remove."""
+"""`jobs`: list, show, watch, stop, pause, resume, move, remove; what is done with ended runs is in history.py."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import argparse
 import time
 from typing import Any
 
+from app.cli import history
 from app.cli.terminal import Verbs, answer, progress, table, workspace_of
 from app.errors import JobError
+from app.jobs import bin as removed
 from app.jobs import directory, requests
 from app.jobs.directory import JobDirectory, Status
 
@@ -20,8 +22,10 @@ def register(verbs: Verbs) -> None:
         ("show", show, "how one job stands"),
         ("watch", watch, "follow one job to its end"),
         ("stop", stop, "end a job after its current step, with a checkpoint"),
+        ("pause", pause, "save, free the accelerator, and wait for `jobs resume` at the same step"),
         ("resume", resume, "go on from the newest complete checkpoint"),
-        ("remove", remove, "delete an ended job and everything in it"),
+        ("move", move, "move a waiting job in the queue"),
+        ("remove", remove, "move an ended job into the bin; `jobs restore` brings it back"),
     ):
         parser = group.add(name, run, help=help, example=f"python3 launch.py jobs {name} ID")
         parser.add_argument("id", metavar="ID", help="id of the job, as `jobs list` shows it")
@@ -29,6 +33,13 @@ def register(verbs: Verbs) -> None:
             parser.add_argument("--force", action="store_true", help="end it by TERM, and after 10 s by KILL")
         if name == "resume":
             parser.add_argument("--queue", action="store_true", help="wait behind what runs")
+        if name == "move":
+            parser.add_argument(
+                "--by", type=int, default=-1, metavar="N", help="places; negative is sooner (default -1)"
+            )
+        if name == "remove":
+            parser.add_argument("--forever", action="store_true", help="delete it now, not into the bin")
+    history.register(group)
 
 
 def _job(arguments: argparse.Namespace) -> JobDirectory:
@@ -39,11 +50,25 @@ def list_jobs(arguments: argparse.Namespace) -> None:
     """Print every job."""
     described = [job.describe() for job in directory.all_jobs(workspace_of(arguments))]
     rows = [
-        {**job, "step": f"{job['step']}/{job['of']}", "loss": _loss(job), "when": _when(job["created"])}
+        {
+            **job,
+            "state": _state(job),
+            "step": f"{job['step']}/{job['of']}",
+            "loss": _loss(job),
+            "when": _when(job["created"]),
+        }
         for job in described
     ]
-    lines = table(rows, ("id", "job", "state", "step", "loss", "when")) if rows else ["No jobs yet. `demo` makes one."]
+    lines = (
+        table(rows, ("id", "job", "state", "step", "loss", "when", "name"))
+        if rows
+        else ["No jobs yet. `demo` makes one."]
+    )
     answer(arguments, described, lines)
+
+
+def _state(job: dict[str, Any]) -> str:
+    return "paused" if job["paused"] else str(job["state"])
 
 
 def _loss(job: dict[str, Any]) -> str:
@@ -63,7 +88,7 @@ def show(arguments: argparse.Namespace) -> None:
 def print_job(arguments: argparse.Namespace, job: JobDirectory) -> None:
     """Print how a job stands."""
     facts = job.describe()
-    lines = [f"{job.id}: {facts['state']}{', ' + facts['reason'] if facts['reason'] else ''}"]
+    lines = [f"{job.id}: {_state(facts)}{', ' + facts['reason'] if facts['reason'] else ''}"]
     if facts["of"]:
         lines.append(f"step {facts['step']} of {facts['of']}, loss {_loss(facts) or 'not logged yet'}")
     if facts["eta_seconds"] is not None:
@@ -123,8 +148,27 @@ def resume(arguments: argparse.Namespace) -> None:
     answer(arguments, {"id": job.id, "dir": str(job.path)}, [f"{job.id} goes on. `jobs watch {job.id}` follows it."])
 
 
-def remove(arguments: argparse.Namespace) -> None:
-    """Delete an ended job."""
+def pause(arguments: argparse.Namespace) -> None:
+    """Ask a run to save, free the accelerator and wait."""
     job = _job(arguments)
-    requests.remove(job)
-    answer(arguments, {"id": job.id, "removed": True}, [f"{job.id} is gone."])
+    requests.pause(workspace_of(arguments), job)
+    lines = [f"{job.id} pauses after its current step. `jobs resume {job.id}` goes on from there."]
+    answer(arguments, {"id": job.id, "state": job.status().state}, lines)
+
+
+def move(arguments: argparse.Namespace) -> None:
+    """Move a waiting job in the queue."""
+    job = _job(arguments)
+    place = requests.move(workspace_of(arguments), job, arguments.by)
+    answer(arguments, {"id": job.id, "place": place}, [f"{job.id} is number {place} in the queue."])
+
+
+def remove(arguments: argparse.Namespace) -> None:
+    """Move an ended job into the bin, or delete it."""
+    job = _job(arguments)
+    if arguments.forever:
+        requests.remove(job)
+    else:
+        removed.discard(workspace_of(arguments), job)
+    said = "is gone" if arguments.forever else f"is in the bin. `jobs restore {job.id}` brings it back"
+    answer(arguments, {"id": job.id, "removed": True, "restorable": not arguments.forever}, [f"{job.id} {said}."])

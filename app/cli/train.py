@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
-from app import presets, runs
+from app import presets, runs, sweep
 from app.cli.jobs import follow, print_job
 from app.cli.terminal import Verbs, answer, progress, workspace_of
 from app.config import RunConfig, parse_assignments
@@ -24,7 +25,15 @@ def register(verbs: Verbs) -> None:
     add_run_options(parser)
     parser.add_argument("--detach", action="store_true", help="print the job's id and return at once")
     parser.add_argument("--queue", action="store_true", help="wait behind what runs instead of being refused")
-    parser.add_argument("--name", default="", help="a name for people")
+    parser.add_argument("--name", default="", help="a name for people; the common name of a sweep")
+    parser.add_argument(
+        "--sweep",
+        metavar="KEY=V,V",
+        action="append",
+        default=[],
+        help="queue a run for each value, and for each combination when repeated: adapter.r=4,8,16",
+    )
+    parser.add_argument("--yes", action="store_true", help="start a sweep without being asked")
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -60,6 +69,9 @@ def run(arguments: argparse.Namespace) -> None:
     """Start the run."""
     workspace = workspace_of(arguments)
     config = config_of(arguments, workspace)
+    if arguments.sweep:
+        run_sweep(arguments, workspace, config)
+        return
     job = runs.start(workspace, config, queue=arguments.queue, name=arguments.name)
     if arguments.detach:
         lines = [f"{job.id} was handed in. `jobs watch {job.id}` follows it."]
@@ -74,3 +86,27 @@ def run(arguments: argparse.Namespace) -> None:
         )
         raise
     print_job(arguments, job)
+
+
+def run_sweep(arguments: argparse.Namespace, workspace: Workspace, config: RunConfig) -> None:
+    """Show the runs of a sweep, ask, and queue them."""
+    found = sweep.members(config, sweep.parse_axes(arguments.sweep))
+    for member in found:
+        runs.check(workspace, member.config)
+        progress(member.name)
+    _confirm(arguments, len(found))
+    jobs = sweep.start(workspace, found, arguments.name)
+    name = jobs[0].job["sweep"]
+    data = {"sweep": name, "runs": [{"id": job.id, "dir": str(job.path), "name": job.name} for job in jobs]}
+    answer(arguments, data, [*(f"{job.id}  {job.name}" for job in jobs), f"{len(jobs)} runs wait as {name!r}."])
+
+
+def _confirm(arguments: argparse.Namespace, count: int) -> None:
+    """Ask before a sweep is queued. Raises UsageError without a yes."""
+    if arguments.yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"The sweep has {count} runs", "nobody is here to say yes", "add --yes to queue them")
+    progress(f"Queue {count} runs? [y/N] ", end="")
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise UsageError("Nothing was queued", "", "")

@@ -13,7 +13,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -21,8 +21,9 @@ from typing import Any, Literal, get_args
 import yaml
 
 from app.errors import JobError
-from app.jobs import lock
+from app.jobs import labels, lock
 from app.jobs.kinds import KINDS, Kind
+from app.jobs.labels import Label
 from app.jobs.metrics import MetricsWriter, last_row, steps_of, tail_rows
 from app.workspace import Workspace
 
@@ -83,16 +84,15 @@ class JobDirectory:
         self.stop_file = path / "stop.request"
         self.lock_file = path / "lock"
         self.secret_file = path / "secret"
+        self.label_file = path / "label.json"
         self.checkpoints = path / "checkpoints"
         self.result = path / "result"
 
     @cached_property
     def job(self) -> dict[str, Any]:
-        """Return what was asked. Raises JobError when job.yaml is missing or damaged."""
+        """Return what was asked, to be read only. Raises JobError when job.yaml is missing or damaged."""
         try:
-            job = yaml.safe_load(self.job_file.read_text(encoding="utf-8"))
-            if not isinstance(job, dict) or job.get("kind") not in KINDS:
-                raise ValueError("no known kind")
+            job = _parsed(self.job_file, self.job_file.stat().st_mtime_ns)
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise JobError(f"The job {self.id} cannot be read", str(error), "see `jobs list` for the jobs") from None
         return job
@@ -115,6 +115,16 @@ class JobDirectory:
         """Return what the job was asked to do: for a training job, the RunConfig as plain data."""
         config: dict[str, Any] = self.job["config"]
         return config
+
+    @property
+    def label(self) -> Label:
+        """Return what a person calls the job and has noted about it."""
+        return labels.read(self.label_file)
+
+    @property
+    def name(self) -> str:
+        """Return the job's name for people: the one it was given since, else the one it was handed in with."""
+        return self.label.name or str(self.job.get("name") or "")
 
     def recorded_status(self) -> Status:
         """Return status.json as it is written, without asking whether the child lives."""
@@ -148,10 +158,21 @@ class JobDirectory:
 
     def stop_forced(self) -> bool:
         """Tell whether the stop was asked for by force."""
+        return "force" in self._stop_words()
+
+    def pause_requested(self) -> bool:
+        """Tell whether the stop is a pause: the job is to go on later."""
+        return "pause" in self._stop_words()
+
+    def paused(self, status: Status) -> bool:
+        """Tell whether the job was paused: stopped with a checkpoint, its memory free, to go on at the same step."""
+        return status.state == "stopped" and self.pause_requested()
+
+    def _stop_words(self) -> list[str]:
         try:
-            return "force" in self.stop_file.read_text(encoding="utf-8")
+            return self.stop_file.read_text(encoding="utf-8").split()
         except FileNotFoundError:
-            return False
+            return []
 
     def last_metrics(self) -> dict[str, Any] | None:
         """Return the newest row of a logged step, or None."""
@@ -181,9 +202,12 @@ class JobDirectory:
             "id": self.id,
             "dir": str(self.path),
             "job": self.job["kind"],
-            "name": self.job.get("name", ""),
+            "name": self.name,
+            "note": self.label.note,
+            "sweep": self.job.get("sweep", ""),
             "created": self.job.get("created"),
             **asdict(status),
+            "paused": self.paused(status),
             "responding": not status.silent,
             "config": self.config,
             "last": self.last_metrics(),
@@ -253,9 +277,23 @@ def versions() -> dict[str, str]:
 
 def all_jobs(workspace: Workspace) -> list[JobDirectory]:
     """Return every job of the workspace that can be read, oldest first."""
-    if not workspace.jobs.is_dir():
+    return jobs_in(workspace.jobs)
+
+
+def jobs_in(folder: Path) -> list[JobDirectory]:
+    """Return every job of a folder that can be read, oldest first."""
+    if not folder.is_dir():
         return []
-    return [job for path in sorted(workspace.jobs.iterdir()) if (job := JobDirectory(path)).readable]
+    return [job for path in sorted(folder.iterdir()) if (job := JobDirectory(path)).readable]
+
+
+@lru_cache(maxsize=2000)
+def _parsed(job_file: Path, modified_ns: int) -> dict[str, Any]:
+    """Read a job.yaml, which is never rewritten: a long history is parsed once, not at every look."""
+    job = yaml.safe_load(job_file.read_text(encoding="utf-8"))
+    if not isinstance(job, dict) or job.get("kind") not in KINDS:
+        raise ValueError("no known kind")
+    return job
 
 
 def find(workspace: Workspace, job_id: str) -> JobDirectory:

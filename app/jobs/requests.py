@@ -1,4 +1,4 @@
-"""What the page and the command line ask of jobs: submit, stop, resume, remove, wait.
+"""What the page and the command line ask of jobs: submit, stop, pause, resume, move, name, remove, wait.
 
 Each call writes into directories and returns; none of them owns a process.
 """
@@ -13,9 +13,12 @@ from typing import Any
 
 from app.errors import BusyError, JobError
 from app.jobs import directory as jobs
+from app.jobs import queue as waiting_line
 from app.jobs import supervisor
+from app.jobs.bin import check_ended
 from app.jobs.directory import JobDirectory, Status
 from app.jobs.kinds import KINDS
+from app.jobs.labels import Label
 from app.workspace import Workspace
 
 
@@ -34,26 +37,36 @@ def submit(
     stop, and the job starts when it has gone.
     """
     with supervisor.admission(workspace):
-        if KINDS[kind].accelerator:
-            _claim(workspace, queue)
+        gone = _claim(workspace, queue) if KINDS[kind].accelerator else []
         job = jobs.create(workspace, kind, config, secret, **facts)
+        _tell_unloaded(job, gone)
         supervisor.ensure_running(workspace)
     return job
 
 
-def _claim(workspace: Workspace, queue: bool) -> None:
+def _claim(workspace: Workspace, queue: bool) -> list[JobDirectory]:
+    """Make room on the accelerator, or raise BusyError. Return the jobs that were asked to give way."""
+    gone = []
     for owner in jobs.all_jobs(workspace):
         status = owner.status()
         if status.final or not owner.kind.accelerator:
             continue
         if owner.kind.gives_way:
             _stop(owner)
+            gone.append(owner)
         elif not queue:
             raise BusyError(
                 f"Another run owns the accelerator: {owner.id} is {status.state}",
                 "one job uses it at a time",
                 f"wait, add it to the queue (--queue), or stop that one with `jobs stop {owner.id}`",
             )
+    return gone
+
+
+def _tell_unloaded(job: JobDirectory, gone: list[JobDirectory]) -> None:
+    """Say in the job's own events which engines gave way to it."""
+    for engine in gone:
+        job.add_event("unloaded", f"{engine.name or engine.id} was unloaded: one job uses the accelerator at a time")
 
 
 def stop(workspace: Workspace, job: JobDirectory, force: bool = False) -> Status:
@@ -64,6 +77,20 @@ def stop(workspace: Workspace, job: JobDirectory, force: bool = False) -> Status
     """
     with supervisor.admission(workspace):
         return _stop(job, force)
+
+
+def pause(workspace: Workspace, job: JobDirectory) -> Status:
+    """Ask a run to save, free the accelerator and wait to be resumed at the same step. Return the status before.
+
+    Raises JobError for a job that is not training.
+    """
+    with supervisor.admission(workspace):
+        status = job.status()
+        if job.job["kind"] != "train" or not status.live:
+            raise JobError(f"{job.id} is {status.state}", "only a run that trains is paused", "")
+        if not job.stop_requested():
+            jobs.replace_file(job.stop_file, f"{time.time()} pause\n")
+        return status
 
 
 def _stop(job: JobDirectory, force: bool = False) -> Status:
@@ -87,19 +114,35 @@ def resume(workspace: Workspace, job: JobDirectory, *, queue: bool = False) -> N
         if status.state == "finished":
             raise JobError(f"{job.id} has finished", "there is nothing left to do", "start a new run for more steps")
         if job.kind.accelerator:
-            _claim(workspace, queue)
+            _tell_unloaded(job, _claim(workspace, queue))
+        waiting_line.forget(workspace, job)
         job.stop_file.unlink(missing_ok=True)
         job.write_status(replace(status, state="queued", reason="", kind="", pid=None, ended=None))
         supervisor.ensure_running(workspace)
 
 
+def move(workspace: Workspace, job: JobDirectory, places: int) -> int:
+    """Move a waiting job `places` towards the end, or, negative, towards the front. Return its place, from 1.
+
+    Raises JobError when it does not wait.
+    """
+    with supervisor.admission(workspace):
+        if job.recorded_status().state != "queued":
+            raise JobError(f"{job.id} does not wait", "only a waiting job has a place in the queue", "")
+        return waiting_line.move(workspace, job, places)
+
+
+def relabel(job: JobDirectory, name: str | None = None, note: str | None = None) -> Label:
+    """Change what a person calls a job, or its note; None leaves the one that is there."""
+    old = job.label
+    label = Label.of(old.name if name is None else name, old.note if note is None else note)
+    jobs.replace_file(job.label_file, label.to_json())
+    return label
+
+
 def remove(job: JobDirectory) -> None:
-    """Delete an ended job and everything in it. Raises JobError while it lives or waits."""
-    status = job.status()
-    if not status.final:
-        raise JobError(
-            f"{job.id} is {status.state}", "a living job is not removed", f"stop it with `jobs stop {job.id}`"
-        )
+    """Delete an ended job and everything in it for good. Raises JobError while it lives or waits."""
+    check_ended(job)
     shutil.rmtree(job.path)
 
 

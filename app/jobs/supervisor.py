@@ -23,6 +23,7 @@ import psutil
 
 from app.errors import JobError
 from app.jobs import directory as jobs
+from app.jobs import queue
 from app.jobs.directory import JobDirectory
 from app.jobs.lock import FileLock, is_held
 from app.workspace import Workspace, open_workspace
@@ -193,7 +194,7 @@ class Supervisor:
             signal_group(directory, pid, getattr(signal, "SIGKILL", signal.SIGTERM))
 
     def _start_next(self, open_jobs: Sequence[JobDirectory]) -> None:
-        """Start every queued job that may run, oldest request first; one owner of the accelerator at a time."""
+        """Start every queued job that may run, in the order of the queue; one owner of the accelerator at a time."""
         if not any(job.recorded_status().state == "queued" for job in open_jobs):
             return
         with admission(self.workspace):
@@ -201,8 +202,7 @@ class Supervisor:
 
     def _start_waiting(self, open_jobs: Sequence[JobDirectory]) -> None:
         busy = any(job.kind.accelerator and job.status().live for job in open_jobs)
-        waiting = [job for job in open_jobs if job.recorded_status().state == "queued"]
-        for job in sorted(waiting, key=lambda job: job.status_file.stat().st_mtime_ns):
+        for job in queue.in_order(self.workspace, open_jobs):
             if job.kind.accelerator and busy:
                 continue
             busy = busy or job.kind.accelerator

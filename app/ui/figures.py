@@ -40,8 +40,10 @@ def count(number: float) -> str:
 
 
 def loss(value: object) -> str:
-    """Return a loss with three decimals, or a dash."""
-    return f"{value:.3f}" if isinstance(value, (int, float)) else "-"
+    """Return a loss with three decimals, a small one with two digits that say something, or a dash."""
+    if not isinstance(value, (int, float)):
+        return "-"
+    return f"{value:.3f}" if abs(value) >= 0.01 or value == 0 else f"{value:.2g}"
 
 
 def brief(value: float) -> str:

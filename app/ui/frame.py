@@ -62,6 +62,10 @@ class Tabs:
     look: gr.BrowserState
     run: gr.State
     try_it: gr.Button
+    clone: gr.Button
+    kept_preset: gr.State
+    train_wrong: gr.HTML
+    chips: gr.Radio
     tried: gr.Dropdown
     prompt: gr.Textbox
     asked: gr.State

@@ -7,10 +7,13 @@ from typing import Any
 import gradio as gr
 
 from app.data.client import DataClient
+from app.errors import UsageError, WorkbenchError
 from app.jobs.supervisor import spawn_helper
-from app.ui import strip, takeaway_sources, tour_bar, trials
+from app.ui import forms, live_panel, notices, run_box, strip, takeaway_sources, tour_bar, trials
+from app.ui.draft import from_browser
 from app.ui.frame import QUIET, STORAGE, Frame, Tabs
 from app.ui.language import Key, Speech
+from app.ui.markup import Html
 from app.ui.tabs import data, plan, playground, takeaway, train
 from app.ui.wording import Wording
 from app.workspace import Workspace
@@ -62,6 +65,10 @@ def _tabs(frame: Frame) -> Tabs:
         look=seen,
         run=trained.selected,
         try_it=trained.try_it,
+        clone=trained.clone,
+        kept_preset=trained.kept,
+        train_wrong=trained.wrong,
+        chips=planned.chips,
         tried=tried.chosen,
         prompt=tried.prompt,
         asked=tried.asked,
@@ -97,7 +104,7 @@ def _wire_steps(frame: Frame, tabs: Tabs) -> None:
     """Carry a run from Train to the playground, and an adapter from there to Take away."""
 
     def attempt(selected: Any) -> list[Any]:
-        job = train.shown_run(frame.workspace, selected)
+        job = live_panel.shown_run(frame.workspace, selected)
         offered = trials.choices(frame.workspace)
         of_job = [value for _, value in offered if job and value.partition(":")[0] == job.id][:1]
         prompts = trials.held_out_prompts(trials.find(frame.workspace, of_job[0])) if of_job else []
@@ -111,6 +118,26 @@ def _wire_steps(frame: Frame, tabs: Tabs) -> None:
             gr.update(selected="takeaway"),
         ]
 
+    def clone(selected: Any, draft: Any) -> list[Any]:
+        job = live_panel.shown_run(frame.workspace, selected)
+        try:
+            if job is None:
+                raise UsageError("There is no run to clone", "", "start one")
+            copied, seen = run_box.cloned(frame.workspace, job, from_browser(draft))
+        except WorkbenchError as error:
+            return [gr.skip()] * (len(tabs.form) + 3) + [notices.problem(error)]
+        form = forms.filling(copied.config)
+        return [*form, copied.to_browser(), seen.to_browser(), gr.update(selected="plan"), Html("")]
+
+    cloned = [*tabs.form, frame.draft, tabs.look, frame.tabs, tabs.train_wrong]
+    tabs.clone.click(clone, [tabs.run, frame.draft], cloned, **QUIET).then(**tabs.plan_again)
+    gr.on(
+        [frame.blocks.load, tabs.kept_preset.change],
+        lambda: gr.update(choices=plan.preset_choices(frame.workspace)),
+        None,
+        tabs.chips,
+        **QUIET,
+    )
     tabs.try_it.click(attempt, tabs.run, [tabs.tried, tabs.prompt, frame.tabs], **QUIET)
     tabs.take_away.click(take, tabs.tried, [tabs.taken, frame.tabs], **QUIET)
 

@@ -13,8 +13,9 @@ from app.planner import Plan, PlanRequest, Suggestion, compare_methods, largest
 from app.planner.from_config import config_changes, request_from_config
 from app.planner.history import CPU, corrections
 from app.ui import figures, notices
+from app.ui.axes import Span
 from app.ui.bars import Part, stacked
-from app.ui.charts import Line, Mark, Span, chart
+from app.ui.charts import Line, Mark, chart
 from app.ui.forms import CARDS_GB
 from app.ui.language import Speech
 from app.ui.markup import Html, element

@@ -205,7 +205,9 @@ def _launch(workspace: Workspace, host: str, port: int, token: str | None) -> gr
             show_error=False,
             prevent_thread_lock=True,
             allowed_paths=[],
-            blocked_paths=[str(workspace.jobs), str(workspace.datasets), str(workspace.presets)],
+            blocked_paths=[
+                str(room) for room in (workspace.jobs, workspace.bin, workspace.datasets, workspace.presets)
+            ],
             root_path="",
             max_file_size=guard.LARGEST_UPLOAD_BYTES,
             enable_monitoring=False,

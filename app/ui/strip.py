@@ -92,7 +92,7 @@ def progress(job: JobDirectory, status: Status, say: Speech) -> Html:
 
 def job_name(job: JobDirectory, say: Speech) -> str:
     """Return a job's own name, else its kind and time."""
-    name = str(job.job.get("name") or "")
+    name = job.name
     kind = str(job.job.get("kind", ""))
     return name[:40] or f"{say.known(f'kind.{kind}', kind)} {figures.moment(job.job.get('created'))}"
 

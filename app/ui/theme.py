@@ -94,8 +94,8 @@ PART_COLOURS = {
     "allocator_reserve": "#b9c0c9",
 }
 # Curves and columns beside one another, in this order: the same set, darker or lighter, so that thin lines are seen.
-SERIES_LIGHT = ("#0072b2", "#c24e00", "#00805f", "#a4497f")
-SERIES_DARK = ("#56b4e9", "#f28c4a", "#35c79b", "#e0a3c9")
+SERIES_LIGHT = ("#0072b2", "#c24e00", "#00805f", "#a4497f", "#6b5b00", "#5b6570")
+SERIES_DARK = ("#56b4e9", "#f28c4a", "#35c79b", "#e0a3c9", "#f0e442", "#b9c0c9")
 
 # System fonts only; the second half are the CJK faces of Windows, macOS, Android and Linux.
 FONT = (

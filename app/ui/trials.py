@@ -49,7 +49,7 @@ class Trial:
     def name(self) -> str:
         """Return the run's name, with the step of a checkpoint."""
         plain = f"{Path(self.config.data.file).stem} {self.job.id[-6:]}" if self.config.data.file else self.job.id
-        name = str(self.job.job.get("name") or plain)[:48]
+        name = (self.job.name or plain)[:48]
         return name if self.step is None else f"{name}, step {self.step}"
 
     @property

@@ -19,7 +19,10 @@ HOUSE = Path(__file__).parents[2]
 VERBS = ("ui", "demo", "test", "doctor", "plan", "train", "chat", "serve", "blend", "merge", "export")
 GROUPS = {
     "data": ("check", "show", "convert"),
-    "jobs": ("list", "show", "watch", "stop", "resume", "remove"),
+    "jobs": (
+        *("list", "show", "watch", "stop", "pause", "resume", "move", "remove"),
+        *("compare", "rename", "again", "restore", "bin"),
+    ),
 }
 
 
@@ -64,6 +67,10 @@ def test_every_verb_has_help_with_one_example(verb: str, capsys: pytest.CaptureF
         (["train", "--preset", "cpu-starter", "--config", "x.yaml"], 2, "cannot both"),
         (["jobs", "show", "20260101-000000-train-abcdef"], 1, "no job"),
         (["jobs", "show", "../../etc"], 1, "not a job id"),
+        (["jobs", "restore", "../../etc"], 1, "not a job id"),
+        (["jobs", "compare", "one-train-id"], 2, "two runs"),
+        (["train", "--preset", "cpu-starter", "--sweep", "adapter.r=0,4"], 2, "adapter.r"),
+        (["train", "--preset", "cpu-starter", "--sweep", "rank=4,8"], 2, "did you mean adapter.r"),
         (["data", "check", "missing.json"], 2, "no such file"),
         (["data", "check", "file:///etc/passwd"], 1, "addresses are not opened"),
         (["data", "show", "missing.json", "--row", "x"], 2, "invalid int value"),

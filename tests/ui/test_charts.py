@@ -7,8 +7,10 @@ import re
 
 import pytest
 
+from app.jobs.series import MOST_POINTS
+from app.ui.axes import Span, log_span
 from app.ui.bars import Part, histogram, stacked
-from app.ui.charts import MOST_POINTS, Line, Mark, Span, chart, smoothed, sparkline, thinned
+from app.ui.charts import Line, Mark, chart, sparkline, thinned
 
 
 def test_a_chart_has_at_most_the_points_a_browser_likes() -> None:
@@ -53,14 +55,6 @@ def test_the_axis_is_fixed_when_it_is_given() -> None:
     assert [float(x) for x in re.findall(r"[ML]([\d.]+)", path)] == [0.0, 100.0]
 
 
-def test_the_average_starts_at_the_first_value_and_follows() -> None:
-    flat = smoothed([(step, 5.0) for step in range(50)])
-    assert all(value == pytest.approx(5.0) for _, value in flat)
-    falling = smoothed([(step, 10.0 - step) for step in range(10)])
-    assert falling[0][1] == pytest.approx(10.0) and 1.0 < falling[-1][1] < 5.0
-    assert smoothed([(1, math.nan), (2, 3.0)]) == [(2, pytest.approx(3.0))]
-
-
 def test_a_sparkline_is_small() -> None:
     assert len(sparkline([(step, step % 7) for step in range(10_000)], "loss")) < 2500
     assert "<svg" not in sparkline([], "loss")
@@ -88,3 +82,25 @@ def test_the_histogram_marks_what_is_over_the_limit() -> None:
     assert make(20).count("wb-column") == 3 and make(20).count("wb-over") == 1
     assert "wb-stack-limit" in make(60) and "wb-stack-limit" not in make(4096) and "limit" in make(4096)
     assert histogram([], 10, title="t", unit="u", limit_label="l")
+
+
+def test_a_logarithmic_scale_leaves_out_what_it_cannot_show() -> None:
+    drawn = chart([Line([(0, 10.0), (1, 0.0), (2, 1.0), (3, 0.1)])], "Loss", log=True)
+    (path,) = re.findall(r' d="([^"]+)" class="wb-line wb-line-strong"', drawn)
+    heights = [float(y) for y in re.findall(r"[ML][\d.]+ ([\d.]+)", path)]
+    assert path.count("M") == 2
+    assert heights[1] - heights[0] == pytest.approx(heights[2] - heights[1], abs=0.05)
+
+
+@pytest.mark.parametrize("values", [[2.0, 2.0], [1.51, 1.53], [1e-4, 5.0], [0.3, 7.0], [1e-9, 1e9]])
+def test_a_logarithmic_axis_always_has_ticks(values: list[float]) -> None:
+    span = log_span(values)
+    assert len(span.ticks()) >= 2
+    assert all(0 <= span.share(tick) <= 1 for tick in span.ticks())
+
+
+def test_labels_of_marks_do_not_lie_on_one_another_and_quiet_ones_are_ticks() -> None:
+    marks = [Mark(5, "one"), Mark(5.1, "two"), Mark(5.2, "", note="checkpoint", quiet=True)]
+    drawn = chart([Line([(0, 1), (10, 2)])], "Loss", marks=marks)
+    assert "top:0px" in drawn and "top:14px" in drawn
+    assert drawn.count("wb-mark-foot") == 1 and 'title="checkpoint"' in drawn

@@ -15,7 +15,7 @@ from app import presets
 from app.config import RunConfig
 from app.errors import DataError, ModelError, UsageError, WorkbenchError, WorkspaceError
 from app.jobs import directory as jobs
-from app.ui import allowed, draft, forms, look, mapping_form, strip, takeaway_sources, tour, trials
+from app.ui import allowed, draft, forms, live_panel, look, mapping_form, strip, takeaway_sources, tour, trials
 from app.ui.language import Speech
 from app.ui.markup import Html
 from app.ui.plan_view import PlanView
@@ -248,7 +248,7 @@ def test_samples_by_name_only() -> None:
 
 
 def test_nothing_runs_yet(workspace: Workspace) -> None:
-    found = train.live(workspace, "", SAY)
+    found = live_panel.live(workspace, "", SAY)
     assert "No runs yet" in found.head and not found.can_stop and not found.can_remove
     assert "Choose the data first" in train.sentence(draft.Draft(BASE), SAY)
     with pytest.raises(UsageError):
@@ -262,9 +262,9 @@ def test_the_sentence_says_what_would_run() -> None:
 
 def test_a_run_is_shown_as_its_directory_says(workspace: Workspace) -> None:
     job = finished_run(workspace)
-    found = train.live(workspace, job.id, SAY)
+    found = live_panel.live(workspace, job.id, SAY)
     assert "finished" in found.head and found.can_try and found.can_remove and not found.can_resume
-    assert hash(found) == hash(train.live(workspace, job.id, SAY))
+    assert hash(found) == hash(live_panel.live(workspace, job.id, SAY))
     assert train.act(workspace, "remove", job.id) == ""
     assert not job.path.exists()
 
@@ -272,7 +272,7 @@ def test_a_run_is_shown_as_its_directory_says(workspace: Workspace) -> None:
 @pytest.mark.parametrize("selected", [None, 5, "../..", "x" * 500, ["a"], {"a": 1}])
 def test_an_odd_selection_shows_the_newest(workspace: Workspace, selected: Any) -> None:
     job = finished_run(workspace)
-    shown = train.shown_run(workspace, selected)
+    shown = live_panel.shown_run(workspace, selected)
     assert shown is not None and shown.id == job.id
 
 

@@ -61,6 +61,7 @@ def test_every_text_is_used() -> None:
     )
     families += ("play.figure.", "play.figure_help.", "play.score.")
     families += ("plan.fold.", "plan.table.", "take.sentence", "tab.", "setting.", "data.map.", "data.length.")
+    families += ("train.filter.", "sweep.example.", "compare.")
     literal = {
         key for key in texts(ENGLISH) if re.search(rf"""[\'"]{re.escape(key.removesuffix(".one"))}[\'"]""", CODE)
     }

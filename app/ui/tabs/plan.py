@@ -29,6 +29,7 @@ class PlanTab:
 
     form: list[Any]
     outputs: list[Any]
+    chips: gr.Radio
     again: dict[str, Any] = field(default_factory=dict)
 
 
@@ -62,6 +63,11 @@ def changed_form(workspace: Workspace, filled: forms.Filled, base: RunConfig, ch
     config = filled.config(base).changed(known, "the remedy")
     allowed.model_name(workspace, config.model.name)
     return forms.filling(config)
+
+
+def preset_choices(workspace: Workspace) -> list[tuple[str, str]]:
+    """Return the presets, the user's own last: what is shown, and the name."""
+    return [(preset.title, preset.name) for preset in presets.all_presets(workspace)]
 
 
 def preset_form(workspace: Workspace, name: Any) -> list[Any]:
@@ -98,7 +104,7 @@ def build(frame: Frame) -> PlanTab:
             chips = make(
                 gr.Radio,
                 label=Key("plan.preset"),
-                choices=[(preset.title, preset.name) for preset in presets.all_presets(frame.workspace)],
+                choices=preset_choices(frame.workspace),
                 value=None,
                 elem_id="wb-presets",
             )
@@ -126,7 +132,7 @@ def build(frame: Frame) -> PlanTab:
                 measure = make(gr.Button, value=Key("plan.measure"), elem_id="wb-measure", scale=0)
             measured = gr.HTML(elem_id="wb-measured")
     form = [model, method, card, *settings]
-    tab = PlanTab(form, [line, facts, remedies, bars, curve, wrong])
+    tab = PlanTab(form, [line, facts, remedies, bars, curve, wrong], chips)
     _wire(frame, tab, chips, about, remedies, onward)
     _wire_measuring(frame, tab, measure, measured)
     return tab

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import math
 import threading
-from array import array
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from app.jobs.metrics import parse_lines
-from app.ui.charts import Point
+from app.jobs.series import Point, Series
 
 NAMES = ("loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_s", "vram_bytes", "rss_bytes")
 # Curves of this many runs are kept; the page shows one and compares a few.
@@ -25,22 +24,30 @@ _KEPT_EVENTS = 200
 
 @dataclass
 class Curves:
-    """Everything drawn of one run. `events` are the event rows, newest last."""
+    """Everything drawn of one run.
 
-    series: dict[str, tuple[array[float], array[float]]] = field(
-        default_factory=lambda: {name: (array("d"), array("d")) for name in NAMES}
-    )
+    `events` are the event rows, newest last. `clock` has the seconds of training at each logged step: the time between
+    a stop and the resume after it is not counted.
+    """
+
+    series: dict[str, Series] = field(default_factory=lambda: {name: Series() for name in NAMES})
+    clock: Series = field(default_factory=Series)
     events: list[dict[str, Any]] = field(default_factory=list)
     inode: int = 0
     offset: int = 0
+    _last_time: float | None = None
 
     def points(self, name: str) -> list[Point]:
         """Return (step, value) of one series."""
-        steps, values = self.series[name]
-        return list(zip(steps, values, strict=True))
+        return self.series[name].points()
+
+    def __getitem__(self, name: str) -> Series:
+        return self.series[name]
 
     def add(self, row: dict[str, Any]) -> None:
         """Take one row of the file."""
+        if row.get("event") == "resumed":
+            self._last_time = None
         if "event" in row and "eval_loss" not in row:
             self.events = [*self.events, row][-_KEPT_EVENTS:]
             return
@@ -50,14 +57,17 @@ class Curves:
         for name in NAMES:
             value = row.get(name)
             if isinstance(value, (int, float)):
-                self._append(name, float(step), float(value))
+                self.series[name].add(float(step), float(value))
             elif name in row.get("not_finite", ()):
-                self._append(name, float(step), math.nan)
+                self.series[name].add(float(step), math.nan)
+        if "event" not in row and isinstance(row.get("time"), (int, float)):
+            self._tick(float(step), float(row["time"]))
 
-    def _append(self, name: str, step: float, value: float) -> None:
-        steps, values = self.series[name]
-        steps.append(step)
-        values.append(value)
+    def _tick(self, step: float, time_s: float) -> None:
+        passed = 0.0 if self._last_time is None else max(0.0, time_s - self._last_time)
+        self._last_time = time_s
+        before = self.clock.at(step - 1e-9) if len(self.clock) and self.clock.steps[0] < step else 0.0
+        self.clock.add(step, (before or 0.0) + passed)
 
 
 _cache: OrderedDict[Path, Curves] = OrderedDict()

@@ -7,8 +7,8 @@ import math
 import time
 from pathlib import Path
 
+from app.jobs import curves
 from app.jobs.metrics import MetricsWriter
-from app.ui import curves
 
 
 def write(path: Path, first: int, last: int) -> None:

@@ -1,0 +1,207 @@
+"""The curves of one run and the machine under it, as they stand now."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from app.config import parse
+from app.errors import WorkbenchError
+from app.hardware import Readings
+from app.jobs import curves
+from app.jobs.curves import Curves
+from app.jobs.directory import JobDirectory
+from app.jobs.series import MOST_POINTS, Series
+from app.planner import estimate
+from app.planner.from_config import request_from_config
+from app.ui import figures
+from app.ui.axes import Span
+from app.ui.charts import Line, Mark, chart
+from app.ui.language import Speech
+from app.ui.markup import Html, element
+
+# Small charts are drawn some 400 pixels wide.
+_SMALL_POINTS = 400
+_MOST_LABELS = 8
+_MOST_TICKS = 60
+# What happens so often that it is a tick at the foot of the curve and not a label.
+_QUIET = frozenset({"checkpoint", "validation", "samples", "unloaded"})
+_STEPS = re.compile(r"\s*([0-9]{0,9})\s*[-–]\s*([0-9]{0,9})\s*")
+_BAD = frozenset({"failed", "not finite", "diverged"})
+
+
+@dataclass(frozen=True)
+class View:
+    """How curves are looked at: the steps from `low` to `high` (None is the end), and the scale of the loss."""
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+
+    @classmethod
+    def of(cls, steps: Any, log: Any) -> View:
+        """Return the view of what a form holds: steps such as `20-60`, `20-` or `-60`; anything else is the whole."""
+        match = _STEPS.fullmatch(steps) if isinstance(steps, str) else None
+        ends = [float(end) if end else None for end in match.groups()] if match else [None, None]
+        return cls(ends[0], ends[1], bool(log))
+
+    @property
+    def steps(self) -> str:
+        """Return the steps as the form holds them."""
+        low, high = ("" if end is None else f"{end:.0f}" for end in (self.low, self.high))
+        return f"{low}-{high}" if low or high else ""
+
+    def span(self, found: Curves, of: int) -> Span | None:
+        """Return the steps that are shown, or None to follow the data."""
+        ends = [float(of)] if of else list(found["loss"].steps[-1:])
+        if not ends:
+            return None
+        low = self.low or 0.0
+        high = ends[0] if self.high is None else self.high
+        return Span(low, high) if high > low else Span(0.0, max(ends[0], 1.0))
+
+    def zoomed(self, shares: str, whole: Span) -> View:
+        """Return the view of a part of what is shown now, given as `0.25:0.5`; anything else shows all."""
+        try:
+            first, last = sorted(float(word) for word in shares.split(":"))
+        except ValueError:
+            return View(log=self.log)
+        if not (0 <= first < last <= 1) or (last - first) * (whole.high - whole.low) < 1:
+            return self
+        width = whole.high - whole.low
+        return View(round(whole.low + first * width), round(whole.low + last * width), self.log)
+
+
+WHOLE = View()
+
+
+def charts(job: JobDirectory, view: View, say: Speech) -> Html:
+    """Return the loss chart and the small ones below it."""
+    found, status = curves.read(job.metrics_file), job.status()
+    span = view.span(found, status.of)
+    empty = say("train.no_points") if status.final else say("train.waiting")
+    large = chart(
+        loss_lines(found, span, say),
+        say("train.loss"),
+        marks=[*_event_marks(found, say), *_gap_marks(found["loss"], say)],
+        x_span=span,
+        x_title=say("train.steps"),
+        height_px=260,
+        empty=empty,
+        log=view.log,
+    )
+    return element("div", large, element("div", *_small(job, found, span, say, empty), class_="wb-small-charts"))
+
+
+def loss_lines(found: Curves, span: Span | None, say: Speech) -> list[Line]:
+    """Return the loss of each step, smoothed, and on the rows kept back."""
+    low, high = (span.low, span.high) if span else (-math.inf, math.inf)
+    loss, validation = found["loss"], found["eval_loss"]
+    lines = [
+        Line(loss.thinned(MOST_POINTS, low, high), say("train.loss_raw"), "series-0", "faint"),
+        Line(loss.smoothed(MOST_POINTS, low, high), say("train.loss_smooth"), "series-0"),
+    ]
+    if len(validation):
+        shown = validation.thinned(MOST_POINTS, low, high)
+        lines.append(Line(shown, say("train.loss_validation"), "series-1", "dotted"))
+    return lines
+
+
+def _small(job: JobDirectory, found: Curves, span: Span | None, say: Speech, empty: str) -> list[Html]:
+    on_card = len(found["vram_bytes"]) > 0
+    memory = found["vram_bytes"] if on_card else found["rss_bytes"]
+    planned = planned_bytes(job.job_file, on_card) if len(memory) else None
+    limits = [Mark(planned / figures.GB, say("train.planned"), "warn")] if planned else []
+    shown: list[tuple[str, Series, float, str, list[Mark]]] = [
+        ("train.learning_rate", found["learning_rate"], 1, "", []),
+        ("train.grad_norm", found["grad_norm"], 1, "", []),
+        ("train.pace", found["tokens_per_s"], 1, "", []),
+        ("train.vram" if on_card else "train.ram", memory, figures.GB, "GB", limits),
+    ]
+    low, high = (span.low, span.high) if span else (-math.inf, math.inf)
+    return [
+        chart(
+            [Line([(x, y / scale) for x, y in series.thinned(_SMALL_POINTS, low, high)], "", "series-0")],
+            say(title),
+            unit=unit,
+            limits=levels,
+            x_span=span,
+            height_px=96,
+            empty=empty,
+            from_zero=True,
+        )
+        for title, series, scale, unit, levels in shown
+    ]
+
+
+@lru_cache(maxsize=256)
+def planned_bytes(job_file: Path, on_card: bool) -> int | None:
+    """Return what the planner foresaw for a run, of which the configuration never changes.
+
+    On a card it is the peak of live tensors, which is what the trainer counts there; without one it is the whole
+    process, libraries included.
+    """
+    try:
+        config = parse(JobDirectory(job_file.parent).config, job_file.parent.name)
+        planned = estimate(request_from_config(config, dtype="bf16" if on_card else "fp32"))
+        return planned.allocated_peak if on_card else planned.device_peak
+    except WorkbenchError:  # a model that is not there any more; the curve is shown without the line
+        return None
+
+
+def _event_marks(found: Curves, say: Speech) -> list[Mark]:
+    """Return the events as marks: the newest with their names, the frequent ones as ticks."""
+    quiet = [event for event in found.events if event.get("event") in _QUIET]
+    loud = [event for event in found.events if event.get("event") not in _QUIET]
+    return [_mark(event, say, True) for event in quiet[-_MOST_TICKS:]] + [
+        _mark(event, say, False) for event in loud[-_MOST_LABELS:]
+    ]
+
+
+def _mark(event: dict[str, Any], say: Speech, quiet: bool) -> Mark:
+    name, step = str(event.get("event")), event.get("step")
+    colour = "bad" if name in _BAD else "muted"
+    at = float(step) if isinstance(step, (int, float)) else 0.0
+    label = "" if quiet else say.known(f"event.{name}", name[:30])
+    return Mark(at, label, colour, f"{at:.0f}: {str(event.get('message', ''))[:300]}", quiet)
+
+
+def _gap_marks(loss: Series, say: Speech) -> Iterator[Mark]:
+    """Yield a mark where a stretch of values that are not finite begins."""
+    before = -math.inf
+    for gap in loss.gaps[:200]:
+        if gap > before + 1:
+            yield Mark(gap, say("train.gap"), "bad", say("train.gap_note", step=f"{gap:.0f}"))
+        before = gap
+
+
+def instruments(job: JobDirectory, readings: Readings, say: Speech) -> Html:
+    """Return what the machine does under a living run: card, memory, disk."""
+    status = job.status()
+    if not status.live:
+        return Html("")
+    shown = [
+        (say("train.ram_free"), figures.gigabytes(readings.ram_free_bytes)),
+        (say("train.disk_free"), figures.gigabytes(readings.disk_free_bytes)),
+    ]
+    card = readings.gpu
+    if card is None:
+        shown.insert(0, (say("train.cpu_load"), f"{readings.cpu_percent:.0f} %"))
+    else:
+        known = [
+            (say("train.gpu_memory"), f"{card.used_bytes / figures.GB:.1f} / {figures.gigabytes(card.total_bytes)}"),
+            (say("train.gpu_load"), None if card.load_percent is None else f"{card.load_percent} %"),
+            (say("train.gpu_temperature"), None if card.temperature_c is None else f"{card.temperature_c} °C"),
+            (say("train.gpu_power"), None if card.power_w is None else f"{card.power_w:.0f} W"),
+        ]
+        shown = [(name, value) for name, value in known if value is not None] + shown
+    return element(
+        "dl",
+        *(element("div", element("dt", name), element("dd", value, class_="wb-number")) for name, value in shown),
+        class_="wb-instruments",
+    )
