@@ -1,6 +1,9 @@
 """Hold the planner's formulas against traces of the real training step on fake tensors.
 
-Run: python benchmarks/planner_trace.py [--models NAME ...] [--out benchmarks/results/planner_trace.json]
+Run: python benchmarks/planner_trace.py [--models NAME ...] [--out benchmarks/results/planner_trace.json] [--fresh]
+
+Every row is written as soon as it is traced; a run that was cut short goes on where it stopped. Rows keep their trace,
+and the plan is made anew, so that a change of the formulas is scored in a second; --fresh traces everything again.
 
 Each case runs transformers' model with PEFT's adapters under torch autograd without data (app/planner/trace_child.py)
 and compares the peak of live tensors with the formula's. No GPU; a few seconds a case.
@@ -56,24 +59,29 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def measure(name: str, case: str) -> dict[str, Any]:
-    """Return the traced and the planned peak of one case."""
+def traced(name: str, case: str) -> dict[str, Any]:
+    """Return the traced peak of one case and the seconds that it took."""
     from app.planner.trace_child import trace
 
-    request = PlanRequest(model=catalog.find(name), **CASES[case])
     started = time.perf_counter()
-    traced = trace(request)["allocated_peak"]
-    planned = estimate(request)
-    error = planned.allocated_peak / traced - 1
-    return {
-        "model": name,
-        "case": case,
-        "traced_bytes": traced,
-        "planned_bytes": planned.allocated_peak,
-        "error": round(error, 5),
-        "moment": planned.peak_moment,
-        "seconds": round(time.perf_counter() - started, 1),
-    }
+    peak = trace(PlanRequest(model=catalog.find(name), **CASES[case]))["allocated_peak"]
+    return {"model": name, "case": case, "traced_bytes": peak, "seconds": round(time.perf_counter() - started, 1)}
+
+
+def planned(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the row with the planner's peak beside the traced one."""
+    plan = estimate(PlanRequest(model=catalog.find(row["model"]), **CASES[row["case"]]))
+    error = round(plan.allocated_peak / row["traced_bytes"] - 1, 5)
+    return {**row, "planned_bytes": plan.allocated_peak, "error": error, "moment": plan.peak_moment}
+
+
+def known_rows(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return the rows of an earlier run by model and case."""
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return {(row["model"], row["case"]): row for row in rows if row["case"] in CASES}
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -94,18 +102,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="*", default=MODELS, help="catalogue names; all of the list by default")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "planner_trace.json")
+    parser.add_argument("--fresh", action="store_true", help="trace every case again")
     options = parser.parse_args()
     options.out.parent.mkdir(parents=True, exist_ok=True)
+    known = {} if options.fresh else known_rows(options.out)
     rows: list[dict[str, Any]] = []
     answer: dict[str, Any] = {}
     for name in options.models:
         for case in CASES:
-            rows.append(measure(name, case))
-            print(
-                f"{name:18} {case:34} {rows[-1]['traced_bytes'] / 2**30:8.3f} GiB {rows[-1]['error']:+8.2%}", flush=True
-            )
-            answer = {"summary": summary(rows), "rows": rows}
-            options.out.write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")
+            rows.append(planned(known.get((name, case)) or traced(name, case)))
+            size, error = rows[-1]["traced_bytes"] / 2**30, rows[-1]["error"]
+            print(f"{name:18} {case:34} {size:8.3f} GiB {error:+8.2%}", flush=True)
+            # Rows that are still to come keep what an earlier run knows of them.
+            done = {(row["model"], row["case"]) for row in rows}
+            rest = [planned(row) for key, row in known.items() if key not in done]
+            answer = {"summary": summary([*rows, *rest]), "rows": [*rows, *rest]}
+            partial = options.out.with_suffix(".partial")
+            partial.write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")
+            partial.replace(options.out)
     print(json.dumps(answer["summary"], indent=1))
     return 0
 

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,20 @@ def test_a_runs_settings_are_kept_under_a_name_of_their_own(workspace: Workspace
     for name in ("My three", "cpu starter", " "):
         with pytest.raises(UsageError):
             presets.save_new(workspace, name, config)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_preset_states_the_planner_s_peak_and_the_reserve(path: Path) -> None:
+    preset = presets.read(path)
+    stated = re.search(
+        r"^# Peak by the planner: ([\d.]+) GB(?:; left to the desktop: ([\d.]+) GB)?", path.read_text(), re.M
+    )
+    assert stated
+    request = request_from_config(preset.config)
+    if preset.vram_gb is None:
+        request = request.changed(device="cpu")
+    plan = planner.estimate(request)
+    assert float(stated[1]) == pytest.approx(plan.device_peak / GIB, abs=0.1)
+    if preset.vram_gb is not None:
+        assert float(stated[2]) == preset.config.memory.reserve_gb
+        assert plan.device_peak / GIB + float(stated[2]) <= preset.vram_gb

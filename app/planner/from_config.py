@@ -62,6 +62,7 @@ _DOTTED = {
     "optimizer": "training.optim",
     "checkpointing": "memory.checkpointing",
     "adapter_dtype": "adapter.dtype",
+    "dtype": "model.dtype",
     "dora": "adapter.use_dora",
     "lora_dropout": "adapter.lora_dropout",
     "packed": "data.packing",

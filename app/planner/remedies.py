@@ -30,6 +30,8 @@ class Remedy:
 def remedies(request: PlanRequest) -> list[Remedy]:
     """Return the single changes that this request leaves open, least harm first."""
     found = [*_training_remedies(request)] if request.is_training else [*_inference_remedies(request)]
+    if request.dtype == "fp32" and request.device == "cuda" and request.method != "full":
+        found.append(Remedy("dtype", {"dtype": "bf16"}, 1.0))
     found += _shorter(request, "seq_len", SHORTEST, 64, 2.0)
     return sorted(found, key=lambda remedy: remedy.harm)
 
@@ -99,6 +101,7 @@ _NAMES = {
     "optimizer": "optimiser {}",
     "columns": "{} columns",
     "adapter_dtype": "adapter in {}",
+    "dtype": "computing in {}",
 }
 _METHODS = {"qlora": "QLoRA", "lora": "LoRA", "full": "full fine-tuning"}
 _STORAGES = {"nf4": "a 4-bit base", "nf4-dq": "a 4-bit base with double quantisation", "int8": "an 8-bit base"}

@@ -203,7 +203,7 @@ def _wire(frame: Frame, tab: PlanTab, chips: gr.Radio, about: gr.HTML, remedies:
     frame.language.change(**again)
     frame.blocks.load(restore, frame.draft, tab.form, **QUIET).then(**again).then(**noted)
     chips.input(choose, chips, [*tab.form, wrong], **QUIET).then(**again).then(**noted)
-    remedies.select(remedy, [frame.draft, *tab.form], [*tab.form, wrong], **QUIET).then(**again)
+    remedies.select(remedy, [frame.draft, *tab.form], [*tab.form, wrong], **QUIET).then(**again).then(**noted)
     onward.click(proceed, [frame.draft, *tab.form], [frame.draft, frame.tabs, wrong], **QUIET)
 
 
