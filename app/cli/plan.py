@@ -84,8 +84,13 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def on_this_machine(arguments: argparse.Namespace, request: PlanRequest) -> PlanRequest:
-    """Return the request with what was measured on this machine's card; a processor's figures say nothing of one."""
+    """Return the request with what was measured on this machine's card; a processor's figures say nothing of one.
+
+    Settings that name no card, on a machine that has none, are planned for the processor: no CUDA context there.
+    """
     card = hardware.readings().gpu
+    if card is None and request.vram_gb is None and (arguments.preset or arguments.config):
+        request = request.changed(device="cpu")
     device = CPU if request.device == "cpu" else card.name if card is not None else ""
     workspace = getattr(arguments, "workspace", None) or default_root()
     return request.changed(corrections=corrections(Path(workspace).expanduser(), device)) if device else request
@@ -169,14 +174,20 @@ def report(request: PlanRequest, plan: Plan) -> list[str]:
     """Return the plan as lines for people; sizes in GB."""
     facts = plan.to_json()
     lines = [sentence(facts)]
-    width = max(len(name) for name in facts["parts"])
+    names = {name: name.replace("_", " ") for name in facts["parts"]}
+    if request.device == "cpu":
+        names["allocator_reserve"] = "libraries"
+    width = max(len("peak of the process"), *map(len, names.values()))
     for name, size in facts["parts"].items():
         if size:
-            lines.append(f"  {name.replace('_', ' '):<{width}}  {size / _GB:8.2f} GB")
-    lines.append(f"  {'peak on the card':<{width}}  {facts['device_peak'] / _GB:8.2f} GB")
+            lines.append(f"  {names[name]:<{width}}  {size / _GB:8.2f} GB")
+    where = "peak of the process" if request.device == "cpu" else "peak on the card"
+    lines.append(f"  {where:<{width}}  {facts['device_peak'] / _GB:8.2f} GB")
     lines.append(f"trains {facts['trainable_params']:,} of {facts['total_params']:,} parameters; {facts['basis']}")
     if facts["fits"] is False:
         lines += [suggested(suggestion) for suggestion in planner.suggestions(request)[:3]]
+    if request.device == "cuda" and request.vram_gb is None:
+        lines.append("note: planned for a card, with its CUDA context; --vram names its size")
     return lines + [f"note: {warning}" for warning in facts["warnings"]]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from app import hardware
 from app.cli.main import main
 
 GOOD: dict[str, Any] = {
@@ -143,3 +144,13 @@ def test_numbers_stay_finite_and_positive(words: list[str], model: Path, capsys:
     largest = [size for size in answer["largest"].values() if size is not None]
     for number in (*answer["parts"].values(), *largest, answer["device_peak"], answer["free_bytes"]):
         assert number >= 0 and math.isfinite(number)
+
+
+def test_a_processor_s_preset_counts_no_card(capsys: pytest.CaptureFixture[str], model: Path) -> None:
+    if hardware.readings().gpu is not None:
+        pytest.skip("this machine has a card")
+    assert main(["plan", "--json", "--preset", "cpu-starter"]) == 0
+    parts = json.loads(capsys.readouterr().out)["parts"]
+    assert parts["cuda_context"] == 0 < parts["allocator_reserve"]
+    assert main(["plan", "--model", "starter"]) == 0
+    assert "--vram" in capsys.readouterr().out
