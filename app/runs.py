@@ -11,7 +11,7 @@ from app.hardware import disk_free_bytes
 from app.jobs import requests
 from app.jobs.directory import JobDirectory
 from app.models.names import resolve
-from app.workspace import Workspace, existing_file, file_sha256
+from app.workspace import Workspace, existing_source, source_sha256
 
 # Below this a run cannot even keep its log, metrics and one small checkpoint.
 LEAST_FREE_BYTES = 500 << 20
@@ -26,7 +26,15 @@ def start(
 
     Raises what `check` raises, and BusyError when the accelerator has an owner and `queue` is off.
     """
+<<<<<<< HEAD
     file = check(workspace, config)
+=======
+    if not config.data.file:
+        raise UsageError("No training data is named", "", "add --data FILE, or set data.file")
+    file = existing_source(config.data.file)
+    resolve(config.model.name)
+    check_disk(workspace.root)
+>>>>>>> 6a965a1 (Close what attacks found: endless templates in any thread, dictionary bombs, million-token rows, lone carriage returns)
     config = config.changed({"data.file": str(file)})
     return requests.submit(
         workspace,
@@ -34,7 +42,7 @@ def start(
         config.as_dict(),
         queue=queue,
         name=name,
-        data_sha256=file_sha256(file),
+        data_sha256=source_sha256(file),
         seed=config.training.seed,
         **facts,
     )

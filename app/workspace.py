@@ -130,6 +130,21 @@ def existing_file(text: str, what: str = "file") -> Path:
     return path
 
 
+def existing_source(text: str) -> Path:
+    """Return an existing data file, or a folder of data files. Raises WorkspaceError when it is missing."""
+    path = user_path(text)
+    return path if path.is_dir() else existing_file(text, "data file")
+
+
+def source_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, or of the names and contents of all files of a folder."""
+    if not path.is_dir():
+        return file_sha256(path)
+    files = sorted(one for one in path.rglob("*") if one.is_file())
+    named = "".join(f"{one.relative_to(path).as_posix()}\0{file_sha256(one)}\n" for one in files)
+    return hashlib.sha256(named.encode("utf-8", "surrogateescape")).hexdigest()
+
+
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, read in pieces of 1 MiB."""
     digest = hashlib.sha256()

@@ -13,10 +13,25 @@ SOURCES = {
 }
 HEAVY = {"torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets"}
 BASE = {"config", "errors", "workspace"}
+<<<<<<< HEAD
 CORE = BASE | {"jobs", "data", "planner", "catalog", "hardware", "presets", "runs", "sweep", "tracing", "votes"}
 CORE |= {"models.names"}
 # The light modules of the engine, which the page and the command line talk through.
 ENGINE = {"engine.client", "engine.requests", "engine.suite_requests"}
+=======
+CORE = {
+    "jobs",
+    "data",
+    "planner",
+    "catalog",
+    "hardware",
+    "presets",
+    "runs",
+    "downloads",
+    "tracing",
+    "models.names",
+} | BASE
+>>>>>>> 6a965a1 (Close what attacks found: endless templates in any thread, dictionary bombs, million-token rows, lone carriage returns)
 # What each room may import besides itself.
 ARROWS = {
     "errors": set(),
@@ -31,7 +46,11 @@ ARROWS = {
     "jobs": BASE,
     "models": BASE,
     "runs": BASE | {"jobs", "hardware", "planner", "catalog", "models.names"},
+<<<<<<< HEAD
     "sweep": BASE | {"jobs", "runs"},
+=======
+    "downloads": BASE | {"jobs", "data"},
+>>>>>>> 6a965a1 (Close what attacks found: endless templates in any thread, dictionary bombs, million-token rows, lone carriage returns)
     "tracing": BASE | {"jobs", "planner"},
     "votes": BASE,
     "training": BASE | {"jobs", "data", "planner", "catalog", "models", "hardware"},

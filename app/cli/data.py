@@ -8,11 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from app import downloads
 from app.cli.terminal import Verbs, answer, progress, workspace_of
 from app.data import mappings
 from app.data.client import DataClient
+from app.data.hub_sets import is_hub_id
 from app.errors import UsageError
 from app.jobs import supervisor
+from app.jobs.directory import Status
 from app.models.names import STARTER, is_local, resolve
 from app.workspace import user_path
 
@@ -50,7 +53,7 @@ def register(verbs: Verbs) -> None:
 
 
 def _add_source_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", help="file or folder of rows")
+    parser.add_argument("file", metavar="FILE", help="file or folder of rows, or owner/name of a dataset of the hub")
     parser.add_argument("--format", metavar="F", default="", help="row format, where detection is not wanted")
     parser.add_argument(
         "--map", metavar="ROLE=COLUMN", action="append", default=[], help="which column plays which role; repeatable"
@@ -99,10 +102,18 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _source(arguments: argparse.Namespace) -> Path:
+    """Return the file or folder of rows; a dataset of the hub is fetched first."""
     path = user_path(arguments.file)
+    if not path.exists() and is_hub_id(arguments.file):
+        return downloads.fetch(workspace_of(arguments), arguments.file, _print_download)
     if not path.exists():
         raise UsageError(f"The data file {path} cannot be read", "there is no such file", "check the name")
     return path
+
+
+def _print_download(status: Status) -> None:
+    if status.of:
+        progress(f"\rdownloading {status.step / 1e6:,.1f} of {status.of / 1e6:,.1f} MB", end="")
 
 
 def _tokenizer(arguments: argparse.Namespace) -> Path:

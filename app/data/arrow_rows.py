@@ -16,26 +16,34 @@ from app.errors import DataError
 _BATCH_ROWS = 1024
 # Dictionary and run-length encoding pack repeated values far better than deflate does, so the cap is wider.
 _MAX_COLUMN_RATIO = 5_000
+_SMALL_FILE_BYTES = 1024
+# The text of the rows themselves is held to the ratio of archives, once the file is larger than this or its text than
+# 200 times this: a dictionary can stand for the same long text millions of times.
+_HARMLESS_BYTES = 128 * 1024
 
 
-def read_columns(path: Path) -> Iterator[Record]:
-    """Read the rows of a Parquet, Feather or Arrow file; the line is the row's position from 1."""
+def read_columns(path: Path, name: str) -> Iterator[Record]:
+    """Read the rows of a Parquet, Feather or Arrow file, called `name` in errors; the line is the position from 1."""
     import pyarrow as pa
 
-    position = 0
+    position, chars = 0, 0
+    most_chars = limits.MAX_ARCHIVE_RATIO * max(path.stat().st_size, _HARMLESS_BYTES)
     try:
-        for batch in _batches(path):
+        for batch in _batches(path, name):
             for fields in batch.to_pylist():
                 position += 1
+                chars += sum(len(value) for value in fields.values() if isinstance(value, str))
+                if chars > most_chars:
+                    raise _bomb(name, limits.MAX_ARCHIVE_RATIO)
                 yield position, _checked(fields)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(
-            f"{path.name} cannot be read as a column file", str(error)[:200], "Write it again, or use JSONL",
+            f"{name} cannot be read as a column file", str(error)[:200], "Write it again, or use JSONL",
             position + 1,
         ) from error  # fmt: skip
 
 
-def _batches(path: Path) -> Iterator[Any]:
+def _batches(path: Path, name: str) -> Iterator[Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -43,7 +51,7 @@ def _batches(path: Path) -> Iterator[Any]:
         magic = file.read(6)
     if magic.startswith(b"PAR1"):
         parquet = pq.ParquetFile(path)
-        _refuse_bomb(path, parquet.metadata)
+        _refuse_bomb(path, name, parquet.metadata)
         yield from parquet.iter_batches(batch_size=_BATCH_ROWS)
         return
     with pa.memory_map(str(path)) as mapped:
@@ -55,16 +63,20 @@ def _batches(path: Path) -> Iterator[Any]:
                 yield batch.slice(start, _BATCH_ROWS)
 
 
-def _refuse_bomb(path: Path, metadata: Any) -> None:
+def _refuse_bomb(path: Path, name: str, metadata: Any) -> None:
     if metadata.num_columns > limits.MAX_COLUMNS:
-        raise DataError(f"{path.name} has {metadata.num_columns:,} columns", "", f"Keep below {limits.MAX_COLUMNS:,}")
+        raise DataError(f"{name} has {metadata.num_columns:,} columns", "", f"Keep below {limits.MAX_COLUMNS:,}")
     unpacked = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
-    if unpacked > _MAX_COLUMN_RATIO * max(path.stat().st_size, 1024):
-        raise DataError(
-            f"{path.name} unpacks to more than {_MAX_COLUMN_RATIO:,} times its size",
-            "This is how archive bombs look",
-            "Write it as JSONL if you trust it",
-        )
+    if unpacked > _MAX_COLUMN_RATIO * max(path.stat().st_size, _SMALL_FILE_BYTES):
+        raise _bomb(name, _MAX_COLUMN_RATIO)
+
+
+def _bomb(name: str, ratio: int) -> DataError:
+    return DataError(
+        f"{name} unpacks to more than {ratio:,} times its size",
+        "This is how archive bombs look",
+        "Write it as JSONL if you trust it",
+    )
 
 
 def _checked(fields: dict[str, Any]) -> dict[str, Any] | BadRow:

@@ -9,7 +9,13 @@ from typing import Any
 from app.data import columns
 from app.data.conversation import ROLES, Conversation, ToolCall, Turn
 from app.data.formats import FORMATS, as_list, format_of
-from app.data.marked_text import has_turn_headings, turns_of_chatml, turns_of_headings
+from app.data.marked_text import (
+    has_human_turns,
+    has_turn_headings,
+    turns_of_chatml,
+    turns_of_headings,
+    turns_of_human,
+)
 from app.data.rows import BadRow
 from app.errors import DataError, UsageError
 
@@ -133,7 +139,7 @@ def _alpaca(fields: dict[str, Any]) -> Conversation:
 def _prompt_completion(fields: dict[str, Any]) -> Conversation:
     prompt = columns.value(fields, (*columns.PROMPT, *columns.INPUT))
     completion = columns.value(fields, columns.COMPLETION)
-    if _is_turns(prompt) or _is_turns(completion):
+    if _is_turns(as_list(prompt)) or _is_turns(as_list(completion)):
         return Conversation(_said(prompt, "user") + _said(completion, "assistant"), _row_tools(fields))
     question = _need(fields, (*columns.PROMPT, *columns.INPUT))
     return _asked(fields, question, _need(fields, (*columns.COMPLETION, *columns.OUTPUT)))
@@ -154,10 +160,12 @@ def _is_turns(value: Any) -> bool:
 
 
 def _said(value: Any, role: str) -> tuple[Turn, ...]:
-    """Return turns from a list of messages, or one turn from text."""
-    if _is_turns(value):
-        return tuple(_turn(message) for message in value)
-    return (Turn(role, _text_of(value)),)
+    """Return turns from a list of messages (also as JSON text), from a `Human:` dialogue, or one turn from text."""
+    listed = as_list(value)
+    if _is_turns(listed):
+        return tuple(_turn(message) for message in listed or ())
+    text = _text_of(value)
+    return turns_of_human(text) if has_human_turns(text) else (Turn(role, text),)
 
 
 def _preference(fields: dict[str, Any]) -> Conversation:

@@ -1,28 +1,46 @@
-"""Stop Python code that computes for too long."""
+"""Stop Python code that computes for too long, in whichever thread it runs."""
 
 from __future__ import annotations
 
+import ctypes
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+# How often the watch looks at a thread; a rendering that ends at once costs only the start of the watch (0.1 ms).
+_LOOK_S = 0.05
 
 
 class CpuLimitExceeded(Exception):
     """Say that code computed for longer than it may."""
 
+    def __init__(self, said: str = "It computes without end") -> None:
+        super().__init__(said)
+
 
 @contextmanager
 def cpu_limit(seconds: float) -> Iterator[None]:
-    """Raise CpuLimitExceeded after this much processor time of the process.
+    """Raise CpuLimitExceeded in the code inside after this much processor time.
 
-    Works in the main thread of POSIX systems; elsewhere it does nothing, and whoever waits has to end the process.
-    Processor time rather than wall time: a busy machine must not make honest code fail.
+    Processor time rather than wall time: a busy machine must not make honest code fail. The main thread of POSIX
+    systems is stopped by a timer signal, any other by an exception that is put into it (on Windows after wall time).
+    Neither reaches inside one long operation of the C library: whoever waits has to end the process then.
     """
-    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+    limit = _by_signal if _is_signalled() else _by_watch
+    with limit(seconds):
         yield
-        return
+
+
+def _is_signalled() -> bool:
+    return hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
+
+
+@contextmanager
+def _by_signal(seconds: float) -> Iterator[None]:
     before = signal.signal(signal.SIGVTALRM, _raise)
     signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
     try:
@@ -33,4 +51,57 @@ def cpu_limit(seconds: float) -> Iterator[None]:
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
-    raise CpuLimitExceeded("It computes without end")
+    raise CpuLimitExceeded
+
+
+@contextmanager
+def _by_watch(seconds: float) -> Iterator[None]:
+    watch = _Watch(threading.get_ident(), seconds)
+    watch.start()
+    try:
+        yield
+    finally:
+        watch.end()
+
+
+class _Watch(threading.Thread):
+    """Watch one thread's processor time, and put an exception into it when it has used too much."""
+
+    def __init__(self, watched: int, seconds: float) -> None:
+        super().__init__(daemon=True)
+        self._watched = watched
+        self._clock = _clock_of(watched)
+        self._until = self._clock() + seconds
+        self._over = threading.Event()
+        self._lock = threading.Lock()
+        self._raised = False
+
+    def run(self) -> None:
+        """Look until the time is used up or the code has ended."""
+        while not self._over.wait(_LOOK_S):
+            with self._lock:
+                if not self._over.is_set() and self._clock() > self._until:
+                    _put_into(self._watched, CpuLimitExceeded)
+                    self._raised = True
+                    return
+
+    def end(self) -> None:
+        """Stop watching; an exception that was put in but not met yet is taken out again."""
+        with self._lock:
+            self._over.set()
+            if self._raised:
+                _put_into(self._watched, None)
+
+
+def _clock_of(thread: int) -> Callable[[], float]:
+    """Return the processor time of a thread where the system tells it, else the time of day."""
+    if sys.platform == "win32" or not hasattr(time, "pthread_getcpuclockid"):
+        return time.monotonic
+    clock = time.pthread_getcpuclockid(thread)
+    return lambda: time.clock_gettime(clock)
+
+
+def _put_into(thread: int, error: type[BaseException] | None) -> None:
+    """Raise an exception in another thread at its next step of Python code, or take one back."""
+    raised = ctypes.py_object(error) if error is not None else None
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), raised)

@@ -72,18 +72,25 @@ def read_chunks(stream: BinaryIO) -> Iterator[str]:
 
 def read_lines(stream: BinaryIO) -> Iterator[tuple[int, str | None]]:
     """Read numbered lines without their ends. A line over the cap comes as None and is skipped in bounded memory."""
-    number, carry, skipping = 1, "", False
+    number, carry, skipping, end = 1, "", False, ""
     for chunk in read_chunks(stream):
-        lines = (carry + chunk).split("\n")
+        # Old spreadsheets end lines with a carriage return alone.
+        end = end or ("\r" if "\r" in chunk and "\n" not in chunk else "\n")
+        lines = (carry + chunk).split(end)
         carry = lines.pop()
         for line in lines:
-            yield number, None if skipping or len(line) > limits.MAX_ROW_CHARS else line.removesuffix("\r")
+            yield number, None if skipping or len(line) > limits.MAX_ROW_CHARS else _bare(line)
             skipping = False
             number += 1
         if len(carry) > limits.MAX_ROW_CHARS or skipping:
             skipping, carry = True, ""
     if carry or skipping:
-        yield number, None if skipping else carry.removesuffix("\r")
+        yield number, None if skipping else _bare(carry)
+
+
+def _bare(line: str) -> str:
+    """Return a line without the rest of its end, and without the mark of a file that was appended to another."""
+    return line.removesuffix("\r").removeprefix("\ufeff")
 
 
 def refuse_bad_text(text: str) -> None:

@@ -21,7 +21,7 @@ from app.data.repairs import is_empty_answer, repair
 from app.data.rows import BadRow, Row, RowProblem
 from app.errors import TemplateError
 
-# Large enough for the tokenizer to use every core, small enough to keep rows of 16 Mi characters affordable.
+# Large enough for the tokenizer to use every core, small enough to keep rows of 4 Mi characters affordable.
 BATCH_ROWS = 512
 BATCH_CHARS = 2 * 1024 * 1024
 
@@ -64,6 +64,7 @@ class ExampleMaker:
     def __init__(self, renderer: Renderer, options: DataOptions) -> None:
         self.renderer = renderer
         self.options = options
+        self._certain_chars = options.max_length * renderer.tokenizer.longest_token_chars
 
     def make(self, records: Iterable[Row | RowProblem]) -> Iterator[Outcome]:
         """Yield an outcome for every record, in order. Rows are tokenised while the next ones are rendered."""
@@ -90,11 +91,25 @@ class ExampleMaker:
             tokens = self.renderer.tokenizer.added_tokens
             conversation = repair(conversation, self.options.repair, tokens) if self.options.repair else conversation
             refuse_empty(conversation)
-            return _Pending(record, name, conversation, self.renderer.render(conversation))
+            rendered = self.renderer.render(conversation)
+            return self._certainly_over(record, name, rendered) or _Pending(record, name, conversation, rendered)
         except BadRow as bad:
             return Outcome(record, name, conversation, problem=bad.at(record.line, record.number, record.file))
         except TemplateError as error:
             return Outcome(record, name, conversation, problem=template_problem(record, error))
+
+    def _certainly_over(self, row: Row, name: str, rendered: Rendered) -> Outcome | None:
+        """Drop a row that is over the limit whatever its tokens are: tokenising millions of characters takes seconds.
+
+        Its length is then the least it can be. White space is not counted: some tokenizers drop it.
+        """
+        if self.options.over_length != "drop" or len(rendered.text) <= self._certain_chars:
+            return None
+        least = sum(map(len, rendered.text.split())) // self.renderer.tokenizer.longest_token_chars
+        if least <= self.options.max_length:
+            return None
+        problem = over_limit(row, least, self.options, 0, at_least=True)
+        return Outcome(row, name, rendered.conversation, problem=problem, length=least, truncated=True)
 
     def _finish(self, prepared: list[Outcome | _Pending], future: Future[list[Any]]) -> Iterator[Outcome]:
         encodings = iter(future.result())
@@ -251,14 +266,15 @@ def _nothing_trained(row: Row) -> RowProblem:
     return RowProblem(row.line, "nothing_trained", message, fix, row.number, row.file)
 
 
-def over_limit(row: Row, length: int, options: DataOptions, kept: int) -> RowProblem:
+def over_limit(row: Row, length: int, options: DataOptions, kept: int, at_least: bool = False) -> RowProblem:
     """Say that a row is over the limit and what was done about it."""
     done = {
         "drop": "it is dropped",
         "cut": "its oldest turns are cut" if kept else "its last exchange alone is too long, it is dropped",
         "split": f"it is split into {kept}" if kept else "no exchange of it fits, it is dropped",
     }[options.over_length]
-    message = f"The row has {length:,} tokens, the limit is {options.max_length:,}; {done}"
+    count = f"at least {length:,}" if at_least else f"{length:,}"
+    message = f"The row has {count} tokens, the limit is {options.max_length:,}; {done}"
     return RowProblem(
         row.line, "over_limit", message, "Raise the length, or cut or split long rows", row.number, row.file
     )

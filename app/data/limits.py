@@ -6,13 +6,15 @@ within five seconds and half a gigabyte.
 
 from __future__ import annotations
 
-# A row longer than this is no training example: 16 Mi characters are about 4 million tokens.
-MAX_ROW_CHARS = 16 * 1024 * 1024
+# A row longer than this is no training example: 4 Mi characters are about a million tokens.
+MAX_ROW_CHARS = 4 * 1024 * 1024
 # Text seldom packs better than 20:1; deflate cannot exceed 1032:1, and bombs come close to that.
 MAX_ARCHIVE_RATIO = 200
 # The ratio counts only once this much came out, so that small repetitive samples pass.
 RATIO_GRACE_BYTES = 1024 * 1024
 MAX_ARCHIVE_MEMBERS = 10_000
+# Column files need random access; one in an archive is unpacked to disk, up to this size.
+MAX_UNPACKED_BYTES = 4_000_000_000
 MAX_COLUMNS = 10_000
 # Tool schemas nest about 10 deep. Python's own JSON parser gives up near 1,000.
 MAX_DEPTH = 100

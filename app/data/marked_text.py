@@ -1,4 +1,4 @@
-"""Find the turns in text that marks them: ChatML, and `### Instruction` headings in English and Chinese."""
+"""Find the turns in text that marks them: ChatML, `### Instruction` headings in English and Chinese, `Human:` turns."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ _HEADING = re.compile(
     r"|指令|问题|用户|提问|输入|回答|输出|响应|回复|答案|助手|系统)[ \t]*[:：]?[ \t]*",
     re.IGNORECASE | re.MULTILINE,
 )
+# A speaker opens a paragraph; the first one may stand at the very beginning.
+_SPEAKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):[ \t]*")
 _USER = {"instruction", "human", "user", "question", "prompt", "指令", "问题", "用户", "提问"}
 _INPUT = {"input", "context", "输入"}
 _SYSTEM = {"system", "系统"}
@@ -52,6 +54,22 @@ def turns_of_headings(text: str) -> tuple[Turn, ...]:
         else:
             turns.append(Turn("user" if role == "input" else role, content))
     return tuple(turns)
+
+
+def has_human_turns(text: str) -> bool:
+    """Say whether text is a dialogue of `Human:` and `Assistant:` paragraphs, as the HH-RLHF sets have it."""
+    return _SPEAKER.match(text) is not None
+
+
+def turns_of_human(text: str) -> tuple[Turn, ...]:
+    """Cut a dialogue of `Human:` and `Assistant:` paragraphs; an answer that is only opened is left out."""
+    marks = list(_SPEAKER.finditer(text))
+    ends = [mark.start() for mark in marks[1:]] + [len(text)]
+    turns = [
+        Turn("user" if mark.group(1) == "Human" else "assistant", text[mark.end() : end].strip())
+        for mark, end in zip(marks, ends, strict=True)
+    ]
+    return tuple(turns[:-1] if turns[-1] == Turn("assistant", "") else turns)
 
 
 def turns_of_chatml(text: str) -> tuple[Turn, ...]:

@@ -11,7 +11,7 @@ from app.data.encodings import read_chunks
 from app.data.json_rows import Record, looks_like_lines, read_json_lines, read_json_values
 from app.data.prose_rows import read_prose
 from app.data.rows import BadRow, Row, RowProblem
-from app.data.sources import Source, open_sources, pasted_source
+from app.data.sources import Source, as_file, open_sources, pasted_source
 from app.data.table_rows import read_table, sniff_delimiter
 from app.errors import DataError
 
@@ -72,9 +72,8 @@ def _is_known(source: Source) -> bool:
 def _column_records(source: Source) -> Iterator[Record]:
     from app.data.arrow_rows import read_columns  # pyarrow: only when such a file is read
 
-    if source.path is None:
-        raise DataError("Column files inside an archive cannot be read", "", "Unpack the .parquet or .arrow file")
-    yield from read_columns(source.path)
+    with as_file(source) as path:
+        yield from read_columns(path, source.name or path.name)
 
 
 def _head(source: Source) -> str:

@@ -15,6 +15,9 @@ from app.errors import DataError
 
 _TURN_MARK = re.compile(r"<\|[^|<>\s]{1,40}\|>|<｜[^｜<>\s]{1,40}｜>|<(?:end_of_turn|turn\||end_of_utterance)>|</s>")
 
+# A longer row over the limit is not drawn: its tokens alone take seconds, and nobody reads them.
+_MOST_CHARS = 500_000
+
 
 @dataclass(frozen=True)
 class _Owner:
@@ -58,7 +61,8 @@ def _example(outcome: Outcome, maker: ExampleMaker) -> Example:
     if outcome.examples:
         return outcome.examples[0]
     problem = outcome.problem
-    if problem is not None and problem.kind == "over_limit" and outcome.conversation is not None:
+    drawable = outcome.conversation is not None and len(outcome.conversation.plain_text()) <= _MOST_CHARS
+    if problem is not None and problem.kind == "over_limit" and drawable and outcome.conversation is not None:
         return maker.renderer.example(outcome.conversation)
     if problem is not None:
         raise DataError(problem.message, "", problem.fix, problem.line)

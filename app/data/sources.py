@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import lzma
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -97,6 +98,27 @@ def open_sources(path: Path) -> Iterator[Source]:
         raise DataError(f"There is no data file at {path.name}", "", "Check the name, or upload the file again")
     else:
         yield from _file_sources(path, "")
+
+
+@contextmanager
+def as_file(source: Source) -> Iterator[Path]:
+    """Give a source as a file with random access; what lies in an archive is unpacked to a temporary one."""
+    if source.path is not None:
+        yield source.path
+        return
+    with tempfile.TemporaryDirectory(prefix="unpacked-") as folder:
+        path, size_bytes = Path(folder) / "rows", 0
+        with source.open() as packed, path.open("wb") as file:
+            while chunk := packed.read(limits.CHUNK_BYTES):
+                size_bytes += len(chunk)
+                if size_bytes > limits.MAX_UNPACKED_BYTES:
+                    raise DataError(
+                        f"{source.name or 'The file'} is too large to be unpacked here",
+                        f"Column files in archives may have {limits.MAX_UNPACKED_BYTES / 1e9:.0f} GB",
+                        "Unpack it yourself and name the file",
+                    )
+                file.write(chunk)
+        yield path
 
 
 def pasted_source(text: str) -> Source:

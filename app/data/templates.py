@@ -6,6 +6,8 @@ template is foreign code: its time is limited here, its memory by the data child
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +66,20 @@ class EndlessTemplateError(RenderingError):
     """The template computes without end; there is no point in asking it again."""
 
 
+@contextmanager
+def render_limit() -> Iterator[None]:
+    """Raise EndlessTemplateError in a rendering that takes too long."""
+    try:
+        with cpu_limit(RENDER_LIMIT_S):
+            yield
+    except CpuLimitExceeded as error:
+        raise EndlessTemplateError(
+            f"The chat template still computes after {RENDER_LIMIT_S:g} seconds",
+            str(error),
+            "Choose another chat template",
+        ) from error
+
+
 @dataclass(frozen=True)
 class ChatTemplate:
     """A template's source, where it came from, and the special tokens it may write."""
@@ -79,7 +95,7 @@ class ChatTemplate:
         from transformers.utils.chat_template_utils import render_jinja_template
 
         try:
-            with cpu_limit(RENDER_LIMIT_S):
+            with render_limit():
                 rendered, _ = render_jinja_template(
                     conversations=[messages],
                     tools=tools,
@@ -87,12 +103,8 @@ class ChatTemplate:
                     add_generation_prompt=generation_prompt,
                     **self.special_tokens,
                 )
-        except CpuLimitExceeded as error:
-            raise EndlessTemplateError(
-                f"The chat template still computes after {RENDER_LIMIT_S:g} seconds",
-                str(error),
-                "Choose another chat template",
-            ) from error
+        except EndlessTemplateError:
+            raise
         except Exception as error:  # foreign code: a template can raise anything, from KeyError to MemoryError
             raise _refusal(error) from error
         return str(rendered[0])

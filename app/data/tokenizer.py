@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,11 @@ class ModelTokenizer:
     added_tokens: frozenset[str]
     digest: str
     warnings: tuple[str, ...] = field(default=())
+
+    @cached_property
+    def longest_token_chars(self) -> int:
+        """Return the most characters that one token can stand for (bytes where the vocabulary is of bytes)."""
+        return max(map(len, self.backend.get_vocab(with_added_tokens=True)), default=1)
 
     def decode(self, ids: list[int]) -> str:
         """Return the text of tokens, special ones included."""

@@ -17,7 +17,7 @@ import psutil
 import torch
 import uvicorn
 
-from app.data.templates import PLAIN_TEMPLATES
+from app.data.templates import PLAIN_TEMPLATES, render_limit
 from app.engine import endpoint
 from app.engine.columns import Columns
 from app.engine.decoder import Decoder
@@ -44,7 +44,7 @@ def work(child: JobChild) -> tuple[Outcome, Mapping[str, Any]]:
     columns = _load(child)
     decoder = Decoder(columns, cache_bytes=_cache_bytes())
     decoder.start()
-    prompts = Prompts(columns.model, columns.tokenizer, PLAIN_TEMPLATES)
+    prompts = Prompts(columns.model, columns.tokenizer, PLAIN_TEMPLATES, render_limit)
     service = Service(columns, prompts, decoder, str(child.config.get("name") or ""))
     token = _token(child.directory)
     port = socket_.getsockname()[1]

@@ -17,7 +17,7 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from app.data.templates import PLAIN_TEMPLATES
+from app.data.templates import PLAIN_TEMPLATES, render_limit
 from app.models.loading import Quant, load_base, load_tokenizer
 from app.models.prompts import Prompts
 
@@ -116,7 +116,7 @@ def _loaded(folder: Path, adapter: Path | None, quant: Quant, dtype: str) -> Ite
 def _answers(model: Any, tokenizer_folder: Path) -> list[tuple[torch.Tensor, int]]:
     """Return each prompt with the model's greedy answer (1, length), and where the answer begins."""
     tokenizer = load_tokenizer(str(tokenizer_folder))
-    prompts = Prompts(_plain(model), tokenizer, PLAIN_TEMPLATES)
+    prompts = Prompts(_plain(model), tokenizer, PLAIN_TEMPLATES, render_limit)
     texts = []
     for prompt in PROMPTS:
         ids = torch.tensor([prompts.encode("", [{"role": "user", "content": prompt}], {})])

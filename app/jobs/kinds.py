@@ -28,5 +28,6 @@ KINDS = {
     "export": Kind("app.export.child", accelerator=False),
     "suite": Kind("app.engine.suite", accelerator=True),
     "inspect": Kind("app.export.child", accelerator=False),
+    "download": Kind("app.downloads", accelerator=False),
     "selftest": Kind("app.jobs.selftest", accelerator=True),
 }

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError as JinjaError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from app.errors import TemplateError
 
 _TEMPLATE_FILE, _TOKENIZER_CONFIG = "chat_template.jinja", "tokenizer_config.json"
 
@@ -21,10 +23,17 @@ class Prompts:
     """Renders and tokenises conversations. A template is foreign code: call `encode` outside the server's loop."""
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, plain_templates: Mapping[str, str]
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        plain_templates: Mapping[str, str],
+        limit: Callable[[], AbstractContextManager[None]],
     ) -> None:
-        """`plain_templates` are the data room's, by name, for a tokenizer without a template."""
-        self._tokenizer = tokenizer
+        """`plain_templates` are the data room's, by name, for a tokenizer without a template.
+
+        `limit` is the data room's too: within it a rendering that computes without end raises TemplateError.
+        """
+        self._tokenizer, self._limit = tokenizer, limit
         self._base = _default(tokenizer.chat_template) or plain_templates[_plain_name(tokenizer)]
         self._own: dict[str, str] = {}
         ends = getattr(model.generation_config, "eos_token_id", None)
@@ -48,14 +57,17 @@ class Prompts:
         """Return the prompt's tokens. Raises PromptError."""
         allowed = {name: value for name, value in settings.items() if name.isidentifier() and name not in _TAKEN}
         try:
-            text = self._tokenizer.apply_chat_template(
-                conversation,
-                chat_template=self._own.get(column, self._base),
-                tokenize=False,
-                add_generation_prompt=True,
-                **allowed,
-            )
-        except (JinjaError, TypeError, ValueError, KeyError, AttributeError) as error:
+            with self._limit():
+                text = self._tokenizer.apply_chat_template(
+                    conversation,
+                    chat_template=self._own.get(column, self._base),
+                    tokenize=False,
+                    add_generation_prompt=True,
+                    **allowed,
+                )
+        except TemplateError as error:
+            raise PromptError(error.what) from None
+        except Exception as error:  # foreign code: a template can raise anything, from KeyError to MemoryError
             raise PromptError(" ".join(str(error).split())[:300] or type(error).__name__) from None
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 

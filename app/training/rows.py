@@ -16,7 +16,7 @@ from app.errors import DataError
 from app.jobs.child import JobChild
 from app.jobs.directory import replace_file
 from app.models.names import is_local
-from app.workspace import file_sha256
+from app.workspace import source_sha256
 
 _TOKENIZER_FILES = [
     "tokenizer*",
@@ -76,9 +76,9 @@ def prepare_rows(child: JobChild, config: RunConfig, folder: str) -> TrainingRow
 def _build(child: JobChild, config: RunConfig, tokenizer: Path, root: Path) -> BuiltDataset | None:
     source = Path(config.data.file)
     asked = child.directory.job.get("data_sha256")
-    if not source.is_file():
+    if not source.exists():
         raise DataError(f"The data file {source} is gone", "it was there when the run was handed in", "put it back")
-    if asked and file_sha256(source) != asked:
+    if asked and source_sha256(source) != asked:
         raise DataError(
             f"The data file {source} has changed",
             "it is not the one that the run was handed in with",

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from transformers import AutoModelForCausalLM
 
-from app.data.templates import PLAIN_TEMPLATES
+from app.data.templates import PLAIN_TEMPLATES, render_limit
 from app.models.prompts import PromptError, Prompts
 from tests.models import tiny_models
 
@@ -18,7 +19,9 @@ def prompts(template: str | None = tiny_models.CHATML) -> Prompts:
         tokenizer_object=tiny_models.tokenizer().backend_tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>"
     )
     tokenizer.chat_template = template
-    return Prompts(AutoModelForCausalLM.from_config(tiny_models.config("llama")), tokenizer, PLAIN_TEMPLATES)
+    return Prompts(
+        AutoModelForCausalLM.from_config(tiny_models.config("llama")), tokenizer, PLAIN_TEMPLATES, render_limit
+    )
 
 
 def text(found: list[int]) -> str:
@@ -54,3 +57,22 @@ def test_a_template_s_refusal_is_told_and_settings_reach_it() -> None:
     with pytest.raises(PromptError, match="no tools"):
         made.encode("base", ASK, {"word": "tools"})
     assert text(made.encode("base", ASK, {"tokenize": True, "chat_template": "x"})) == "fine"
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "still computes"),
+        ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "recursion"),
+        ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "unsafe"),
+        ("{{ 1 / 0 }}", "division"),
+    ],
+    ids=["loop", "recursion", "escape", "division"],
+)
+def test_a_hostile_template_is_refused_in_a_thread_of_the_engine(template: str, said: str) -> None:
+    """The engine renders in worker threads, where no signal arrives; the thread has to be free again afterwards."""
+    made = prompts(template)
+    with ThreadPoolExecutor(max_workers=1) as threads:
+        with pytest.raises(PromptError, match=said):
+            threads.submit(made.encode, "base", ASK, {}).result(timeout=15)
+        assert threads.submit(lambda: 7).result(timeout=5) == 7
