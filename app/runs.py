@@ -26,15 +26,7 @@ def start(
 
     Raises what `check` raises, and BusyError when the accelerator has an owner and `queue` is off.
     """
-<<<<<<< HEAD
     file = check(workspace, config)
-=======
-    if not config.data.file:
-        raise UsageError("No training data is named", "", "add --data FILE, or set data.file")
-    file = existing_source(config.data.file)
-    resolve(config.model.name)
-    check_disk(workspace.root)
->>>>>>> 6a965a1 (Close what attacks found: endless templates in any thread, dictionary bombs, million-token rows, lone carriage returns)
     config = config.changed({"data.file": str(file)})
     return requests.submit(
         workspace,
@@ -56,7 +48,7 @@ def check(workspace: Workspace, config: RunConfig) -> Path:
     """
     if not config.data.file:
         raise UsageError("No training data is named", "", "add --data FILE, or set data.file")
-    file = existing_file(config.data.file, "data file")
+    file = existing_source(config.data.file)
     resolve(config.model.name)
     check_disk(workspace.root)
     return file
@@ -69,7 +61,7 @@ def again(workspace: Workspace, job: JobDirectory, *, queue: bool = False) -> Jo
     """
     config = parse(job.config, job.id)
     file = check(workspace, config)
-    if file_sha256(file) != job.job.get("data_sha256"):
+    if source_sha256(file) != job.job.get("data_sha256"):
         raise DataError(
             f"{file.name} has changed since {job.name or job.id} was trained",
             "its content has another SHA-256, so this would be another run",

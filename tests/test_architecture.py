@@ -13,13 +13,7 @@ SOURCES = {
 }
 HEAVY = {"torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets"}
 BASE = {"config", "errors", "workspace"}
-<<<<<<< HEAD
-CORE = BASE | {"jobs", "data", "planner", "catalog", "hardware", "presets", "runs", "sweep", "tracing", "votes"}
-CORE |= {"models.names"}
-# The light modules of the engine, which the page and the command line talk through.
-ENGINE = {"engine.client", "engine.requests", "engine.suite_requests"}
-=======
-CORE = {
+CORE = BASE | {
     "jobs",
     "data",
     "planner",
@@ -28,10 +22,13 @@ CORE = {
     "presets",
     "runs",
     "downloads",
+    "sweep",
     "tracing",
-    "models.names",
-} | BASE
->>>>>>> 6a965a1 (Close what attacks found: endless templates in any thread, dictionary bombs, million-token rows, lone carriage returns)
+    "votes",
+}
+CORE |= {"models.names"}
+# The light modules of the engine, which the page and the command line talk through.
+ENGINE = {"engine.client", "engine.requests", "engine.suite_requests"}
 # What each room may import besides itself.
 ARROWS = {
     "errors": set(),
@@ -46,11 +43,8 @@ ARROWS = {
     "jobs": BASE,
     "models": BASE,
     "runs": BASE | {"jobs", "hardware", "planner", "catalog", "models.names"},
-<<<<<<< HEAD
     "sweep": BASE | {"jobs", "runs"},
-=======
     "downloads": BASE | {"jobs", "data"},
->>>>>>> 6a965a1 (Close what attacks found: endless templates in any thread, dictionary bombs, million-token rows, lone carriage returns)
     "tracing": BASE | {"jobs", "planner"},
     "votes": BASE,
     "training": BASE | {"jobs", "data", "planner", "catalog", "models", "hardware"},

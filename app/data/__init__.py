@@ -24,6 +24,9 @@
     packing        best-fit-decreasing packing
     build          tokenised Arrow files (arrow_files) under a content hash
     convert        canonical messages as JSONL or Parquet
+    dropped        the rows that are not trained, each with its reason
+    mappings       column mappings under names
+    hub_sets       which files of a hub dataset hold its rows
     child, client  the same work in a process with limits, and how to talk to it
 
 Importing this package imports nothing heavy: the page and the command line may do so.

@@ -13,6 +13,8 @@ from types import FrameType
 
 # How often the watch looks at a thread; a rendering that ends at once costs only the start of the watch (0.1 ms).
 _LOOK_S = 0.05
+# An exception that arrives while Python cleans an object up is swallowed there; so it is put in again.
+_AGAIN_S = 1.0
 
 
 class CpuLimitExceeded(Exception):
@@ -61,7 +63,11 @@ def _by_watch(seconds: float) -> Iterator[None]:
     try:
         yield
     finally:
-        watch.end()
+        try:
+            watch.end()
+        except CpuLimitExceeded:  # it arrived here, on the last step
+            watch.end()
+            raise
 
 
 class _Watch(threading.Thread):
@@ -77,18 +83,19 @@ class _Watch(threading.Thread):
         self._raised = False
 
     def run(self) -> None:
-        """Look until the time is used up or the code has ended."""
-        while not self._over.wait(_LOOK_S):
+        """Look until the code has ended."""
+        look_s = _LOOK_S
+        while not self._over.wait(look_s):
             with self._lock:
                 if not self._over.is_set() and self._clock() > self._until:
                     _put_into(self._watched, CpuLimitExceeded)
                     self._raised = True
-                    return
+                    look_s = _AGAIN_S
 
     def end(self) -> None:
         """Stop watching; an exception that was put in but not met yet is taken out again."""
+        self._over.set()
         with self._lock:
-            self._over.set()
             if self._raised:
                 _put_into(self._watched, None)
 

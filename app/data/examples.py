@@ -24,6 +24,8 @@ from app.errors import TemplateError
 # Large enough for the tokenizer to use every core, small enough to keep rows of 4 Mi characters affordable.
 BATCH_ROWS = 512
 BATCH_CHARS = 2 * 1024 * 1024
+# Rows up to this length are tokenised even where that only tells how far over the limit they are.
+_LONG_CHARS = 200_000
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class ExampleMaker:
 
         Its length is then the least it can be. White space is not counted: some tokenizers drop it.
         """
-        if self.options.over_length != "drop" or len(rendered.text) <= self._certain_chars:
+        if self.options.over_length != "drop" or len(rendered.text) <= max(self._certain_chars, _LONG_CHARS):
             return None
         least = sum(map(len, rendered.text.split())) // self.renderer.tokenizer.longest_token_chars
         if least <= self.options.max_length:

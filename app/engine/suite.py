@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from app.data.templates import PLAIN_TEMPLATES
+from app.data.templates import PLAIN_TEMPLATES, render_limit
 from app.engine.columns import BASE, Columns
 from app.engine.lane import Lane
 from app.engine.rows import Delta, Done, Event, Failed, Row
@@ -31,7 +31,7 @@ def work(child: JobChild) -> tuple[Outcome, Mapping[str, Any]]:
     model = str(config["model"])
     base = load_base(model, quant=config.get("quant", "nf4"), dtype=config.get("dtype", "auto"))
     columns = Columns(base, load_tokenizer(model), fingerprint(model))
-    prompts = Prompts(columns.model, columns.tokenizer, PLAIN_TEMPLATES)
+    prompts = Prompts(columns.model, columns.tokenizer, PLAIN_TEMPLATES, render_limit)
     for name, folder in dict(config["adapters"]).items():
         columns.add(name, Path(folder))
         prompts.learn(name, Path(folder))

@@ -179,11 +179,11 @@ def problems(answer: Answer, look: Look, over_length: str, say: Speech) -> Html:
                     "span", say("data.count", count=number, rows=figures.count(number)), class_="wb-number wb-muted"
                 ),
                 _state(kind, number, answer, look, say),
-                element("span", *_actions(kind, look, over_length, say), class_="wb-kind-actions"),
-                class_="wb-kind-head",
+                element("span", *_actions(kind, look, over_length, say), class_="wb-problem-actions"),
+                class_="wb-problem-head",
             ),
             _found(listed.get(kind, []), number, say),
-            class_="wb-kind",
+            class_="wb-problem",
         )
         for kind, number in sorted(kinds.items(), key=lambda item: -item[1])
     ]
@@ -196,7 +196,7 @@ def _choices(answer: Answer, look: Look, say: Speech) -> Html:
     said = say("data.left_out", count=left, rows=figures.count(left)) if left else say("data.none_left_out")
     chosen = bool(look.drop or look.repair or look.over_length)
     back = [_button(say("data.undo_all"), "undo", "", False)] if chosen else []
-    return element("div", element("span", said), *back, class_="wb-kind-head")
+    return element("div", element("span", said), *back, class_="wb-problem-head")
 
 
 def _state(kind: str, number: int, answer: Answer, look: Look, say: Speech) -> Html:

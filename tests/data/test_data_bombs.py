@@ -124,7 +124,7 @@ def test_ten_million_empty_cells(tmp_path: Path) -> None:
     path = tmp_path / "cells.csv"
     path.write_text("instruction,output\na,b\n" + "," * 10_000_000 + "\nc,d\n")
     good, problems = outcome(path)
-    assert good == 2 and [(problem.line, problem.kind) for problem in problems] == [(3, "columns")]
+    assert good == 2 and [(problem.line, problem.kind) for problem in problems] == [(3, "too_long")]
 
 
 def test_quotes_opened_on_every_line(tmp_path: Path) -> None:

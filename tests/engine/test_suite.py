@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.data.templates import PLAIN_TEMPLATES
+from app.data.templates import PLAIN_TEMPLATES, render_limit
 from app.engine import suite
 from app.engine.columns import Columns
 from app.engine.suite_requests import (
@@ -47,7 +47,7 @@ def test_a_suite_is_one_prompt_a_line_and_comes_back(tmp_path: Path) -> None:
 
 
 def test_answers_are_those_of_each_column_alone(columns: Columns) -> None:
-    prompts = Prompts(columns.model, columns.tokenizer, PLAIN_TEMPLATES)
+    prompts = Prompts(columns.model, columns.tokenizer, PLAIN_TEMPLATES, render_limit)
     items = [{"prompt": "the small house", "expect": ""}, {"prompt": "the sea", "expect": "zzz"}]
     together = suite.answer(columns, prompts, NAMES, items, 8)
     for place, item in enumerate(items):
