@@ -16,6 +16,7 @@ from app.ui.language import Key, Speech
 from app.ui.markup import Html
 from app.workspace import Workspace
 
+_POLL_S = 4.0
 # The text of a file and its name are put together by the handler; the browser saves it without asking the server again.
 _SAVE = """(file) => {
   if (!file) return;
@@ -91,17 +92,20 @@ def build(frame: Frame, ticked: gr.State) -> None:
             save_table = make(gr.Button, value=Key("compare.csv_table"), scale=0, elem_id="wb-csv-table")
             save_curves = make(gr.Button, value=Key("compare.csv_curves"), scale=0, elem_id="wb-csv-curves")
             clear = make(gr.Button, value=Key("compare.clear"), scale=0)
+    # While a ticked run goes on, its curve does; else nothing asks the server.
+    timer = gr.Timer(_POLL_S, active=False)
     file, seen = gr.JSON(visible="hidden", elem_id="wb-csv"), gr.State(0)
 
     def show(chosen: Any, axis: Any, scale: Any, differences: Any, language: Any, mark: Any) -> list[Any]:
         now = content(frame.workspace, chosen, axis, scale, differences, Speech(language))
         if hash(now) == mark:
-            return [gr.skip()] * 5
-        return [hash(now), gr.update(visible=now[0]), *now[1:]]
+            return [gr.skip()] * 6
+        living = now[0] and any(not job.status().final for job in ticked_runs(frame.workspace, chosen))
+        return [hash(now), gr.update(visible=now[0]), *now[1:], gr.Timer(active=living)]
 
     inputs = [ticked, by, log, only, frame.language, seen]
     events = [frame.blocks.load, ticked.change, by.change, log.change, only.change, frame.language.change]
-    gr.on([*events, frame.timer.tick], show, inputs, [seen, panel, note, chart, table], **QUIET)
+    gr.on([*events, timer.tick], show, inputs, [seen, panel, note, chart, table, timer], **QUIET)
     for button, kind in ((save_table, "table"), (save_curves, "curves")):
         button.click(
             lambda chosen, differences, kind=kind: csv_file(frame.workspace, chosen, kind, differences),
