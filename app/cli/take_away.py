@@ -30,6 +30,7 @@ def register(verbs: Verbs) -> None:
     parser.add_argument("--base", metavar="M", help="the base model, where the adapter's own note of it is not right")
     parser.add_argument("--max-ram", default="2GB", metavar="SIZE", help="memory above the interpreter's (default 2GB)")
     parser.add_argument("--dtype", choices=("bf16", "fp16", "fp32"), help="format of the merged weights")
+    parser.add_argument("--dequantise", action="store_true", help="merge into a base that exists in 4 bits only")
     _add_export(verbs)
 
 
@@ -52,6 +53,7 @@ def _add_export(verbs: Verbs) -> None:
     parser.add_argument("--repo", metavar="OWNER/NAME", default="", help="hub: push there; the token is HF_TOKEN's")
     parser.add_argument("--public", action="store_true", help="hub: make a new repository public (default private)")
     parser.add_argument("--max-ram", default="2GB", metavar="SIZE", help="memory above the interpreter's (default 2GB)")
+    parser.add_argument("--dequantise", action="store_true", help="merge into a base that exists in 4 bits only")
 
 
 def export(arguments: argparse.Namespace) -> None:
@@ -68,6 +70,7 @@ def export(arguments: argparse.Namespace) -> None:
         name=arguments.name,
         repo=push.checked(arguments.repo) if arguments.repo else "",
         max_ram_bytes=size_bytes(arguments.max_ram),
+        dequantise=arguments.dequantise,
     )
     if request.repo and request.to != "hub":
         raise UsageError("--repo is for the hub", "", "use it with --to hub")
@@ -107,6 +110,7 @@ def merge(arguments: argparse.Namespace) -> None:
         max_ram_bytes=size_bytes(arguments.max_ram),
         dtype=arguments.dtype,
         base=arguments.base,
+        dequantise=arguments.dequantise,
     )
     facts = figures(follow(job), job)
     lines = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from app.models.loading import load_config, refuse_pickles
 from app.models.names import is_local, resolve
 from app.models.tensors import StoredTensor, read_checkpoint
 
+# How publishers name their quantised copies.
+_COPIES = re.compile(r"[-_.](unsloth[-_.])?(bnb[-_.]?)?(4bit|8bit|nf4|awq|gptq|int4|int8|w4a16|fp8)([-_.].*)?$", re.I)
 _WANTED = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 
 
@@ -41,11 +44,7 @@ class BaseModel:
         refuse_pickles(str(folder))
         self.config: PreTrainedConfig = load_config(str(folder))
         if getattr(self.config, "quantization_config", None):
-            raise ExportError(
-                f"The base {name} is stored quantised",
-                "merging into quantised weights would round every weight a second time",
-                "name the original 16-bit model with --base",
-            )
+            raise _quantised(name)
         self.tensors = read_checkpoint(folder)
         self.skeleton = _skeleton(self.config)
 
@@ -80,9 +79,14 @@ class BaseModel:
 def find_base(adapter: AdapterFolder, override: str | None = None, *, fetch: bool = True) -> BaseModel:
     """Return the base of an adapter: the named one, else that of its training job, else that of its configuration.
 
-    Without `fetch`, a base on the hub counts only when it was fetched before.
-    Raises ExportError when none is known, ModelError or NetworkError when it cannot be read or fetched.
+    Without `fetch`, a base on the hub counts only when it was fetched before. Raises ExportError when none is known or
+    it is stored quantised, ModelError or NetworkError when it cannot be read or fetched.
     """
+    return BaseModel(*base_place(adapter, override, fetch=fetch))
+
+
+def base_place(adapter: AdapterFolder, override: str | None = None, *, fetch: bool = True) -> tuple[str, Path]:
+    """Return the name of an adapter's base and the folder that it lies in."""
     name = override or _name_in_job(adapter.path) or str(adapter.config.get("base_model_name_or_path") or "")
     if not name:
         raise ExportError(f"The base of {adapter.path} is not known", "its files do not name it", "name it with --base")
@@ -90,7 +94,28 @@ def find_base(adapter: AdapterFolder, override: str | None = None, *, fetch: boo
         resolved = resolve(name)
     except ModelError as error:
         raise ExportError(f"The base {name!r:.120} cannot be used", error.line(), "name it with --base") from None
-    return BaseModel(name, Path(resolved) if is_local(resolved) else _fetched(resolved, fetch))
+    return name, Path(resolved) if is_local(resolved) else _fetched(resolved, fetch)
+
+
+def is_quantised(folder: Path) -> bool:
+    """Tell whether a model's weights are stored quantised."""
+    return bool(base_config(folder).get("quantization_config"))
+
+
+def original_name(name: str) -> str:
+    """Return what the 16-bit original of a quantised copy is probably called, or nothing."""
+    stem = _COPIES.sub("", name)
+    return "" if stem == name or Path(name).is_absolute() else stem
+
+
+def _quantised(name: str) -> ExportError:
+    original = original_name(name)
+    named = f"the original 16-bit model ({original}, by its name)" if original else "the original 16-bit model"
+    return ExportError(
+        f"The base {name} is stored quantised",
+        "merging into quantised weights would round every weight a second time",
+        f"name {named} with --base, or add --dequantise",
+    )
 
 
 def training_quantization(adapter: Path) -> dict[str, Any] | None:

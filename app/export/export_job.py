@@ -14,7 +14,7 @@ from typing import Any
 
 from app.export import ollama, parcel, vllm
 from app.export.adapter_folder import base_name, pack_adapter, pack_model, read_receipt
-from app.export.base_model import BaseModel, find_base
+from app.export.base_model import BaseModel, base_place
 from app.export.export_receipt import ExportReceipt
 from app.export.folder import check_disk, draft_path, opened
 from app.export.gguf.adapter import write_adapter
@@ -27,6 +27,7 @@ from app.export.requests import ExportRequest
 from app.export.turns import Turns, read_turns
 from app.jobs.child import JobChild, Outcome
 from app.models.adapters import AdapterFolder
+from app.models.loading import load_config
 from app.models.names import resolve
 from app.workspace import safe_name
 
@@ -45,6 +46,8 @@ def run(child: JobChild) -> tuple[Outcome, Mapping[str, Any]]:
             box.publish(export.secrets())
     except Stopped:
         return "stopped", {}
+    finally:
+        shutil.rmtree(child.directory.path / "base", ignore_errors=True)
     inside = out.suffix != ".zip"
     return "finished", {
         "out": str(out),
@@ -100,7 +103,7 @@ class _Export:
             folder = Path(self.request.model)
             yield BaseModel(folder.name, folder), ExportReceipt(self.name, read_receipt(folder), _text_of(folder))
             return
-        config = {"base": self.request.base, "dtype": dtype, "max_ram_bytes": self.request.max_ram_bytes}
+        config = {**self.child.config, "dtype": dtype}
         merge = Merge.prepare(self.child, Path(self.request.adapter), config)
         beside = self.box.out.with_name(f"{self.box.out.name}.merged")
         with opened(beside, merge.plan) as draft:
@@ -173,10 +176,10 @@ def _to_gguf(export: _Export) -> dict[str, Any]:
 
 def _adapter_to_gguf(export: _Export) -> dict[str, Any]:
     adapter = export.adapter
-    base = find_base(adapter, export.request.base)
+    _, base = base_place(adapter, export.request.base)
     path = export.box.folder / f"{export.name}-lora-f32.gguf"
     receipt = ExportReceipt(export.name)
-    _note(receipt, write_adapter(adapter, base.config, path, name=export.name, pause=export.pause), "f32")
+    _note(receipt, write_adapter(adapter, load_config(str(base)), path, name=export.name, pause=export.pause), "f32")
     receipt.write(export.box)
     run = ["llama-cli", "-m", "BASE.gguf", "--lora", str(export.box.out / path.name), "-cnv", "--jinja"]
     return {"run": shlex.join(run), **receipt.answer()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ import psutil
 import torch
 
 from app.errors import ExportError, MemoryShortError
-from app.export.base_model import BaseModel, find_base, public_name, training_quantization
+from app.export.base_model import BaseModel, base_place, is_quantised, public_name, training_quantization
 from app.export.check import Measurement, fitting_dtype, measure
+from app.export.dequantise import NOTE, write_copy
 from app.export.folder import Draft, opened, refuse_existing
 from app.export.plan import Plan, make_plan
 from app.export.receipt import Receipt, peak_rss_bytes
@@ -35,8 +37,8 @@ def run(child: JobChild) -> tuple[Outcome, Mapping[str, Any]]:
     """Merge, and return the figures that `merge --json` answers."""
     config, out = child.config, Path(child.config["out"])
     refuse_existing(out)
-    merge = Merge.prepare(child, Path(config["adapter"]), config)
     try:
+        merge = Merge.prepare(child, Path(config["adapter"]), config)
         with opened(out, merge.plan) as draft:
             receipt = merge.write(draft, out.name)
             receipt.write(draft.path)
@@ -44,6 +46,8 @@ def run(child: JobChild) -> tuple[Outcome, Mapping[str, Any]]:
             return "finished", receipt.answer(out)
     except Stopped:
         return "stopped", {}
+    finally:
+        shutil.rmtree(child.directory.path / "base", ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class Merge:
     dtype: torch.dtype | None
     max_ram_bytes: int
     began: float
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def prepare(cls, child: JobChild, adapter_folder: Path, config: Mapping[str, Any]) -> Merge:
@@ -64,10 +69,10 @@ class Merge:
         began = time.monotonic()
         child.progress(0, 0, "reading the models")
         adapter = AdapterFolder(adapter_folder)
-        base = find_base(adapter, config.get("base"))
+        base, notes = _base(child, adapter, config)
         dtype = resolve_dtype(config["dtype"]) if config.get("dtype") else None
         plan = make_plan(base, adapter, dtype, int(config.get("shard_bytes") or SHARD_BYTES))
-        return cls(child, base, adapter, plan, dtype, allowed_memory(config.get("max_ram_bytes")), began)
+        return cls(child, base, adapter, plan, dtype, allowed_memory(config.get("max_ram_bytes")), began, notes)
 
     def write(self, draft: Draft, name: str) -> Receipt:
         """Write a model folder into its draft, check it, and return its receipt. Raises Stopped."""
@@ -114,7 +119,9 @@ class Merge:
         files = sorted({tensor.file for tensor in self.base.tensors.values()})
         own = (self.adapter.weights_file, self.adapter.path / CONFIG_FILE)
         dtypes = sorted({str(output.outline.dtype).removeprefix("torch.") for output in self.plan.outputs.values()})
-        notes = ["The embeddings are no longer tied: the adapter changes one end only."] if self.plan.untied else []
+        notes = list(self.notes)
+        if self.plan.untied:
+            notes.append("The embeddings are no longer tied: the adapter changes one end only.")
         return Receipt(
             model=name,
             adapter={"hash": self.adapter.hash, "files": {path.name: file_sha256(path) for path in own}},
@@ -133,6 +140,22 @@ class Merge:
             not_measured=reason,
             notes=notes,
         )
+
+
+def _base(child: JobChild, adapter: AdapterFolder, config: Mapping[str, Any]) -> tuple[BaseModel, tuple[str, ...]]:
+    """Return the base and notes on it; a base in 4 bits is copied into the job's folder where the person insists."""
+    name, folder = base_place(adapter, config.get("base"))
+    if not config.get("dequantise") or not is_quantised(folder):
+        return BaseModel(name, folder), ()
+
+    def pause() -> None:
+        if child.stop_requested():
+            raise Stopped
+
+    child.progress(0, 0, "dequantising the base")
+    copy = child.directory.path / "base"
+    write_copy(folder, copy, pause)
+    return BaseModel(name, copy), (NOTE,)
 
 
 def allowed_memory(wanted: int | None) -> int:

@@ -27,10 +27,12 @@ def start_merge(
     max_ram_bytes: int | None = None,
     dtype: str | None = None,
     base: str | None = None,
+    dequantise: bool = False,
 ) -> JobDirectory:
     """Hand in a merge and return its job at once.
 
-    `dtype` (bf16, fp16, fp32) changes the number format, else the base's is kept. Raises ExportError when `out` exists
+    `dtype` (bf16, fp16, fp32) changes the number format, else the base's is kept. `dequantise` takes a base that is
+    stored in 4 bits, against advice. Raises ExportError when `out` exists
     or `adapter` is no adapter folder.
     """
     adapter, out = adapter.expanduser().absolute(), out.expanduser().absolute()
@@ -42,6 +44,7 @@ def start_merge(
         "max_ram_bytes": max_ram_bytes,
         "dtype": dtype,
         "base": base,
+        "dequantise": dequantise,
     }
     return jobs.submit(workspace, "merge", config, name=f"merge: {out.name}")
 
@@ -52,7 +55,8 @@ class ExportRequest:
 
     adapter or model: the folder to take away. base: the base model, where the adapter's own note is not right.
     dtype: f16, bf16 or q8_0 for GGUF files. lora_only: write the adapter alone as GGUF. safetensors: give Ollama the
-    merged weights as they are. name: what the adapter is called in requests. repo: a hub repository for the card.
+    merged weights as they are. name: what the adapter is called in requests. repo: a hub
+    repository for the card. dequantise: merge into a base that is stored in 4 bits, against advice.
     """
 
     to: str
@@ -66,6 +70,7 @@ class ExportRequest:
     name: str = "adapter"
     repo: str = ""
     max_ram_bytes: int | None = None
+    dequantise: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what does not fit together. Raises UsageError."""

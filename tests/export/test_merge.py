@@ -6,12 +6,20 @@ from typing import Any
 
 import pytest
 import torch
+from bitsandbytes.functional import dequantize_4bit
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from app.errors import ExportError, ModelError
+from app.export import merge_job
+from app.export.base_model import is_quantised, original_name
+from app.export.dequantise import write_copy
+from app.jobs import directory
+from app.jobs.child import JobChild
+from app.models.loading import keep_layout
 from app.models.tensors import read_checkpoint
+from app.workspace import open_workspace
 from tests.export.merging import merge
 from tests.models import tiny_models
 
@@ -54,6 +62,90 @@ def test_the_merged_model_is_base_plus_adapter(tmp_path: Path, family: str, kind
     found, expected = loaded(merge(adapter, tmp_path / "out")), adapted(base, adapter)
     torch.testing.assert_close(found, expected, rtol=2e-4, atol=2e-4)
     assert float((expected - loaded(base)).abs().max()) > 0.1
+
+
+@pytest.mark.parametrize("family", list(ALL))
+def test_the_merged_model_in_bf16_is_within_its_rounding(tmp_path: Path, family: str) -> None:
+    base = tiny_models.save_model(tmp_path / "base", family, dtype=torch.bfloat16)
+    settings = {"target_modules": ALL[family], "fan_in_fan_out": family == "gpt2", "scale": 0.04}
+    adapter = tiny_models.save_adapter(tmp_path / "adapter", base, **settings)
+    found, expected = loaded(merge(adapter, tmp_path / "out")), adapted(base, adapter)
+    # bf16 rounds each weight by at most 2^-9 of it; the errors of a sum of many add up like a random walk.
+    assert 0 < float((found - expected).norm() / expected.norm()) < 4 * 2.0**-9
+    assert float((expected - loaded(base)).norm() / expected.norm()) > 0.05
+
+
+def test_vocabularies_that_grew_and_raw_parameters_are_refused_clearly(tmp_path: Path) -> None:
+    base = tiny_models.save_model(tmp_path / "base", "llama")
+    model = AutoModelForCausalLM.from_pretrained(base)
+    model.resize_token_embeddings(tiny_models.VOCAB + 64)
+    model.save_pretrained(tmp_path / "grown")
+    adapter = tiny_models.save_adapter(
+        tmp_path / "adapter", tmp_path / "grown", target_modules=["q_proj"], modules_to_save=["embed_tokens", "lm_head"]
+    )
+    with pytest.raises(ExportError, match="resized vocabulary"):
+        merge(adapter, tmp_path / "out", base=str(base))
+    assert merge(adapter, tmp_path / "fits", base=str(tmp_path / "grown")).is_dir()
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    config["target_parameters"] = ["mlp.experts.gate_up_proj"]
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(ExportError, match="target_parameters"):
+        merge(adapter, tmp_path / "out", base=str(tmp_path / "grown"))
+
+
+@pytest.mark.parametrize(
+    ("name", "original"),
+    [
+        ("unsloth/Qwen3-4B-unsloth-bnb-4bit", "unsloth/Qwen3-4B"),
+        ("owner/Llama-3.2-1B-Instruct-bnb-4bit", "owner/Llama-3.2-1B-Instruct"),
+        ("owner/model-AWQ", "owner/model"),
+        ("owner/model", ""),
+        ("/home/ann/model-4bit", ""),
+    ],
+)
+def test_the_sixteen_bit_original_is_named(name: str, original: str) -> None:
+    assert original_name(name) == original
+
+
+@pytest.mark.parametrize("double", [True, False])
+def test_a_base_in_four_bits_is_dequantised_only_on_demand(tmp_path: Path, double: bool) -> None:
+    plain = tiny_models.save_model(tmp_path / "plain", "llama", dtype=torch.bfloat16)
+    settings = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=double,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    quantised = AutoModelForCausalLM.from_pretrained(plain, quantization_config=settings)
+    keep_layout(quantised)
+    quantised.save_pretrained(tmp_path / "base")
+    tiny_models.tokenizer().save_pretrained(tmp_path / "base")
+    adapter = tiny_models.save_adapter(tmp_path / "adapter", plain)
+    with pytest.raises(ExportError, match=r"quantised.*--dequantise"):
+        merge(adapter, tmp_path / "out", base=str(tmp_path / "base"))
+    write_copy(tmp_path / "base", tmp_path / "copy")
+    copied = AutoModelForCausalLM.from_pretrained(tmp_path / "copy", dtype=torch.float32)
+    for name, parameter in copied.named_parameters():
+        module = quantised.get_submodule(name.rpartition(".")[0])
+        expected = module.weight
+        if hasattr(expected, "quant_state"):
+            expected = dequantize_4bit(expected.data, expected.quant_state)
+        assert torch.equal(parameter, expected.float()), name
+    assert not is_quantised(tmp_path / "copy") and is_quantised(tmp_path / "base")
+    workspace = open_workspace(tmp_path)
+    if double:
+        wish = {
+            "adapter": str(adapter),
+            "out": str(tmp_path / "out"),
+            "base": str(tmp_path / "base"),
+            "dequantise": True,
+        }
+        _, answer = merge_job.run(JobChild(directory.create(workspace, "merge", wish)))
+        assert "dequantised" in (tmp_path / "out" / "receipt.md").read_text()
+        assert answer["verdict"] in ("pass", "warn") and not list(workspace.jobs.glob("*/base"))
+        torch.testing.assert_close(loaded(tmp_path / "out"), adapted(tmp_path / "copy", adapter), rtol=0.1, atol=0.1)
+    with pytest.raises(ExportError, match="not stored in"):
+        write_copy(plain, tmp_path / "other")
 
 
 @pytest.mark.parametrize("tied", [True, False])
