@@ -118,6 +118,21 @@ class Ways:
             lane.step()
         return [row.tokens for row in rows]
 
+    def adding_s(self, names: list[str]) -> float:
+        """Return what it takes until a batch is routed to one more adapter that is loaded already."""
+        self._columns._select(names[:-1])
+        begin = time.perf_counter()
+        self._columns._select(names)
+        return time.perf_counter() - begin
+
+    def loading_s(self, folder: Path) -> float:
+        """Return what it takes to load one more adapter, its identity proof included, while the base stays."""
+        begin = time.perf_counter()
+        self._columns.add("one more", folder)
+        taken = time.perf_counter() - begin
+        self._columns.remove("one more")
+        return taken
+
     def _generate(self, rows: int, **settings: Any) -> Tokens:
         ids = torch.tensor([self._prompt] * rows)
         with torch.inference_mode():
@@ -173,6 +188,14 @@ def measure(ways: Ways, columns: int, repeat: int) -> dict[str, Any]:
     return {"columns": columns, "tokens_equal": True, "clock": _figures(clock), "processor": _figures(processor)}
 
 
+def measure_adding(ways: Ways, adapters: dict[str, Path], repeat: int) -> dict[str, Any]:
+    """Time how an adapter joins: one that is loaded joins the conversation, and a new one is loaded."""
+    names = [BASE, *adapters]
+    adding = [1000 * ways.adding_s(names) for _ in range(10 * repeat)]
+    loading = [1000 * ways.loading_s(next(iter(adapters.values()))) for _ in range(repeat)]
+    return {"adapters": len(adapters), "joining_ms": _spread(adding), "loading_ms": _spread(loading)}
+
+
 def _figures(times: dict[str, list[float]]) -> dict[str, Any]:
     return {
         "seconds": {way: _spread(found) for way, found in times.items()},
@@ -213,6 +236,8 @@ def main() -> None:
         for columns in arguments.columns:
             rows.append(measure(ways, columns, arguments.repeat))
             print(json.dumps(rows[-1]), file=sys.stderr)
+        adding = measure_adding(ways, adapters, arguments.repeat)
+        print(json.dumps(adding), file=sys.stderr)
     result = {
         "what": "seconds until all columns have their last token, float32 on a CPU",
         "parameters": parameters,
@@ -227,6 +252,7 @@ def main() -> None:
         "measured": time.strftime("%Y-%m-%d"),
         "versions": versions(),
         "rows": rows,
+        "adding": adding,
     }
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

@@ -91,7 +91,12 @@ def chat(arguments: argparse.Namespace) -> None:
     for column in columns:
         how = "batched" if column["batched"] else "alone"
         mark = f" {column['adapter_hash']}" if column["adapter_hash"] else ""
-        lines += [f"[{column['name']}{mark}, {how}, {column['tokens_per_s']:.0f} tokens/s]", column["text"], ""]
+        warning = f"; {column['warning']}" if column.get("warning") else ""
+        lines += [
+            f"[{column['name']}{mark}, {how}, {column['tokens_per_s']:.0f} tokens/s{warning}]",
+            column["text"],
+            "",
+        ]
     answer(arguments, {"columns": columns}, lines[:-1])
 
 

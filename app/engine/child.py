@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -27,6 +26,7 @@ from app.engine.service import Service
 from app.errors import EngineError
 from app.jobs.child import JobChild, Outcome
 from app.jobs.directory import JobDirectory
+from app.models.adapter_source import locate
 from app.models.identity import fingerprint
 from app.models.loading import load_base, load_tokenizer
 from app.models.prompts import Prompts
@@ -73,7 +73,7 @@ def _load(child: JobChild) -> Columns:
         if child.stop_requested():
             break
         child.progress(1, 2, f"loading the adapter {name}")
-        columns.add(name, Path(folder))
+        columns.add(name, locate(str(folder)))
     return columns
 
 

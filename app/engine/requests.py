@@ -10,7 +10,7 @@ from app.engine.client import ColumnEvent, EngineClient, wait_for_endpoint
 from app.errors import EngineError, UsageError
 from app.jobs import requests as jobs
 from app.jobs.directory import JobDirectory
-from app.models.names import resolve
+from app.models.names import resolve, resolve_adapter
 from app.workspace import Workspace
 
 BASE = "base"
@@ -34,7 +34,7 @@ def start_engine(
     """
     config = {
         "model": resolve(model),
-        "adapters": {name: str(_checked(name, Path(folder))) for name, folder in (adapters or {}).items()},
+        "adapters": {name: _checked(name, str(folder)) for name, folder in (adapters or {}).items()},
         "quant": quant,
         "dtype": dtype,
         "port": port,
@@ -96,12 +96,13 @@ def columns_of(events: Any, names: list[str]) -> list[dict[str, Any]]:
             "text": texts[name],
             "tokens_per_s": facts[name]["tokens_per_s"],
             "time_to_first_token_s": facts[name]["time_to_first_token_s"],
+            **({"warning": facts[name]["warning"]} if facts[name].get("warning") else {}),
         }
         for name in names
     ]
 
 
-def _checked(name: str, folder: Path) -> Path:
+def _checked(name: str, folder: str) -> str:
     if name == BASE:
         raise UsageError("An adapter cannot be named base", "that is the name of the base model's column", "rename it")
-    return folder.expanduser().absolute()
+    return resolve_adapter(folder)

@@ -7,7 +7,6 @@ import re
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from app.engine.columns import BASE, Column, Columns
@@ -17,7 +16,8 @@ from app.engine.rows import Delta, Done, Event, Failed, Row
 from app.engine.sampling import Choice
 from app.engine.stack import Mix
 from app.engine.text import TextStream
-from app.errors import EngineError
+from app.errors import EngineError, ModelError, NetworkError
+from app.models.adapter_source import locate
 from app.models.prompts import PromptError, Prompts
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,63}")
@@ -156,10 +156,11 @@ class Service:
         if name in self.known:
             raise RequestError(409, f"There is a model {name!r} already", param="name", code="model_exists")
         try:
-            column = await asyncio.wrap_future(self._decoder.call(lambda: self._columns.add(name, Path(folder))))
-        except EngineError as error:
+            place = await asyncio.to_thread(locate, folder)
+            column = await asyncio.wrap_future(self._decoder.call(lambda: self._columns.add(name, place)))
+        except (EngineError, ModelError, NetworkError) as error:
             raise RequestError(400, error.line(), param="dir") from None
-        self._prompts.learn(name, Path(folder))
+        self._prompts.learn(name, place)
         self.known[name] = column
         return column
 

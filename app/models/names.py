@@ -35,6 +35,21 @@ def resolve(name: str) -> str:
     return text
 
 
+def resolve_adapter(name: str) -> str:
+    """Return the folder (absolute) or the hub id that an adapter's name stands for.
+
+    A name that is no folder and could be a hub id is taken for one. Raises ModelError for anything else.
+    """
+    folder = Path(name).expanduser()
+    if _is_folder(folder) or not _HUB_ID.fullmatch(name) or "/" not in name or ".." in name or "--" in name:
+        if "://" in name or "\0" in name:
+            raise ModelError(
+                f"{name!r:.120} is not an adapter", "addresses are not opened", "name a folder or a hub id"
+            )
+        return str(folder.absolute())
+    return name
+
+
 def is_local(resolved: str) -> bool:
     """Tell whether a resolved name is a folder on this machine."""
     return Path(resolved).is_absolute()

@@ -20,6 +20,10 @@ from app.engine.requests import BASE, columns_of, start_engine
 from app.errors import EngineError
 from app.jobs import requests as jobs
 from app.jobs.directory import JobDirectory
+from app.ui.language import Speech
+from app.ui.playground import chat
+from app.ui.playground.conversation import Conversation
+from app.ui.playground.session import Choice, Server, Settings
 from app.workspace import Workspace, open_workspace
 from tests.models import tiny_models
 
@@ -222,6 +226,63 @@ def test_adapters_come_and_go_without_the_base(
             client.unload_adapter("late")
         with pytest.raises(EngineError, match="not an adapter"):
             client.load_adapter("broken", str(tmp_path))
+        for name in ("nobody/no-such-adapter", "http://127.0.0.1/adapter", "nowhere"):
+            with pytest.raises(EngineError, match=r"cannot be fetched|not opened|not an adapter"):
+                client.load_adapter("hub", name)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "status"),
+    [
+        ("n", 17, 400),
+        ("n", 0, 400),
+        ("tools", [{"type": "function"}], 400),
+        ("logit_bias", {"5": 1}, 400),
+        ("frequency_penalty", 0.5, 400),
+        ("response_format", {"type": "json_object"}, 400),
+        ("temperature", -1, 400),
+        ("stop", ["x"] * 17, 400),
+        ("top_logprobs", 21, 400),
+        ("max_tokens", 0, 400),
+        ("user", "me", 200),
+        ("metadata", {"a": "b"}, 200),
+        ("presence_penalty", 0, 200),
+    ],
+)
+def test_what_is_not_offered_is_refused_by_name(raw: httpx.Client, field: str, value: object, status: int) -> None:
+    body = {"model": "base", "messages": ASK, "max_tokens": 1, field: value}
+    answer = raw.post("/chat/completions", json=body)
+    assert answer.status_code == status
+    if status == 400:
+        error = answer.json()["error"]
+        assert error["param"].startswith(field) and error["message"]
+
+
+def test_a_stopped_stream_ends_within_a_token(served: Endpoint) -> None:
+    settings = {"max_tokens": 400, "temperature": 2, "seed": 1}
+    with EngineClient(served) as client:
+        events = client.chat_columns(["plain", "base"], ASK, **settings)
+        next(events)
+        events.close()
+        process = psutil.Process(served.pid)
+        time.sleep(0.3)
+        before = process.cpu_times()
+        time.sleep(1.0)
+        after = process.cpu_times()
+    assert (after.user + after.system) - (before.user + before.system) < 0.2
+
+
+def test_the_page_takes_this_server_for_another_one(served: Endpoint, workspace: Workspace) -> None:
+    server = Server.checked(served.url, TOKEN, "plain, base")
+    assert server is not None
+    settings = Settings(max_tokens=6, seed=0)
+    choice = Choice(base=False, server=server)
+    news = list(chat.ask(workspace, Conversation(), "the sea", choice, settings, Speech()))
+    answers = news[-1].talk.turns[0].answers
+    assert list(answers) == ["plain", "base"] and all(one.done and one.text for one in answers.values())
+    wrong = Choice(base=False, server=Server(served.url, "wrong", ("plain",)))
+    with pytest.raises(EngineError, match="token"):
+        list(chat.ask(workspace, Conversation(), "the sea", wrong, settings, Speech()))
 
 
 def test_a_client_that_leaves_frees_its_row(served: Endpoint, raw: httpx.Client) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import ModelError
-from app.models.names import is_local, resolve
+from app.models.names import is_local, resolve, resolve_adapter
 
 
 def test_a_folder_with_a_config_is_found(tmp_path: Path) -> None:
@@ -43,3 +43,12 @@ def test_addresses_and_missing_folders_are_refused(name: str) -> None:
 def test_a_folder_without_a_config_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no config\.json"):
         resolve(str(tmp_path))
+
+
+def test_an_adapter_is_a_folder_or_a_hub_id(tmp_path: Path) -> None:
+    assert resolve_adapter(str(tmp_path)) == str(tmp_path)
+    assert resolve_adapter("someone/an-adapter") == "someone/an-adapter"
+    assert resolve_adapter("nowhere") == str(Path("nowhere").absolute())
+    for name in ("http://127.0.0.1/x", "a\0b"):
+        with pytest.raises(ModelError):
+            resolve_adapter(name)

@@ -184,7 +184,7 @@ def build(frame: Frame, shared: Chooser) -> None:
     with gr.Row(elem_classes="wb-pair"):
         name = make(gr.Textbox, label=Key("play.blend_name"), max_lines=1, elem_id="wb-blend-name", min_width=140)
         method = make(gr.Dropdown, label=Key("play.method"), choices=list(METHODS), value="linear", min_width=120)
-        rank = make(gr.Number, label=Key("play.blend_rank"), precision=0, min_width=120)
+        rank = make(gr.Number, label=Key("play.blend_rank_open"), value=0, precision=0, min_width=120)
         density = make(gr.Number, label=Key("play.density"), value=0.5, step=0.1, min_width=120)
     make(gr.HTML, value=Key("play.method_help"), elem_classes="wb-note wb-muted")
     with gr.Row(elem_classes="wb-actions"):
