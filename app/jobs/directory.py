@@ -275,16 +275,26 @@ def versions() -> dict[str, str]:
     return found
 
 
-def all_jobs(workspace: Workspace) -> list[JobDirectory]:
-    """Return every job of the workspace that can be read, oldest first."""
-    return jobs_in(workspace.jobs)
+def all_jobs(workspace: Workspace, *kinds: str) -> list[JobDirectory]:
+    """Return every job of the workspace that can be read, oldest first; of these kinds only, where some are named.
+
+    The kind stands in the id, so that jobs of other kinds are not opened at all.
+    """
+    return jobs_in(workspace.jobs, *kinds)
 
 
-def jobs_in(folder: Path) -> list[JobDirectory]:
-    """Return every job of a folder that can be read, oldest first."""
+def jobs_in(folder: Path, *kinds: str) -> list[JobDirectory]:
+    """Return every job of a folder that can be read, oldest first; of these kinds only, where some are named."""
     if not folder.is_dir():
         return []
-    return [job for path in sorted(folder.iterdir()) if (job := JobDirectory(path)).readable]
+    named = [path for path in sorted(folder.iterdir()) if not kinds or _kind_in(path.name) in kinds]
+    return [job for path in named if (job := JobDirectory(path)).readable]
+
+
+def _kind_in(job_id: str) -> str:
+    """Return the kind that `new_id` put into an id."""
+    parts = job_id.split("-")
+    return parts[-2] if len(parts) > 1 else ""
 
 
 @lru_cache(maxsize=2000)

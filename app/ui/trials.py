@@ -68,7 +68,7 @@ class Trial:
 def all_trials(workspace: Workspace) -> list[Trial]:
     """Return every adapter that can be tried, newest job first, a result before its checkpoints."""
     found = []
-    for job in list(reversed(_jobs_of(workspace, "-train-", "-blend-")))[:_MOST_RUNS]:
+    for job in list(reversed(jobs.all_jobs(workspace, "train", "blend")))[:_MOST_RUNS]:
         of_job = _of_job(job, workspace)
         found += [trial for trial in of_job if trial.step is None]
         found += [trial for trial in of_job if trial.step is not None][:_MOST_CHECKPOINTS]
@@ -87,12 +87,8 @@ def choices(workspace: Workspace, values: Any = None) -> list[tuple[str, str]]:
 
 
 def training_jobs(workspace: Workspace) -> list[JobDirectory]:
-    """Return the training runs, oldest first; the kind stands in the id, so no file is read."""
-    return _jobs_of(workspace, "-train-")
-
-
-def _jobs_of(workspace: Workspace, *kinds: str) -> list[JobDirectory]:
-    return [job for job in jobs.all_jobs(workspace) if any(kind in job.id for kind in kinds)]
+    """Return the training runs, oldest first."""
+    return jobs.all_jobs(workspace, "train")
 
 
 def checkpoint_steps(workspace: Workspace, value: Any) -> list[int]:
@@ -160,9 +156,7 @@ def together(workspace: Workspace, values: Any) -> list[Trial]:
 
 def living_engines(workspace: Workspace) -> list[JobDirectory]:
     """Return the engines that live, newest first."""
-    return [
-        job for job in reversed(jobs.all_jobs(workspace)) if "-engine-" in job.id and not job.recorded_status().final
-    ]
+    return [job for job in reversed(jobs.all_jobs(workspace, "engine")) if not job.recorded_status().final]
 
 
 def engine_for(workspace: Workspace, chosen: list[Trial]) -> JobDirectory:

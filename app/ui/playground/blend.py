@@ -135,7 +135,10 @@ def free_folder(workspace: Workspace, name: str) -> Path:
 
 def outcome(workspace: Workspace, job_id: Any, say: Speech) -> Html:
     """Return how a blend stands: its progress, then its verdict and where it lies."""
-    job = next((one for one in jobs.all_jobs(workspace) if one.id == job_id), None)
+    try:
+        job = jobs.find(workspace, job_id) if isinstance(job_id, str) and job_id else None
+    except WorkbenchError:  # removed in the meantime
+        job = None
     if job is None:
         return Html("")
     status = job.status()

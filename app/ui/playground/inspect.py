@@ -50,7 +50,7 @@ def newest(workspace: Workspace, value: Any) -> JobDirectory | None:
         folder = str(trials.find(workspace, value).folder.absolute())
     except WorkbenchError:
         return None
-    found = (job for job in reversed(jobs.all_jobs(workspace)) if "-inspect-" in job.id)
+    found = reversed(jobs.all_jobs(workspace, "inspect"))
     return next((job for job in found if job.config.get("adapter") == folder), None)
 
 

@@ -48,7 +48,7 @@ def start(workspace: Workspace, suite: Suite, choice: Choice, settings: Settings
 
 def runs(workspace: Workspace) -> list[JobDirectory]:
     """Return the newest runs of suites, newest first."""
-    return [job for job in reversed(jobs.all_jobs(workspace)) if "-suite-" in job.id][:_MOST_RUNS]
+    return list(reversed(jobs.all_jobs(workspace, "suite")))[:_MOST_RUNS]
 
 
 def run_choices(workspace: Workspace) -> list[tuple[str, str]]:
@@ -63,7 +63,11 @@ def _label(job: JobDirectory) -> str:
 
 def found_run(workspace: Workspace, value: Any) -> JobDirectory | None:
     """Return the run that a form's value stands for, while it is there."""
-    return next((job for job in runs(workspace) if job.id == value), None)
+    try:
+        job = jobs.find(workspace, value) if isinstance(value, str) and value else None
+    except WorkbenchError:
+        return None
+    return job if job is not None and job.readable and job.job["kind"] == "suite" else None
 
 
 @dataclass(frozen=True)
