@@ -206,11 +206,12 @@ def _wire_inspection(frame: Frame, tab: gr.Tab, shared: Chooser, controls: _Cont
 
     def look(language: Any, value: Any, figure: Any, module: Any, seen: Any) -> list[Any]:
         job = newest(workspace, value)
-        found = shown(job, figure if figure in FIGURES else FIGURES[0], str(module), Speech(language))
-        if hash(found) == seen:
+        mark = progress.mark(language, value, figure, str(module), jobs=[job])
+        if mark == seen:
             return [gr.skip()] * 4
+        found = shown(job, figure if figure in FIGURES else FIGURES[0], str(module), Speech(language))
         done = job.status().result.get("kept_rank") if job is not None else None
-        return [*found, hash(found), gr.update(value=done) if done else gr.skip()]
+        return [*found, mark, gr.update(value=done) if done else gr.skip()]
 
     inputs = [frame.language, controls.chosen, controls.figure, controls.module, digest]
     outputs = [controls.line, controls.tables, digest, controls.rank]

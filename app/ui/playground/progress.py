@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from app.jobs.directory import JobDirectory
 from app.ui.language import Speech
 from app.ui.markup import Html, element
@@ -20,3 +22,12 @@ def line(job: JobDirectory, say: Speech) -> Html:
         parts.append(element("span", say.known(f"phase.{status.phase}", status.phase), class_="wb-muted"))
     reason = element("p", status.reason, class_="wb-reason") if status.final and status.reason else ""
     return element("div", element("div", *parts, class_="wb-run-head"), reason)
+
+
+def mark(*parts: object, jobs: Sequence[JobDirectory | None]) -> int:
+    """Return a number that changes when there is something else to draw: what was asked, or how far the jobs are."""
+    standing = []
+    for job in jobs:
+        status = job.status() if job is not None else None
+        standing.append((status.state, status.step, status.phase) if status is not None else ())
+    return hash((parts, tuple(standing)))

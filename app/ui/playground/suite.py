@@ -267,8 +267,9 @@ def _wire_runs(frame: Frame, tab: gr.Tab, shared: Chooser, controls: _Controls) 
         ]
 
     def look(language: Any, value: Any, earlier: Any, seen: Any) -> list[Any]:
-        found = looked(workspace, value, earlier, Speech(language))
-        return [gr.skip()] * 3 if hash(found) == seen else [*found, hash(found)]
+        pair = [found_run(workspace, value), found_run(workspace, earlier)]
+        mark = progress.mark(language, value, earlier, jobs=pair)
+        return [gr.skip()] * 3 if mark == seen else [*looked(workspace, value, earlier, Speech(language)), mark]
 
     def halt(value: Any) -> None:
         job = found_run(workspace, value)
