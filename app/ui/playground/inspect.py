@@ -98,21 +98,22 @@ def table(found: Inspection, figure: str, say: Speech) -> Html:
         return notices.note(say("play.no_figure"))
     columns = list(dict.fromkeys(column for _, column in values))
     rows = sorted({row for row, _ in values}, key=lambda row: (len(row), row))[:_MOST_ROWS]
-    most = max(values.values()) or 1.0
+    span = (min(values.values()), max(values.values()))
     names = {place(str(layer["module"])): str(layer["module"]) for layer in found.layers}
     head = element("tr", element("th", say("play.layer")), *(element("th", column) for column in columns))
     body = []
     for row in rows:
-        cells = [_cell(values.get((row, column)), most, figure, names.get((row, column), "")) for column in columns]
+        cells = [_cell(values.get((row, column)), span, figure, names.get((row, column), "")) for column in columns]
         body.append(element("tr", element("th", row), *cells))
     drawn = element("table", element("thead", head), element("tbody", *body))
     return element("div", drawn, class_="wb-table wb-heat")
 
 
-def _cell(value: float | None, most: float, figure: str, module: str) -> Html:
+def _cell(value: float | None, span: tuple[float, float], figure: str, module: str) -> Html:
     if value is None:
         return element("td")
-    shade = f"--wb-heat:{100 * value / most:.0f}%"
+    low, high = span
+    shade = f"--wb-heat:{100 * (value - low) / (high - low) if high > low else 0:.0f}%"
     button = element("button", _said(value, figure), type="button", data_pick=module, title=module)
     return element("td", button, style=shade)
 

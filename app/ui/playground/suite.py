@@ -98,9 +98,10 @@ def _judged(result: SuiteResult, column: str) -> dict[str, bool]:
 def table(result: SuiteResult, earlier: SuiteResult | None, say: Speech) -> Html:
     """Return a run as a table with its counts, what broke, and buttons that save it."""
     changes = {column["name"]: change(result, column["name"], earlier) for column in result.columns}
-    head = [element("th", say("play.prompt")), element("th", say("play.expected"))]
+    expects = any(row["expect"] for row in result.rows)
+    head = [element("th", say("play.prompt")), *([element("th", say("play.expected"))] if expects else [])]
     head += [element("th", _heading(result, column, changes[column["name"]], say)) for column in result.columns]
-    rows = [_row(result, row, changes, say) for row in result.rows[:_MOST_ROWS]]
+    rows = [_row(result, row, changes, expects, say) for row in result.rows[:_MOST_ROWS]]
     drawn = element("table", element("thead", element("tr", *head)), element("tbody", *rows))
     files = view.saving(
         say,
@@ -126,11 +127,12 @@ def _heading(result: SuiteResult, column: Mapping[str, str], changed: Change, sa
     return element("div", *parts)
 
 
-def _row(result: SuiteResult, row: Mapping[str, Any], changes: Mapping[str, Change], say: Speech) -> Html:
-    cells = [
-        element("td", str(row["prompt"]), class_="wb-cell"),
-        element("td", str(row["expect"]), class_="wb-cell wb-muted"),
-    ]
+def _row(
+    result: SuiteResult, row: Mapping[str, Any], changes: Mapping[str, Change], expects: bool, say: Speech
+) -> Html:
+    cells = [element("td", str(row["prompt"]), class_="wb-cell")]
+    if expects:
+        cells.append(element("td", str(row["expect"]), class_="wb-cell wb-muted"))
     for column in result.columns:
         answer = row["answers"].get(column["name"], {})
         broke = row["prompt"] in changes[column["name"]].broke
