@@ -6,6 +6,7 @@ What a Modelfile says: https://github.com/ollama/ollama/blob/main/docs/modelfile
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def write_modelfile(weights: str, turns: Turns, context: int, generation: dict[s
 
 def command(folder: Path, name: str) -> str:
     """Return the line that makes and starts the model."""
-    return f"cd {_quoted(str(folder))} && ollama create {name} -f Modelfile && ollama run {name}"
+    return f"cd {shlex.quote(str(folder))} && ollama create {name} -f Modelfile && ollama run {name}"
 
 
 def _own(turns: Turns, talk: Messages) -> str:
@@ -88,10 +89,6 @@ def _sampling(generation: dict[str, Any]) -> dict[str, Any]:
         return {"temperature": 0 if "do_sample" in generation else generation.get("temperature", 0.7)}
     names = ("temperature", "top_p", "top_k")
     return {name: generation[name] for name in names if isinstance(generation.get(name), (int, float))}
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "'\\''") + "'" if not text.replace("/", "").replace("-", "").isalnum() else text
 
 
 def _unwritable(why: str) -> ExportError:
