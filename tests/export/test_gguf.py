@@ -18,7 +18,9 @@ from app.errors import ExportError
 from app.export.base_model import BaseModel
 from app.export.gguf import writer
 from app.export.gguf.adapter import write_adapter
+from app.export.gguf.families import FAMILIES
 from app.export.gguf.model import GgufFile, write_model
+from app.export.gguf.tensors import parts_of
 from app.export.turns import read_turns
 from app.models.adapters import AdapterFolder
 from tests.export import gguf_models
@@ -172,3 +174,13 @@ def test_adapters_that_are_more_than_factors_are_refused_alone(tmp_path: Path) -
     adapter = AdapterFolder(tiny_models.save_adapter(tmp_path / "adapter", folder, use_dora=True))
     with pytest.raises(ExportError, match="DoRA"):
         write_adapter(adapter, BaseModel("tiny", folder).config, tmp_path / "lora.gguf", name="tiny")
+
+
+def test_memory_does_not_grow_with_the_model(tmp_path: Path) -> None:
+    """A block is at most the asked number of values, or one head of rows where rows are permuted."""
+    model = BaseModel("tiny", gguf_models.save(tmp_path / "model", "llama"))
+    parts, _ = parts_of(model.tensors, FAMILIES["llama"], model.config, tied=False)
+    elements = writer.block_elements(64 << 10)
+    head = model.config.head_dim * model.config.hidden_size
+    assert max(block.numel() for part in parts for block in part.blocks(elements)) <= max(elements, head)
+    assert max(part.source.bytes for part in parts) > 8 * 4 * max(elements, head)
