@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from app.combinations import refused_starts, refused_together
 from app.errors import ConfigError, Problem
 
 Dtype = Literal["auto", "bf16", "fp16", "fp32"]
@@ -110,8 +111,15 @@ class AdapterSection(Section):
     bias: Literal["none", "all", "lora_only"] = setting("none", "Which biases are trained as well", label="Bias")
     use_rslora: bool = setting(False, "Scale by alpha / sqrt(rank): steadier at high rank", label="rsLoRA")
     use_dora: bool = setting(False, "Train direction and magnitude apart; slower, sometimes better", label="DoRA")
-    init_lora_weights: bool | Literal["gaussian"] = setting(
+    init_lora_weights: bool | Literal["gaussian", "orthogonal"] = setting(
         True, "Start of the adapter; every offered start leaves the base untouched", label="Initialisation"
+    )
+    loraplus_lr_ratio: float | None = setting(
+        None,
+        "LoRA+: how many times faster the B matrices learn than the A matrices, 16 for instance; none is off",
+        label="LoRA+ ratio",
+        ge=1,
+        le=1000,
     )
     modules_to_save: list[str] = setting(
         [], "Whole modules trained and saved in full, such as lm_head", label="Fully trained modules"
@@ -191,7 +199,12 @@ class TrainingSection(Section):
         "lion_8bit",
         "adafactor",
         "sgd",
-    ] = setting("adamw_torch_fused", "Optimiser by its transformers name", label="Optimiser")
+        "lora_fa",
+    ] = setting(
+        "adamw_torch_fused",
+        "Optimiser by its transformers name; lora_fa is PEFT's, which trains the B matrices only",
+        label="Optimiser",
+    )
     weight_decay: float = setting(0.0, "Pull of the weights towards zero", label="Weight decay", ge=0, le=1)
     max_grad_norm: float = setting(
         1.0, "Gradients longer than this are shortened to it", label="Gradient clip", gt=0, le=1e6
@@ -217,6 +230,42 @@ class TrainingSection(Section):
         unit="steps",
         ge=1,
         le=1_000_000,
+    )
+    early_stopping_patience: int | None = setting(
+        None,
+        "End the run after this many validations without a lower loss; none is off",
+        label="Early stopping",
+        unit="validations",
+        ge=1,
+        le=1000,
+    )
+    early_stopping_threshold: float = setting(
+        0.0, "How much lower counts as lower for early stopping", label="Least gain", ge=0, le=100
+    )
+    load_best_model_at_end: bool = setting(
+        False, "Keep the state with the lowest validation loss as the result", label="Keep the best"
+    )
+    on_divergence: Literal["warn", "stop"] = setting(
+        "warn",
+        "What a run does whose loss has left its best behind for good; one that is not finite always ends it",
+        label="Divergence",
+    )
+    divergence_factor: float = setting(
+        2.0,
+        "A smoothed loss above this many times its best counts as diverging",
+        label="Divergence factor",
+        gt=1,
+        le=1e6,
+    )
+    divergence_steps: int = setting(
+        10, "Logged steps in a row that it takes", label="Divergence steps", unit="logged steps", ge=1, le=100_000
+    )
+    sample_prompts: list[str] = setting(
+        [], "Prompts answered at every validation, the same ones each time", label="Fixed prompts", max_length=16
+    )
+    sample_tokens: int = setting(48, "Longest of these answers", label="Answer length", unit="tokens", ge=1, le=1024)
+    report_to: list[Literal["tensorboard", "trackio", "wandb"]] = setting(
+        [], "Trackers that get the curve as well, by transformers' names", label="Report to"
     )
 
 
@@ -252,7 +301,7 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _pairs_fit(self) -> RunConfig:
-        found = list(_pair_problems(self))
+        found = list(refused_together(self))
         if found:
             raise ConfigError(found)
         return self
@@ -299,33 +348,6 @@ class RunConfig(Section):
         return changed
 
 
-def _pair_problems(config: RunConfig) -> Iterator[Problem]:
-    """Yield settings that are right alone and wrong together."""
-    quantization, adapter = config.quantization, config.adapter
-    if quantization.load_in_4bit and quantization.load_in_8bit:
-        yield Problem("quantization.load_in_8bit", "4-bit and 8-bit cannot both be on", "switch one of them off")
-    if adapter.method == "full" and (quantization.load_in_4bit or quantization.load_in_8bit):
-        yield Problem(
-            "adapter.method",
-            "full fine-tuning needs unquantised weights",
-            "set quantization.load_in_4bit and load_in_8bit to false, or adapter.method to lora",
-        )
-    if adapter.target_modules == []:
-        yield Problem(
-            "adapter.target_modules",
-            "the list is empty, so nothing would be trained",
-            "use all-linear or name at least one module",
-        )
-    if isinstance(adapter.target_modules, list) and "lm_head" in adapter.target_modules:
-        yield Problem(
-            "adapter.target_modules",
-            "the fused loss refuses an adapter on lm_head",
-            "name lm_head in adapter.modules_to_save instead",
-        )
-    if config.training.max_steps == 0:
-        yield Problem("training.max_steps", "0 steps train nothing", "use -1 to follow the epochs, or 1 and more")
-
-
 def _section_fields(section: str) -> dict[str, FieldInfo]:
     kind = RunConfig.model_fields[section].annotation
     assert isinstance(kind, type) and issubclass(kind, Section)
@@ -340,9 +362,17 @@ def settings() -> Iterator[tuple[str, FieldInfo]]:
 
 
 def choices(name: str) -> list[Any]:
-    """Return the allowed values of a setting with a closed list, else an empty list."""
-    field = dict(settings())[name]
-    return [value for value in get_args(field.annotation) if isinstance(value, str)]
+    """Return the allowed words of a setting that takes no others, else an empty list."""
+    found = list(_literals(dict(settings())[name].annotation))
+    return [] if str in found else [value for value in found if isinstance(value, str)]
+
+
+def _literals(annotation: Any) -> Iterator[Any]:
+    for part in get_args(annotation):
+        if get_args(part):
+            yield from _literals(part)
+        else:
+            yield part
 
 
 def nearest_name(name: str) -> str:
@@ -396,6 +426,8 @@ def _problems_of(error: ValidationError) -> list[Problem]:
             continue
         if item["type"] == "extra_forbidden":
             found[name] = _unknown(name)
+        elif name == "adapter.init_lora_weights" and str(item["input"]).lower() in refused_starts():
+            found[name] = Problem(name, refused_starts()[str(item["input"]).lower()], _range_of(name))
         else:
             found[name] = Problem(name, f"{item['msg'].lower()}, found {_short(item['input'])}", _range_of(name))
     return list(found.values())

@@ -12,6 +12,7 @@
     │   └── BusyError           another job owns the accelerator
     ├── MemoryShortError        the accelerator or the machine has too little memory
     ├── DiskError               the disk is full or will be
+    ├── DivergedError           the loss is not finite, or left its best behind for good
     ├── EngineError             the playground engine refused or failed
     ├── ExportError             a merge or an export cannot be done
     └── NetworkError            a hub name was given and the hub cannot be reached
@@ -27,7 +28,7 @@ from dataclasses import dataclass
 class WorkbenchError(Exception):
     """Say what happened, why, and what to do.
 
-    `kind` is the word that a failed job carries in its status (memory, disk, data, code).
+    `kind` is the word that a failed job carries in its status (memory, disk, data, diverged, code).
     """
 
     exit_code = 1
@@ -130,6 +131,12 @@ class DiskError(WorkbenchError):
     """The disk is full or will be."""
 
     kind = "disk"
+
+
+class DivergedError(WorkbenchError):
+    """The loss is not finite, or left its best behind for good."""
+
+    kind = "diverged"
 
 
 class EngineError(WorkbenchError):

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from app import catalog, presets
+from app.catalog.modules import module_names, unknown_names
+from app.catalog.spec import ModelSpec
+from app.combinations import refused_here
 from app.config import RunConfig, parse
-from app.errors import DataError, DiskError, UsageError
-from app.hardware import disk_free_bytes
+from app.errors import (
+    ConfigError,
+    DataError,
+    DiskError,
+    JobError,
+    ModelError,
+    NetworkError,
+    PlanError,
+    Problem,
+    UsageError,
+)
+from app.hardware import disk_free_bytes, readings
 from app.jobs import requests
 from app.jobs.directory import JobDirectory
 from app.models.names import resolve
+from app.planner import estimate
+from app.planner.from_config import request_from_config
 from app.workspace import Workspace, existing_source, source_sha256
 
 # Below this a run cannot even keep its log, metrics and one small checkpoint.
@@ -44,13 +61,14 @@ def check(workspace: Workspace, config: RunConfig) -> Path:
     """Refuse what can be refused before a process starts, and return the data file.
 
     Raises UsageError without a data file, WorkspaceError when it cannot be read, ModelError for a model that is not
-    there, DiskError when the disk is nearly full.
+    there, ConfigError for settings that this model or machine cannot run, DiskError when the disk has too little room.
     """
     if not config.data.file:
         raise UsageError("No training data is named", "", "add --data FILE, or set data.file")
     file = existing_source(config.data.file)
     resolve(config.model.name)
-    check_disk(workspace.root)
+    refuse(config)
+    check_disk(workspace.root, LEAST_FREE_BYTES + saved_bytes(config))
     return file
 
 
@@ -59,7 +77,7 @@ def again(workspace: Workspace, job: JobDirectory, *, queue: bool = False) -> Jo
 
     Raises DataError when its data file is no longer what it was: the same settings would then be another run.
     """
-    config = parse(job.config, job.id)
+    config = config_of(job)
     file = check(workspace, config)
     if source_sha256(file) != job.job.get("data_sha256"):
         raise DataError(
@@ -68,6 +86,57 @@ def again(workspace: Workspace, job: JobDirectory, *, queue: bool = False) -> Jo
             "put the old file back, or clone the run to train on the new one",
         )
     return start(workspace, config, queue=queue, name=job.name, again=job.id)
+
+
+def refuse(config: RunConfig) -> None:
+    """Raise ConfigError with every setting that this machine cannot run or that names nothing in the model."""
+    found = list(refused_here(config, card=bool(readings().gpus)))
+    spec = _spec_of(config)
+    if spec is not None and config.adapter.method == "lora":
+        found += _name_problems(config, spec)
+    if found:
+        raise ConfigError(found, "the run")
+
+
+def _spec_of(config: RunConfig) -> ModelSpec | None:
+    """Return the model's architecture, or None for one that the catalogue cannot read; the child then has the word."""
+    try:
+        return catalog.find(config.model.name, config.model.revision)
+    except (ModelError, NetworkError, UsageError):
+        return None
+
+
+def _name_problems(config: RunConfig, spec: ModelSpec) -> Iterator[Problem]:
+    adapter = config.adapter
+    targets = adapter.target_modules if isinstance(adapter.target_modules, list) else []
+    for name, near in unknown_names(spec, targets).items():
+        remedy = f"did you mean {near}?" if near else f"it has {', '.join(module_names(spec))}"
+        yield Problem("adapter.target_modules", f"{spec.name} has no module {name:.80}", remedy)
+    quantized = config.quantization.load_in_4bit or config.quantization.load_in_8bit
+    for name in set(adapter.modules_to_save) & set(module_names(spec)) if quantized else ():
+        yield Problem(
+            "adapter.modules_to_save",
+            f"{name} is quantised, and quantised weights cannot be trained",
+            "name it in adapter.target_modules instead, or use method lora",
+        )
+
+
+def saved_bytes(config: RunConfig) -> int:
+    """Return what a run's checkpoints and result take on the disk, 0 where the planner cannot tell."""
+    try:
+        plan = estimate(request_from_config(config))
+    except (ModelError, NetworkError, PlanError):
+        return 0
+    weights = plan.parts["base_weights" if config.adapter.method == "full" else "adapter_weights"]
+    # A new checkpoint is complete before the oldest one goes.
+    return weights + (config.training.save_total_limit + 1) * (weights + plan.parts["optimizer"])
+
+
+def config_of(job: JobDirectory) -> RunConfig:
+    """Return the settings of a training run. Raises JobError for another job."""
+    if job.job["kind"] != "train":
+        raise JobError(f"{job.id} is no training run", f"it is a job of kind {job.job['kind']}", "choose a run")
+    return parse(job.config, job.id)
 
 
 def check_disk(folder: Path, needed_bytes: int = LEAST_FREE_BYTES) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import lru_cache
 
 from app.catalog.spec import ModelSpec
@@ -42,6 +44,17 @@ _NAMES: dict[str, tuple[str, str, str, str]] = {
     "starcoder2": ("", "o_proj", "c_fc", "c_proj"),
 }
 _LLAMA_NAMES = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
+# Names of (attention, MLP) modules that hold them, where they differ from Llama's; OPT's MLP lies in the layer itself.
+_PARENTS: dict[str, tuple[str, str]] = {
+    "gpt2": ("attn", "mlp"),
+    "gpt_bigcode": ("attn", "mlp"),
+    "bloom": ("self_attention", "mlp"),
+    "falcon": ("self_attention", "mlp"),
+    "gpt_neox": ("attention", "mlp"),
+    "opt": ("self_attn", ""),
+}
+_LLAMA_PARENTS = ("self_attn", "mlp")
+_MLP_ROLES = frozenset({"gate", "up", "down", "gate_up", "shared_gate"})
 
 
 def _attention(spec: ModelSpec) -> list[LinearModule]:
@@ -115,6 +128,42 @@ def _layer_modules(spec: ModelSpec, moe: bool) -> tuple[LinearModule, ...]:
 def layer_modules(spec: ModelSpec, index: int) -> tuple[LinearModule, ...]:
     """List the linear modules of layer `index` in the order of the forward pass."""
     return _layer_modules(spec, spec.is_moe_layer(index))
+
+
+def module_names(spec: ModelSpec) -> tuple[str, ...]:
+    """Return the names that adapters can target, in the order of the forward pass."""
+    names = dict.fromkeys(module.name for index in (0, spec.layers - 1) for module in layer_modules(spec, index))
+    return tuple(names)
+
+
+def qualified_name(spec: ModelSpec, module: LinearModule) -> str:
+    """Return a module's name with that of the block it lies in: `attn.c_proj`, where GPT-2 has two c_proj a layer."""
+    attention, mlp = _PARENTS.get(spec.family, _LLAMA_PARENTS)
+    parent = mlp if module.role in _MLP_ROLES else attention
+    return f"{parent}.{module.name}" if parent else module.name
+
+
+def attention_names(spec: ModelSpec) -> tuple[str, ...]:
+    """Return the shortest targets that mean the attention's linear modules and no others."""
+    modules = [module for index in (0, spec.layers - 1) for module in layer_modules(spec, index)]
+    others = {module.name for module in modules if module.role in _MLP_ROLES}
+    attention = [module for module in modules if module.role not in _MLP_ROLES]
+    return tuple(
+        dict.fromkeys(qualified_name(spec, module) if module.name in others else module.name for module in attention)
+    )
+
+
+def is_named(spec: ModelSpec, module: LinearModule, targets: Collection[str]) -> bool:
+    """Tell whether a target names the module, by PEFT's rule: its name, or the end of its path after a dot."""
+    return module.name in targets or qualified_name(spec, module) in targets
+
+
+def unknown_names(spec: ModelSpec, targets: Iterable[str]) -> dict[str, str]:
+    """Return the targets that name no module of this model, each with the nearest that does (or nothing)."""
+    modules = [module for index in (0, spec.layers - 1) for module in layer_modules(spec, index)]
+    known = {name for module in modules for name in (module.name, qualified_name(spec, module))}
+    wrong = [str(target) for target in targets if target not in known]
+    return {name: next(iter(get_close_matches(name, sorted(known), n=1, cutoff=0.4)), "") for name in wrong}
 
 
 def distinct_layers(spec: ModelSpec) -> tuple[tuple[int, int], ...]:

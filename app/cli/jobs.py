@@ -1,4 +1,4 @@
-"""`jobs`: list, show, watch, stop, pause, resume, move, remove; what is done with ended runs is in history.py."""
+"""`jobs`: list, show, watch, stop, pause, resume, move, remove, recipe, preset; more is in history.py."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import argparse
 import time
 from typing import Any
 
+from app import presets, runs
 from app.cli import history
 from app.cli.terminal import Verbs, answer, progress, table, workspace_of
 from app.errors import JobError
 from app.jobs import bin as removed
 from app.jobs import directory, requests
 from app.jobs.directory import JobDirectory, Status
+from app.recipe import recipe
 
 
 def register(verbs: Verbs) -> None:
@@ -26,11 +28,15 @@ def register(verbs: Verbs) -> None:
         ("resume", resume, "go on from the newest complete checkpoint"),
         ("move", move, "move a waiting job in the queue"),
         ("remove", remove, "move an ended job into the bin; `jobs restore` brings it back"),
+        ("recipe", show_recipe, "a run as one Python script that does the same without the workbench"),
+        ("preset", save_preset, "save a run's settings as a preset of your own"),
     ):
         parser = group.add(name, run, help=help, example=f"python3 launch.py jobs {name} ID")
         parser.add_argument("id", metavar="ID", help="id of the job, as `jobs list` shows it")
         if name == "stop":
             parser.add_argument("--force", action="store_true", help="end it by TERM, and after 10 s by KILL")
+        if name == "preset":
+            parser.add_argument("name", metavar="NAME", help="name of the preset, for --preset NAME")
         if name == "resume":
             parser.add_argument("--queue", action="store_true", help="wait behind what runs")
         if name == "move":
@@ -172,3 +178,19 @@ def remove(arguments: argparse.Namespace) -> None:
         removed.discard(workspace_of(arguments), job)
     said = "is gone" if arguments.forever else f"is in the bin. `jobs restore {job.id}` brings it back"
     answer(arguments, {"id": job.id, "removed": True, "restorable": not arguments.forever}, [f"{job.id} {said}."])
+
+
+def show_recipe(arguments: argparse.Namespace) -> None:
+    """Print a run as a script."""
+    job = _job(arguments)
+    text = recipe(job)
+    answer(arguments, {"id": job.id, "script": text}, [text.rstrip()])
+
+
+def save_preset(arguments: argparse.Namespace) -> None:
+    """Save a run's settings under a name."""
+    job = _job(arguments)
+    config, note = runs.config_of(job), f"from {job.name or job.id}"
+    path = presets.save_new(workspace_of(arguments), arguments.name, config, note=note)
+    lines = [f"Saved as {path}. `train --preset {path.stem}` takes it, and so does `train --config {path}`."]
+    answer(arguments, {"id": job.id, "preset": path.stem, "file": str(path)}, lines)

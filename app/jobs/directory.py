@@ -80,6 +80,7 @@ class JobDirectory:
         self.job_file = path / "job.yaml"
         self.status_file = path / "status.json"
         self.metrics_file = path / "metrics.jsonl"
+        self.samples_file = path / "samples.jsonl"
         self.log_file = path / "log.txt"
         self.stop_file = path / "stop.request"
         self.lock_file = path / "lock"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from app.catalog.modules import LinearModule, distinct_layers, layer_modules, layer_vectors
+from app.catalog.modules import LinearModule, distinct_layers, is_named, layer_modules, layer_vectors, unknown_names
 from app.catalog.spec import ModelSpec
 
 ALL_LINEAR = "all-linear"
@@ -17,7 +17,7 @@ def is_target(spec: ModelSpec, module: LinearModule, targets: tuple[str, ...]) -
     """Tell whether an adapter is put on `module`, by PEFT's rule of the last name."""
     if ALL_LINEAR in targets:
         return not (adapts_experts(spec, targets) and module.role in _MLP_ROLES)
-    return module.name in targets
+    return is_named(spec, module, targets)
 
 
 def adapts_experts(spec: ModelSpec, targets: tuple[str, ...]) -> bool:
@@ -40,16 +40,9 @@ def expert_adapters(spec: ModelSpec, index: int, rank: int, targets: tuple[str, 
     ]
 
 
-def module_names(spec: ModelSpec) -> tuple[str, ...]:
-    """Return the names that adapters can target, in the order of the forward pass."""
-    names = dict.fromkeys(module.name for index in (0, spec.layers - 1) for module in layer_modules(spec, index))
-    return tuple(names)
-
-
-def unknown_targets(spec: ModelSpec, targets: tuple[str, ...]) -> list[str]:
-    """Return the targets that name no module of this model."""
-    known = {ALL_LINEAR, *module_names(spec)}
-    return [str(target) for target in targets if target not in known]
+def unknown_targets(spec: ModelSpec, targets: tuple[str, ...]) -> dict[str, str]:
+    """Return the targets that name no module of this model, each with the nearest that does (or nothing)."""
+    return unknown_names(spec, (target for target in targets if target != ALL_LINEAR))
 
 
 def module_parameters(module: LinearModule, rank: int, dora: bool) -> int:

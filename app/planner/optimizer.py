@@ -22,6 +22,7 @@ _STATES: dict[str, tuple[float, int]] = {
     "adafactor": (0.0, 0),
     "sgd": (0.0, 0),
     "sgd_momentum": (0.0, 1),
+    "lora_fa": (0.0, 2),
 }
 # bitsandbytes pages and quantises only tensors of at least these many elements.
 PAGED_ELEMENTS = 100_000

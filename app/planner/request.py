@@ -29,6 +29,7 @@ Optimizer = Literal[
     "adafactor",
     "sgd",
     "sgd_momentum",
+    "lora_fa",
 ]
 
 GIB = 1 << 30
@@ -215,7 +216,9 @@ def _check_targets(request: PlanRequest) -> None:
     if request.has_adapter:
         unknown = unknown_targets(request.model, request.targets)
         if unknown:
-            raise _wrong("targets", f"{request.model.name} has no module {', '.join(unknown)[:120]}", "Use all-linear")
+            near = ", ".join(sorted({name for name in unknown.values() if name}))
+            remedy = f"Did you mean {near}?" if near else "Use all-linear"
+            raise _wrong("targets", f"{request.model.name} has no module {', '.join(unknown)[:120]}", remedy)
 
 
 def _check_card(request: PlanRequest) -> None:

@@ -55,20 +55,24 @@ def trained_sizes(request: PlanRequest) -> tuple[tuple[int, int], ...]:
     """Return the trained tensors as (elements, how many of them)."""
     if request.method == "full":
         return _full_sizes(request.model)
-    return _adapter_sizes(request.model, request.rank, request.targets, request.dora, request.modules_to_save)
+    return _sizes_of(request, frozen_a=request.optimizer == "lora_fa")
+
+
+def _sizes_of(request: PlanRequest, *, frozen_a: bool) -> tuple[tuple[int, int], ...]:
+    return _adapter_sizes(request.model, request.rank, request.targets, request.dora, request.modules_to_save, frozen_a)
 
 
 @lru_cache(maxsize=4096)
 def _adapter_sizes(
-    spec: ModelSpec, rank: int, targets: tuple[str, ...], dora: bool, whole: tuple[str, ...]
+    spec: ModelSpec, rank: int, targets: tuple[str, ...], dora: bool, whole: tuple[str, ...], frozen_a: bool
 ) -> tuple[tuple[int, int], ...]:
-    """Return the tensors of an adapter and of modules trained as a whole."""
+    """Return the tensors of an adapter and of modules trained as a whole; `frozen_a` leaves the A matrices out."""
     sizes: Counter[int] = Counter()
     for index, count in distinct_layers(spec):
         for module in layer_modules(spec, index):
             if is_target(spec, module, targets):
-                parts = [rank * module.d_in, rank * module.d_out, *([module.d_out] if dora else [])]
-                for elements in parts:
+                a = [] if frozen_a else [rank * module.d_in]
+                for elements in [*a, rank * module.d_out, *([module.d_out] if dora else [])]:
                     sizes[elements] += count
         for width, own_rank in expert_adapters(spec, index, rank, targets):
             sizes[width * own_rank] += count
@@ -96,10 +100,10 @@ def resident(request: PlanRequest) -> Resident:
     """Return what stays on the card for the whole of training."""
     trainable = trainable_parameters(request)
     itemsize = 4 if request.profile == "peft-classic" and request.has_adapter else ITEMSIZE[request.trained_dtype]
-    full = request.method == "full"
+    adapter = () if request.method == "full" else _sizes_of(request, frozen_a=False)
     return Resident(
         weights=weights_at_rest(request).total_bytes,
-        trained=0 if full else trainable * itemsize,
+        trained=sum(elements * count for elements, count in adapter) * itemsize,
         gradients=trainable * itemsize,
         states=state_bytes(request.optimizer, trained_sizes(request), itemsize),
         constants=_constants(request),

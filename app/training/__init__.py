@@ -1,1 +1,4 @@
-"""What the training child runs. Everything but `checkpoints` imports torch and is for child processes only."""
+"""What the training child runs.
+
+Everything but `checkpoints`, `ladder` and `settings` imports torch and is for child processes only.
+"""

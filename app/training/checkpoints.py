@@ -118,7 +118,8 @@ def newest(checkpoints: Path) -> tuple[Checkpoint | None, list[Checkpoint]]:
     return None, passed
 
 
-def prune(checkpoints: Path, keep: int) -> None:
-    """Remove all but the `keep` newest sealed checkpoints. The newest one always stays."""
+def prune(checkpoints: Path, keep: int, spare: int | None = None) -> None:
+    """Remove all but the `keep` newest sealed checkpoints and that of step `spare`. The newest one always stays."""
     for step in steps(checkpoints)[: -max(1, keep)]:
-        shutil.rmtree(checkpoints / f"step-{step}")
+        if step != spare:
+            shutil.rmtree(checkpoints / f"step-{step}")

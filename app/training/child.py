@@ -16,18 +16,28 @@ from typing import Any
 
 import torch
 from peft import get_peft_model
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
+from transformers import (
+    EarlyStoppingCallback,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    set_seed,
+)
 
 from app.config import RunConfig, parse
 from app.errors import JobError, MemoryShortError
 from app.jobs.child import JobChild, Outcome, is_out_of_memory
+from app.jobs.metrics import rewind
 from app.models.identity import fingerprint, write_note
 from app.models.loading import device, load_base, load_tokenizer, resolve_dtype
 from app.models.names import resolve
 from app.training import checkpoints, ladder
 from app.training.arguments import lora_config, sft_arguments
-from app.training.reporting import JobReporter
+from app.training.optimizers import peft_optimizer
+from app.training.reporting import JobReporter, SampleReporter
+from app.training.room import check_before_save, check_room, saved_bytes
 from app.training.rows import TrainingRows, prepare_rows
+from app.training.samples import Sampler
 from app.training.trainer import WorkbenchTrainer
 
 _ADAPTER_DTYPES = {"auto": torch.float32, "fp32": torch.float32, "bf16": torch.bfloat16}
@@ -42,12 +52,40 @@ def work(child: JobChild) -> tuple[Outcome, Mapping[str, Any]]:
     if rows is None or child.stop_requested():
         return "stopped", {}
     tokenizer = load_tokenizer(folder, revision=config.model.revision)
+    if config.data.chat_template or not tokenizer.chat_template:
+        # What the rows were written with goes with the adapter, so that it is asked in the same way.
+        tokenizer.chat_template = rows.chat_template or None
     trainer = train_down_the_ladder(child, config, tokenizer, rows)
-    finished = trainer.state.global_step >= trainer.state.max_steps
-    if not finished:
-        return "stopped", {"steps": trainer.state.global_step}
+    step = trainer.state.global_step
+    if step < trainer.state.max_steps and not stopped_early(trainer):
+        return "stopped", {"steps": step}
+    if step < trainer.state.max_steps:
+        message = f"no lower validation loss since step {trainer.state.best_global_step}"
+        child.event("early stop", f"ended early at step {step}: {message}")
+    if config.training.load_best_model_at_end:
+        take_the_best(child, trainer)
     save_result(child, config, trainer, tokenizer)
     return "finished", report(child, trainer, rows)
+
+
+def stopped_early(trainer: WorkbenchTrainer) -> bool:
+    """Tell whether early stopping ended the training."""
+    found = [each for each in trainer.callback_handler.callbacks if isinstance(each, EarlyStoppingCallback)]
+    return any(each.early_stopping_patience_counter >= each.early_stopping_patience for each in found)
+
+
+def take_the_best(child: JobChild, trainer: WorkbenchTrainer) -> None:
+    """Put the weights with the lowest validation loss into the model; its checkpoint was spared from pruning."""
+    best = trainer.state.best_global_step
+    if not best:
+        return
+    folder = child.directory.checkpoints / f"step-{best}"
+    problem = checkpoints.damage(folder)
+    if problem:
+        child.event("checkpoint refused", f"the best checkpoint, of step {best}, is not used: {problem}")
+        return
+    trainer.load_weights(folder)
+    child.event("best", f"the result is that of step {best}, validation loss {trainer.state.best_metric:.4f}")
 
 
 def train_down_the_ladder(
@@ -60,7 +98,7 @@ def train_down_the_ladder(
     while True:
         child.progress(0, 0, phase="loading the base model")
         model = build_model(config, resolve(config.model.name))
-        trainer = build_trainer(child, config, model, tokenizer, rows, [reporter(child, config)])
+        trainer = build_trainer(child, config, model, tokenizer, rows, watchers(child, config, model, tokenizer, rows))
         try:
             train(child, trainer)
             return trainer
@@ -140,15 +178,30 @@ def build_trainer(
         eval_dataset=rows.validation,
         processing_class=tokenizer,
         callbacks=list(callbacks),
+        optimizers=(None if full else peft_optimizer(config, model, arguments), None),
         adapter_dtype=None if full else _ADAPTER_DTYPES[config.adapter.dtype],
+        before_save=lambda: check_before_save(child, model),
     )
 
 
-def reporter(child: JobChild, config: RunConfig) -> JobReporter:
-    """Return what reports a run's steps and seals its checkpoints."""
+def watchers(
+    child: JobChild,
+    config: RunConfig,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: TrainingRows,
+) -> list[TrainerCallback]:
+    """Return what watches the training: the reporter, the fixed prompts, early stopping."""
+    training = config.training
     full = config.adapter.method == "full"
     base_hash = "" if full else fingerprint(resolve(config.model.name), revision=config.model.revision)
-    return JobReporter(child, keep=config.training.save_total_limit, base_hash=base_hash)
+    watching: list[TrainerCallback] = [JobReporter(child, config, base_hash)]
+    if training.sample_prompts:
+        sampler = Sampler(model, tokenizer, training.sample_prompts, training.sample_tokens)
+        watching.append(SampleReporter(child, sampler, every=training.eval_steps))
+    if training.early_stopping_patience is not None and rows.validation is not None:
+        watching.append(EarlyStoppingCallback(training.early_stopping_patience, training.early_stopping_threshold))
+    return watching
 
 
 def train(child: JobChild, trainer: WorkbenchTrainer) -> None:
@@ -158,6 +211,7 @@ def train(child: JobChild, trainer: WorkbenchTrainer) -> None:
         child.event("checkpoint refused", f"checkpoint at step {damaged.step} is not used: {damaged.problem}")
     step = checkpoint.step if checkpoint else 0
     dropped = child.rewind_metrics(step)
+    rewind(child.directory.samples_file, step if checkpoint else -1)
     shutil.rmtree(child.directory.path / "work", ignore_errors=True)
     if checkpoint:
         again = f"; {dropped} later steps are run again" if dropped else ""
@@ -180,6 +234,7 @@ def save_result(
     """Write the adapter (or the whole model) and its tokenizer; the folder appears only when it is complete."""
     name = "model" if config.adapter.method == "full" else "adapter"
     child.progress(trainer.state.global_step, trainer.state.max_steps, phase="saving the result")
+    check_room(child, saved_bytes(trainer.model, states=0))
     child.directory.result.mkdir(exist_ok=True)
     fresh, target = child.directory.result / f"{name}.part", child.directory.result / name
     shutil.rmtree(fresh, ignore_errors=True)
@@ -200,6 +255,8 @@ def report(child: JobChild, trainer: WorkbenchTrainer, rows: TrainingRows) -> di
         "first_loss": losses[0] if losses else None,
         "last_loss": losses[-1] if losses else None,
         "trainable_params": trainable,
+        "best_step": trainer.state.best_global_step,
+        "best_eval_loss": trainer.state.best_metric,
         "rows": rows.count,
         "dataset": rows.content_hash,
         "vram_peak_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,

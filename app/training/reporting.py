@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -10,27 +11,35 @@ import psutil
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from app.config import RunConfig
+from app.errors import DivergedError
 from app.jobs.child import JobChild
+from app.jobs.metrics import MetricsWriter, read_rows, steps_of
 from app.models.identity import write_note
 from app.training import checkpoints
+from app.training.divergence import Divergence
+from app.training.samples import Sampler
 
 
 class JobReporter(TrainerCallback):  # type: ignore[misc]
     """Report every logged step, seal every checkpoint, and end the run within one step of a stop request."""
 
-    def __init__(self, child: JobChild, keep: int, base_hash: str = "") -> None:
+    def __init__(self, child: JobChild, config: RunConfig, base_hash: str = "") -> None:
         """`base_hash` is the identity of the base, noted beside every checkpoint."""
         self.child = child
-        self.keep = keep
+        self._training = config.training
         self._base_hash = base_hash
         self._process = psutil.Process()
         self._last_tokens, self._last_time = 0.0, time.monotonic()
+        self._divergence = Divergence(config.training.divergence_factor, config.training.divergence_steps)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Start the clock and say how many steps there are."""
+        """Start the clock, take up the curve where it stands, and say how many steps there are."""
         self._last_time = time.monotonic()
+        rows = steps_of(read_rows(self.child.directory.metrics_file))
+        self._divergence.replay(row["loss"] for row in rows if row["step"] <= state.global_step)
         self.child.progress(state.global_step, state.max_steps, phase="training")
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -48,10 +57,15 @@ class JobReporter(TrainerCallback):  # type: ignore[misc]
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Write the row of a logged step, or the event of a validation."""
+        """Write the row of a logged step, or the event of a validation.
+
+        Raises DivergedError for a loss that is not finite, and for one that diverges if so set.
+        """
         logs = logs or {}
         if "loss" in logs:
-            self.child.metric(self._row(state, logs))
+            row = self._row(state, logs)
+            self.child.metric(row)
+            self._judge(row)
         elif "eval_loss" in logs:
             self.child.event("validation", f"validation loss {logs['eval_loss']:.4f}", eval_loss=logs["eval_loss"])
 
@@ -73,6 +87,31 @@ class JobReporter(TrainerCallback):  # type: ignore[misc]
             "rss_bytes": self._process.memory_info().rss,
         }
 
+    def _judge(self, row: dict[str, Any]) -> None:
+        """Raise, or warn on the curve, when the loss has gone wrong."""
+        step, loss = row["step"], row["loss"]
+        refuse_not_finite(self.child, step, loss)
+        if not self._divergence.add(loss):
+            return
+        smoothed, best = self._divergence.smoothed, self._divergence.best
+        what = f"the smoothed loss {smoothed:.3f} has stayed above {self._divergence.factor:g} x its best {best:.3f}"
+        self.child.event("diverging", f"{what} for {self._divergence.steps} logged steps")
+        if self._training.on_divergence == "stop":
+            raise DivergedError(f"The loss diverged at step {step}", what, _AFTER)
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Save a checkpoint of the best state so far when the best is to be kept."""
+        loss = (metrics or {}).get("eval_loss")
+        if self._training.load_best_model_at_end and loss is not None:
+            control.should_save = control.should_save or state.best_metric is None or loss < state.best_metric
+
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Seal what the trainer has just saved and remove the oldest checkpoints over the limit."""
         step = state.global_step
@@ -80,5 +119,45 @@ class JobReporter(TrainerCallback):  # type: ignore[misc]
         saved = Path(args.output_dir) / f"checkpoint-{step}"
         write_note(saved, self._base_hash)
         checkpoints.seal(saved, folder, step)
-        checkpoints.prune(folder, self.keep)
+        best = state.best_global_step if self._training.load_best_model_at_end else None
+        checkpoints.prune(folder, self._training.save_total_limit, spare=best)
         self.child.event("checkpoint", f"checkpoint at step {step}")
+
+
+class SampleReporter(TrainerCallback):  # type: ignore[misc]
+    """Write the answers to the fixed prompts beside the curve: before the first step, then every `every` steps."""
+
+    def __init__(self, child: JobChild, sampler: Sampler, every: int) -> None:
+        self._child = child
+        self._sampler = sampler
+        self._every = every
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Ask the model as it is before the first step."""
+        if state.global_step == 0:
+            self._write(0)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Ask when a validation is due, whether or not there are rows to validate on, and at the end."""
+        step = state.global_step
+        if step % self._every == 0 or step >= state.max_steps:
+            self._write(step)
+
+    def _write(self, step: int) -> None:
+        writer = MetricsWriter(self._child.directory.samples_file)
+        for answer in self._sampler.answers(self._child.stop_requested):
+            writer.write({"step": step, **answer, "time": time.time()})
+        writer.close()
+
+
+_AFTER = "resume goes on from the last checkpoint; a lower training.learning_rate or a longer warm-up may help"
+
+
+def refuse_not_finite(child: JobChild, step: int, value: float) -> None:
+    """Raise DivergedError when a loss is not finite, after saying so on the curve."""
+    if math.isfinite(value):
+        return
+    child.event("not finite", f"the loss at step {step} is {value}")
+    raise DivergedError(f"The loss is not finite at step {step}", f"it is {value}, and no step can mend that", _AFTER)

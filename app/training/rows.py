@@ -31,12 +31,16 @@ _TOKENIZER_FILES = [
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """Datasets with `input_ids`, `labels` and, when packed, `seq_lengths`; `count` is the rows of the file used."""
+    """Datasets with `input_ids`, `labels` and, when packed, `seq_lengths`; `count` is the rows of the file used.
+
+    `chat_template` is the one that the rows were written with, empty where none was needed.
+    """
 
     training: Dataset
     validation: Dataset | None
     count: int
     content_hash: str
+    chat_template: str = ""
 
 
 def data_options(config: RunConfig) -> DataOptions:
@@ -109,4 +113,5 @@ def _read(built: BuiltDataset, packing: bool) -> TrainingRows:
         validation=Dataset.from_file(str(validation)) if validation else None,
         count=int(built.manifest["rows"]),
         content_hash=built.path.name,
+        chat_template=str(built.manifest.get("chat_template") or ""),
     )

@@ -5,6 +5,8 @@ and nothing but checkpoints is written into the working folder.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pyarrow.compute
@@ -22,13 +24,19 @@ class WorkbenchTrainer(SFTTrainer):  # type: ignore[misc]
     turns them into fp32 when a checkpoint is loaded. Either alone would make a resumed run differ from an undisturbed
     one.
 
+    PEFT also makes every part of an adapter trainable when it loads a checkpoint; what the optimiser froze (LoRA-FA's A
+    matrices) is frozen again. `before_save` is called before anything of a checkpoint is written and may raise.
+
     The first training step is preceded by a rehearsal of the longest batch, so that a run that cannot fit fails in its
     first minute. The rehearsal leaves no trace: random numbers are put back and gradients dropped.
     """
 
-    def __init__(self, *args: Any, adapter_dtype: torch.dtype | None, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, adapter_dtype: torch.dtype | None, before_save: Callable[[], None], **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._adapter_dtype = adapter_dtype
+        self._before_save = before_save
         self._rehearsed = False
         self._cast_adapters()
 
@@ -41,8 +49,19 @@ class WorkbenchTrainer(SFTTrainer):  # type: ignore[misc]
                 parameter.data = parameter.data.to(self._adapter_dtype)
 
     def _load_from_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        trained = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
         super()._load_from_checkpoint(*args, **kwargs)
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(name in trained)
         self._cast_adapters()
+
+    def load_weights(self, checkpoint: Path) -> None:
+        """Put the weights of a checkpoint into the model, and nothing else of it."""
+        self._load_from_checkpoint(str(checkpoint))
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        self._before_save()
+        super()._save_checkpoint(*args, **kwargs)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """Run forward and backward on one micro-batch; before the very first one, on the longest."""

@@ -1,0 +1,48 @@
+"""What must hold before a checkpoint is written: room on the disk, and numbers worth keeping."""
+
+from __future__ import annotations
+
+import torch
+
+from app.errors import DiskError, DivergedError
+from app.hardware import disk_free_bytes
+from app.jobs.child import JobChild
+
+# Left free beside a checkpoint for the log, the curve and the status of the run.
+MARGIN_BYTES = 32 << 20
+
+
+def check_before_save(child: JobChild, model: torch.nn.Module) -> None:
+    """Raise DivergedError for weights that are not finite, DiskError when a checkpoint would not fit.
+
+    Either way the checkpoint before stays the newest one, and it is whole.
+    """
+    trained = [torch.isfinite(parameter).all() for parameter in model.parameters() if parameter.requires_grad]
+    if not bool(torch.stack(trained).all()):
+        child.event("not finite", "trained weights are not finite; they are not saved")
+        raise DivergedError(
+            "The trained weights are not finite", "no step can mend that", "resume goes on from the last checkpoint"
+        )
+    check_room(child, saved_bytes(model, states=2))
+
+
+def saved_bytes(model: torch.nn.Module, states: int) -> int:
+    """Return the size of what is saved: the trained weights, and `states` numbers of the optimiser for each (Adam: 2).
+
+    An optimiser with smaller states needs less; the difference is a margin.
+    """
+    trained = sum(
+        parameter.numel() * parameter.element_size() for parameter in model.parameters() if parameter.requires_grad
+    )
+    return trained * (1 + states)
+
+
+def check_room(child: JobChild, needed_bytes: int) -> None:
+    """Raise DiskError when the disk of the job has too little room for `needed_bytes` and a margin."""
+    free = disk_free_bytes(child.directory.path)
+    if free < needed_bytes + MARGIN_BYTES:
+        raise DiskError(
+            "The disk is too full to save",
+            f"{free / 1e6:.0f} MB are free, saving needs {(needed_bytes + MARGIN_BYTES) / 1e6:.0f} MB",
+            "free some room and resume the run; the checkpoint before is whole",
+        )
