@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from app import catalog, presets
-from app.catalog.modules import module_names, unknown_names
+from app import catalog
+from app.catalog.modules import SEES_PACKED, module_names, unknown_names
 from app.catalog.spec import ModelSpec
 from app.combinations import refused_here
 from app.config import RunConfig, parse
@@ -92,8 +92,8 @@ def refuse(config: RunConfig) -> None:
     """Raise ConfigError with every setting that this machine cannot run or that names nothing in the model."""
     found = list(refused_here(config, card=bool(readings().gpus)))
     spec = _spec_of(config)
-    if spec is not None and config.adapter.method == "lora":
-        found += _name_problems(config, spec)
+    if spec is not None:
+        found += _model_problems(config, spec)
     if found:
         raise ConfigError(found, "the run")
 
@@ -104,6 +104,17 @@ def _spec_of(config: RunConfig) -> ModelSpec | None:
         return catalog.find(config.model.name, config.model.revision)
     except (ModelError, NetworkError, UsageError):
         return None
+
+
+def _model_problems(config: RunConfig, spec: ModelSpec) -> Iterator[Problem]:
+    if config.data.packing and spec.family in SEES_PACKED:
+        yield Problem(
+            "data.packing",
+            f"the documents of a packed row would see each other in a model of the kind {spec.family}",
+            "set data.packing to false",
+        )
+    if config.adapter.method == "lora":
+        yield from _name_problems(config, spec)
 
 
 def _name_problems(config: RunConfig, spec: ModelSpec) -> Iterator[Problem]:

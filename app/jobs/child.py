@@ -10,6 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from types import FrameType
 from typing import Any, Literal
@@ -124,6 +125,11 @@ def run_job(directory: JobDirectory, find_work: Callable[[], Work]) -> int:
     if not lock.acquire(timeout_s=60.0):
         print(f"The job {directory.id} already runs.", file=sys.stderr)
         return 1
+    return run_locked(directory, find_work)
+
+
+def run_locked(directory: JobDirectory, find_work: Callable[[], Work]) -> int:
+    """Run a job whose lock this process holds, to its last word. Return the exit status."""
     child = JobChild(directory)
     child.begin()
     try:
@@ -133,7 +139,8 @@ def run_job(directory: JobDirectory, find_work: Callable[[], Work]) -> int:
     except BaseException as error:  # the last word must be written for every way to end; the error goes to the log
         traceback.print_exc()
         kind, reason = explain(error)
-        child.event("failed", reason)
+        with suppress(OSError):  # a full disk takes no row; the status is the word that counts
+            child.event("failed", reason)
         child.end("failed", reason=reason, kind=kind)
         return 1
 

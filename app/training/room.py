@@ -31,10 +31,9 @@ def saved_bytes(model: torch.nn.Module, states: int) -> int:
 
     An optimiser with smaller states needs less; the difference is a margin.
     """
-    trained = sum(
-        parameter.numel() * parameter.element_size() for parameter in model.parameters() if parameter.requires_grad
-    )
-    return trained * (1 + states)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    weights: int = sum(parameter.numel() * parameter.element_size() for parameter in trained)
+    return weights * (1 + states)
 
 
 def check_room(child: JobChild, needed_bytes: int) -> None:

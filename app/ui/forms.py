@@ -11,9 +11,15 @@ from typing import Any, Union, get_args, get_origin
 import gradio as gr
 from pydantic.fields import FieldInfo
 
+from app.catalog.modules import attention_names, module_names
+from app.catalog.spec import ModelSpec
 from app.config import RunConfig, choices, settings
-from app.ui.language import Key
+from app.ui.language import Key, Speech
 from app.ui.wording import Wording
+
+ALL_LINEAR = "all-linear"
+# Settings that hold one text a line; other lists are names with commas between.
+_LINES = ("training.sample_prompts",)
 
 
 @lru_cache(maxsize=1)
@@ -30,6 +36,16 @@ def control(wording: Wording, name: str, **properties: Any) -> Any:
     return wording.make(kind, **{**texts, **own, "value": value, "elem_id": element_id(name), **properties})
 
 
+def target_choices(spec: ModelSpec | None, say: Speech) -> list[tuple[str, str]]:
+    """Return what the target modules of a model can be picked from: all, those of the attention, and each by name."""
+    offered = [(ALL_LINEAR, ALL_LINEAR)]
+    if spec is not None:
+        attention = ", ".join(attention_names(spec))
+        offered.append((say("plan.targets.attention", names=attention), attention))
+        offered += [(name, name) for name in module_names(spec)]
+    return offered
+
+
 def element_id(name: str) -> str:
     """Return the id of a setting's control in the page."""
     return "set-" + name.replace(".", "-").replace("_", "-")
@@ -39,7 +55,13 @@ def _kind(name: str) -> tuple[type, dict[str, Any]]:
     """Return the class of a setting's control and its limits."""
     types_ = _types(name)
     if name == "adapter.init_lora_weights":
-        return gr.Dropdown, {"choices": ["true", "gaussian"]}
+        return gr.Dropdown, {"choices": ["true", "gaussian", "orthogonal"]}
+    if name == "adapter.target_modules":
+        return gr.Dropdown, {"choices": [ALL_LINEAR], "multiselect": True, "allow_custom_value": True}
+    if name in _LINES:
+        return gr.Textbox, {"lines": 3}
+    if list in types_ and choices(name):
+        return gr.Dropdown, {"choices": choices(name), "multiselect": True}
     if list in types_ or dict in types_:
         return gr.Textbox, {"max_lines": 1}
     if choices(name):
@@ -61,8 +83,12 @@ def shown(name: str, value: Any) -> Any:
     """Return a setting's value as its control shows it."""
     if name == "adapter.init_lora_weights":
         return value if isinstance(value, str) else str(value).lower()
+    if name == "adapter.target_modules":
+        return [value] if isinstance(value, str) else list(value)
+    if name in _LINES:
+        return "\n".join(value)
     if isinstance(value, (list, tuple)):
-        return ", ".join(str(item) for item in value)
+        return list(value) if choices(name) else ", ".join(str(item) for item in value)
     return "" if value is None and not {int, float} & _types(name) else value
 
 
@@ -71,9 +97,13 @@ def meant(name: str, value: Any) -> Any:
     types_ = _types(name)
     if name == "adapter.init_lora_weights":
         return {"true": True, "false": False}.get(str(value), value)
-    if list in types_ and isinstance(value, str):
-        names = [part.strip() for part in value.split(",") if part.strip()]
-        return names[0] if names in (["all-linear"],) else names
+    if name in _LINES and isinstance(value, str):
+        return [line.strip() for line in value.splitlines() if line.strip()]
+    if list in types_ and isinstance(value, (str, list)):
+        # A pick may stand for several names, such as those of the attention.
+        parts = [part for item in ([value] if isinstance(value, str) else value) for part in str(item).split(",")]
+        names = list(dict.fromkeys(part.strip() for part in parts if part.strip()))
+        return ALL_LINEAR if names == [ALL_LINEAR] else names
     if type(None) in types_ and value == "":
         return None
     if int in types_ and isinstance(value, float) and value.is_integer():
@@ -90,6 +120,7 @@ FOLDED = {
         "adapter.target_modules",
         "adapter.use_rslora",
         "adapter.use_dora",
+        "adapter.loraplus_lr_ratio",
         "adapter.bias",
         "adapter.init_lora_weights",
         "adapter.modules_to_save",
@@ -110,12 +141,23 @@ FOLDED = {
         "training.logging_steps",
         "training.save_steps",
         "training.save_total_limit",
+    ),
+    "guards": (
         "training.eval_steps",
+        "data.validation_split",
+        "training.early_stopping_patience",
+        "training.early_stopping_threshold",
+        "training.load_best_model_at_end",
+        "training.on_divergence",
+        "training.divergence_factor",
+        "training.divergence_steps",
+        "training.sample_prompts",
+        "training.sample_tokens",
+        "training.report_to",
     ),
     "data": (
         "data.packing",
         "data.train_on",
-        "data.validation_split",
         "data.chat_template",
     ),
     "memory": (

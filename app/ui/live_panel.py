@@ -10,7 +10,7 @@ import gradio as gr
 from app import hardware
 from app.jobs import curves
 from app.jobs.directory import JobDirectory
-from app.ui import live_view, notices, run_cards, runs_view, trials
+from app.ui import live_view, notices, run_cards, runs_view, samples_view, trials
 from app.ui.frame import QUIET, Frame, picked
 from app.ui.language import Key, Speech
 from app.ui.live_view import WHOLE, View
@@ -65,6 +65,7 @@ class Live:
     head: Html
     charts: Html
     instruments: Html
+    samples: Html
     events: Html
     cards: Html
     waiting: Html
@@ -94,13 +95,14 @@ def live(
     job = next((job for job in found if job.id == selected), found[0] if found else None)
     if job is None:
         nothing = notices.empty(say("train.empty.title"), say("train.empty.text"))
-        return Live(nothing, Html(""), Html(""), Html(""), Html(""), run_cards.waiting(workspace, say))
+        return Live(nothing, Html(""), Html(""), Html(""), Html(""), Html(""), run_cards.waiting(workspace, say))
     status = job.status()
     marked = {one for one in ticked if isinstance(one, str)} if isinstance(ticked, list) else set()
     return Live(
         head=runs_view.head(job, say),
         charts=live_view.charts(job, view, say),
         instruments=live_view.instruments(job, hardware.readings(workspace.root), say) if status.live else Html(""),
+        samples=samples_view.samples(job, say),
         events=runs_view.events(job),
         cards=run_cards.cards([one for one in found if only.takes(one)], job.id, marked, say),
         waiting=run_cards.waiting(workspace, say),
@@ -148,10 +150,18 @@ def build(frame: Frame) -> tuple[dict[str, Any], list[Any], dict[str, gr.Button]
         )
         make(gr.HTML, value=Key("train.zoom_help"), elem_classes="wb-muted wb-zoom-help", min_width=200)
     charts = gr.HTML(elem_id="wb-charts", js_on_load=_ZOOM)
+    samples = gr.HTML(elem_id="wb-samples")
     box_place = gr.Column()
     with make(gr.Accordion, label=Key("train.log"), open=False) as log_box:
         log = gr.HTML()
-    shown = {"head": head, "charts": charts, "instruments": instruments, "log": log, "log_box": log_box}
+    shown = {
+        "head": head,
+        "charts": charts,
+        "instruments": instruments,
+        "samples": samples,
+        "log": log,
+        "log_box": log_box,
+    }
     return shown, [steps, log_scale], actions, box_place
 
 

@@ -1,11 +1,15 @@
 """Run a training job in this process: the real child's work, with the libraries imported once for many runs."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from app import presets
 from app.config import RunConfig
 from app.jobs import directory
-from app.jobs.child import run_job
+from app.jobs.child import JobChild, run_locked
 from app.jobs.directory import JobDirectory
 from app.workspace import Workspace
 
@@ -34,13 +38,27 @@ def prepare(workspace: Workspace, config: RunConfig) -> JobDirectory:
 
 
 def go(job: JobDirectory) -> JobDirectory:
-    """Run or resume a job and return it."""
+    """Run or resume a job and return it. Without its lock: a process gives that back only when it ends."""
     from app.training import child
 
-    run_job(job, lambda: child.work)
+    run_locked(job, lambda: child.work)
     return job
 
 
 def run(workspace: Workspace, config: RunConfig) -> JobDirectory:
     """Run a config to its end."""
     return go(prepare(workspace, config))
+
+
+def stop_at(job: JobDirectory, step: int) -> None:
+    """Run a job whose stop is asked for while the row of the step before is written: it ends after `step`."""
+    written = JobChild.metric
+
+    def metric(self: JobChild, row: Mapping[str, Any]) -> None:
+        written(self, row)
+        if row["step"] == step - 1:
+            job.stop_file.touch()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JobChild, "metric", metric)
+        go(job)

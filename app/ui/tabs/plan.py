@@ -85,6 +85,14 @@ def model_note(workspace: Workspace, name: Any, say: Speech) -> Html:
         return notices.problem(error)
 
 
+def targets(workspace: Workspace, name: Any, say: Speech) -> list[tuple[str, str]]:
+    """Return the target modules that a model offers; of a model that cannot be read, all-linear only."""
+    try:
+        return forms.target_choices(catalog.find(allowed.model_name(workspace, str(name or ""))), say)
+    except WorkbenchError:
+        return forms.target_choices(None, say)
+
+
 def use(workspace: Workspace, filled: forms.Filled, draft: Draft) -> Draft:
     """Return the draft with this plan. Raises WorkbenchError."""
     allowed.model_name(workspace, str(filled.model or ""))
@@ -157,7 +165,7 @@ def _settings(frame: Frame) -> list[Any]:
 
 
 def _wire(frame: Frame, tab: PlanTab, chips: gr.Radio, about: gr.HTML, remedies: gr.HTML, onward: gr.Button) -> None:
-    model = tab.form[0]
+    model, target = tab.form[0], tab.form[3 + forms.ORDER.index("adapter.target_modules")]
     inputs = [frame.language, frame.draft, *tab.form]
 
     def show(language: Any, draft: Any, *values: Any) -> list[Any]:
@@ -167,8 +175,9 @@ def _wire(frame: Frame, tab: PlanTab, chips: gr.Radio, about: gr.HTML, remedies:
             return [gr.skip()] * 5 + [found]
         return [found.sentence, found.facts, found.remedies, found.bars, found.curve, Html("")]
 
-    def note(language: Any, name: Any) -> Html:
-        return model_note(frame.workspace, name, Speech(language))
+    def note(language: Any, name: Any) -> tuple[Html, Any]:
+        say = Speech(language)
+        return model_note(frame.workspace, name, say), gr.update(choices=targets(frame.workspace, name, say))
 
     def restore(draft: Any) -> list[Any]:
         return forms.filling(from_browser(draft).config)
@@ -196,7 +205,7 @@ def _wire(frame: Frame, tab: PlanTab, chips: gr.Radio, about: gr.HTML, remedies:
     wrong = tab.outputs[-1]
     again: dict[str, Any] = tab.again
     again.update(fn=show, inputs=inputs, outputs=tab.outputs, **QUIET)
-    noted: dict[str, Any] = {"fn": note, "inputs": [frame.language, model], "outputs": about, **QUIET}
+    noted: dict[str, Any] = {"fn": note, "inputs": [frame.language, model], "outputs": [about, target], **QUIET}
     typed = [getattr(control, "input", control.change) for control in tab.form]
     gr.on(typed, trigger_mode="always_last", **again)
     gr.on([model.input, frame.language.change], **noted)

@@ -14,7 +14,7 @@ from app.errors import WorkbenchError
 from app.jobs import bin as removed
 from app.jobs import curves, requests
 from app.jobs.directory import JobDirectory
-from app.ui import allowed, compare_panel, figures, history_panel, live_panel, notices, run_box, sweep_box
+from app.ui import allowed, compare_panel, figures, history_panel, live_panel, notices, recipe_box, run_box, sweep_box
 from app.ui.draft import Draft, from_browser
 from app.ui.frame import QUIET, Frame
 from app.ui.language import Key, Speech
@@ -114,12 +114,22 @@ def build(frame: Frame) -> TrainTab:
             shown, view, actions, box_place = live_panel.build(frame)
         with gr.Column(scale=1, min_width=300):
             cards, waiting, events, only = history_panel.build(frame)
-    parts = [shown["head"], shown["charts"], shown["instruments"], events, cards, waiting, *actions.values()]
+    parts = [
+        shown["head"],
+        shown["charts"],
+        shown["instruments"],
+        shown["samples"],
+        events,
+        cards,
+        waiting,
+        *actions.values(),
+    ]
     after = live_panel.wire(frame, [selected, ticked, *view, *only], parts, shown["log"], shown["log_box"])
     with sweep_place:
         sweep_box.build(frame, grid, selected, after)
     with box_place:
         box = run_box.build(frame, selected, partial(shown_run, frame.workspace), after)
+        recipe_box.build(frame, selected, partial(shown_run, frame.workspace))
     compare_panel.build(frame, ticked)
     _wire_start(frame, selected, wrong, (begin, queue), after)
     _wire_actions(frame, selected, wrong, actions, after)
