@@ -178,6 +178,9 @@ def is_disk_full(error: BaseException) -> bool:
             "file write failed",
             "file too large",
             "pytorchstreamwriter failed",
+            # What torch.save says of a file that was cut off in the middle.
+            "iostream error",
+            "inline_container.cc",
             "disk quota",
         )
     )

@@ -21,7 +21,7 @@ GROUPS = {
     "data": ("check", "show", "convert"),
     "jobs": (
         *("list", "show", "watch", "stop", "pause", "resume", "move", "remove"),
-        *("compare", "rename", "again", "restore", "bin"),
+        *("compare", "rename", "again", "restore", "bin", "recipe", "preset"),
     ),
 }
 

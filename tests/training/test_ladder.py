@@ -71,14 +71,15 @@ def run_short_of_memory(workspace: Workspace, *places: str) -> JobDirectory:
     return job
 
 
-def test_a_base_that_does_not_fit_is_a_clear_stop(workspace: Workspace) -> None:
-    status = run_short_of_memory(workspace, "load").status()
+@pytest.mark.parametrize("place", [pytest.param("load", marks=pytest.mark.slow), "cap-load"])
+def test_a_base_that_does_not_fit_is_a_clear_stop(workspace: Workspace, place: str) -> None:
+    status = run_short_of_memory(workspace, place).status()
     assert (status.state, status.kind) == ("failed", "memory")
 
 
-@pytest.mark.parametrize("step", [1, pytest.param(4, marks=pytest.mark.slow)])
-def test_out_of_memory_goes_down_the_ladder_from_the_last_good_step(workspace: Workspace, step: int) -> None:
-    job = run_short_of_memory(workspace, f"step-{step}:2")
+@pytest.mark.parametrize("place", ["step-1:2", pytest.param("cap-step-1:2", marks=pytest.mark.slow), "cap-step-4:2"])
+def test_out_of_memory_goes_down_the_ladder_from_the_last_good_step(workspace: Workspace, place: str) -> None:
+    job = run_short_of_memory(workspace, place)
     assert job.status().state == "finished", job.log_file.read_text()[-2000:]
     rows = read_rows(job.metrics_file)
     assert [row["step"] for row in steps_of(rows)] == [1, 2, 3, 4, 5, 6]
