@@ -73,7 +73,7 @@ def test_what_would_be_done_otherwise_than_asked_is_refused(changes: dict[str, A
         two_steps(changes)
 
 
-@pytest.mark.parametrize("changes", RUNS)
+@pytest.mark.parametrize("changes", [RUNS[0], *(pytest.param(changes, marks=pytest.mark.slow) for changes in RUNS[1:])])
 def test_what_is_allowed_runs(changes: dict[str, Any], workspace: Workspace) -> None:
     runs.refuse(two_steps(changes))
     status = run(workspace, two_steps(changes)).status()

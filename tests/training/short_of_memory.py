@@ -1,8 +1,8 @@
 """A training child that runs out of memory at chosen moments: python short_of_memory.py JOB WHERE...
 
-WHERE is `load`, or `step-N:ROWS`: at step N, as long as the micro-batch has more than ROWS rows. The accelerator's
-error is raised by hand. With `cap` in front (`cap-load`, `cap-step-N:ROWS`) nothing is raised: the process may from then on
-take no more address space, and the libraries run into that by themselves. Everything else is the real child.
+WHERE is `load`, or `step-N:ROWS`: at step N, as long as the micro-batch has more than ROWS rows. The error of an
+accelerator is raised by hand. With `cap-` in front nothing is raised: from then on the process may take no more address
+space, and the libraries run into that by themselves. Everything else is the real child.
 """
 
 import resource

@@ -67,7 +67,7 @@ def test_weights_that_are_not_finite_are_not_saved(workspace: Workspace) -> None
     child.end("stopped")
 
 
-@pytest.mark.parametrize("choice", ["warn", "stop"])
+@pytest.mark.parametrize("choice", [pytest.param("warn", marks=pytest.mark.slow), "stop"])
 def test_divergence_warns_or_stops(choice: str, workspace: Workspace) -> None:
     wild = {"training__learning_rate": 1.0, "training__divergence_steps": 2, "training__divergence_factor": 1.05}
     job = run(workspace, small(**wild, training__on_divergence=choice))
@@ -77,6 +77,7 @@ def test_divergence_warns_or_stops(choice: str, workspace: Workspace) -> None:
     assert (status.state, status.kind) == (("finished", "") if choice == "warn" else ("failed", "diverged"))
 
 
+@pytest.mark.slow
 def test_early_stopping_ends_as_finished_and_a_resume_keeps_its_patience(workspace: Workspace) -> None:
     # No gain counts as one, so the second validation after the first is the last: at step 6.
     config = small(
@@ -115,6 +116,7 @@ def test_the_best_state_is_kept_and_is_the_result(workspace: Workspace) -> None:
     assert (job.result / "adapter" / "adapter_model.safetensors").read_bytes() == saved.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_fails_as_disk_and_the_run_goes_on_later(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,7 +31,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "bf16 adapter": {"adapter.dtype": "bf16"},
 }
 # Always run; the others with the slow tests.
-QUICK = ("lora-fa", "dora")
+QUICK = ("lora-fa",)
 
 
 def validated(job: JobDirectory) -> list[float]:

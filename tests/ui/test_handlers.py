@@ -65,10 +65,40 @@ def test_methods_are_what_they_say(method: str) -> None:
 def test_values_of_controls_are_understood() -> None:
     assert forms.meant("adapter.target_modules", "q_proj, v_proj") == ["q_proj", "v_proj"]
     assert forms.meant("adapter.target_modules", "all-linear") == "all-linear"
+    assert forms.meant("adapter.target_modules", ["all-linear"]) == "all-linear"
+    assert forms.meant("adapter.target_modules", ["q_proj, k_proj", "k_proj"]) == ["q_proj", "k_proj"]
+    assert forms.meant("training.sample_prompts", "What, then?\n\n Why? ") == ["What, then?", "Why?"]
+    assert forms.meant("training.report_to", ["wandb"]) == ["wandb"]
     assert forms.meant("adapter.init_lora_weights", "true") is True
     assert forms.meant("model.revision", "") is None
     assert forms.meant("training.neftune_noise_alpha", None) is None
     assert forms.meant("adapter.r", 8.0) == 8
+
+
+def test_targets_are_picked_from_the_model(workspace: Workspace) -> None:
+    offered = [value for _, value in plan.targets(workspace, "gpt2", SAY)]
+    assert offered == ["all-linear", "c_attn, attn.c_proj", "c_attn", "c_proj", "c_fc"]
+    assert [value for _, value in plan.targets(workspace, "no such model", SAY)] == ["all-linear"]
+
+
+def test_answers_to_fixed_prompts_are_a_table_over_steps(workspace: Workspace) -> None:
+    job = finished_run(workspace)
+    assert train.live(workspace, job.id, SAY).samples == ""
+    rows = [{"step": step, "prompt": "<b>Who?</b>", "answer": f"answer {step}"} for step in (0, 20, 40)]
+    job.samples_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shown = train.live(workspace, job.id, SAY).samples
+    assert "<b>Who" not in shown and "&lt;b&gt;Who?" in shown
+    assert [shown.index(text) for text in ("before training", "answer 0", "answer 20", "answer 40")] == sorted(
+        shown.index(text) for text in ("before training", "answer 0", "answer 20", "answer 40")
+    )
+
+
+def test_a_run_is_saved_as_a_preset_of_ones_own(workspace: Workspace) -> None:
+    job = finished_run(workspace)
+    assert "my-run" in train.save_preset(workspace, job, "my-run", SAY)
+    assert presets.load("my-run", workspace).config.as_dict() == job.config
+    with pytest.raises(UsageError, match="needs a name"):
+        train.save_preset(workspace, job, "  ", SAY)
 
 
 # Plan
