@@ -145,10 +145,3 @@ def test_every_recipe_is_python_and_imports_what_it_uses(changes: dict[str, obje
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     assert imported <= used
     assert not [name for name in used if name.startswith("create_") and name not in imported]
-
-
-def test_a_saved_preset_is_the_run(workspace: Workspace) -> None:
-    job = directory.create(workspace, "train", config().as_dict())
-    path = runs.save_as_preset(workspace, job, "my run")
-    assert presets.load("my run", workspace).config == config()
-    assert presets.read_named_file(str(path)).config == config()

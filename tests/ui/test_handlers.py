@@ -93,14 +93,6 @@ def test_answers_to_fixed_prompts_are_a_table_over_steps(workspace: Workspace) -
     )
 
 
-def test_a_run_is_saved_as_a_preset_of_ones_own(workspace: Workspace) -> None:
-    job = finished_run(workspace)
-    assert "my-run" in train.save_preset(workspace, job, "my-run", SAY)
-    assert presets.load("my-run", workspace).config.as_dict() == job.config
-    with pytest.raises(UsageError, match="needs a name"):
-        train.save_preset(workspace, job, "  ", SAY)
-
-
 # Plan
 
 
