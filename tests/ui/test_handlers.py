@@ -83,10 +83,10 @@ def test_targets_are_picked_from_the_model(workspace: Workspace) -> None:
 
 def test_answers_to_fixed_prompts_are_a_table_over_steps(workspace: Workspace) -> None:
     job = finished_run(workspace)
-    assert train.live(workspace, job.id, SAY).samples == ""
+    assert live_panel.live(workspace, job.id, SAY).samples == ""
     rows = [{"step": step, "prompt": "<b>Who?</b>", "answer": f"answer {step}"} for step in (0, 20, 40)]
     job.samples_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    shown = train.live(workspace, job.id, SAY).samples
+    shown = live_panel.live(workspace, job.id, SAY).samples
     assert "<b>Who" not in shown and "&lt;b&gt;Who?" in shown
     assert [shown.index(text) for text in ("before training", "answer 0", "answer 20", "answer 40")] == sorted(
         shown.index(text) for text in ("before training", "answer 0", "answer 20", "answer 40")
