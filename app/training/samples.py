@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from app.data.templates import PLAIN_TEMPLATES
+from app.data.templates import PLAIN_TEMPLATES, render_limit
 from app.models.prompts import Prompts
 
 Answer = dict[str, Any]
@@ -27,7 +27,7 @@ class Sampler:
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], most_tokens: int
     ) -> None:
         self._model = model
-        self._writer = Prompts(model, tokenizer, PLAIN_TEMPLATES)
+        self._writer = Prompts(model, tokenizer, PLAIN_TEMPLATES, render_limit)
         self._pad = tokenizer.pad_token_id
         self._most_tokens = most_tokens
         self._prompts = [
