@@ -172,11 +172,13 @@ def _mark(event: dict[str, Any], say: Speech, quiet: bool) -> Mark:
 
 
 def _gap_marks(loss: Series, say: Speech) -> Iterator[Mark]:
-    """Yield a mark where a stretch of values that are not finite begins."""
-    before = -math.inf
-    for gap in loss.gaps[:200]:
+    """Yield a mark where a stretch of values that are not finite begins; after the first few of them a tick."""
+    before, count = -math.inf, 0
+    for gap in loss.gaps[:_MOST_TICKS]:
         if gap > before + 1:
-            yield Mark(gap, say("train.gap"), "bad", say("train.gap_note", step=f"{gap:.0f}"))
+            note = say("train.gap_note", step=f"{gap:.0f}")
+            yield Mark(gap, say("train.gap"), "bad", note, quiet=count >= _MOST_LABELS)
+            count += 1
         before = gap
 
 
