@@ -24,7 +24,6 @@ from app.jobs.child import JobChild
 from app.models.loading import load_tokenizer
 from app.models.names import resolve
 from app.training import child as training
-from app.training.reporting import JobReporter
 from app.training.rows import prepare_rows
 from app.workspace import open_workspace
 
@@ -55,12 +54,12 @@ def block(folder: Path, steps: int, *, instruments: bool) -> list[float]:
     base = resolve(config.model.name)
     rows = prepare_rows(child, config, base)
     assert rows is not None
-    trainer = training.build_trainer(child, config, training.build_model(config, base), load_tokenizer(base), rows)
+    model, tokenizer = training.build_model(config, base), load_tokenizer(base)
+    watching = training.watchers(child, config, model, tokenizer, rows) if instruments else []
+    trainer = training.build_trainer(child, config, model, tokenizer, rows, watching)
     trainer._save_checkpoint = lambda *args, **kwargs: None
-    reporter = next(each for each in trainer.callback_handler.callbacks if isinstance(each, JobReporter))
-    reporter.on_save = lambda *args, **kwargs: None  # type: ignore[method-assign]
-    if not instruments:
-        trainer.remove_callback(JobReporter)
+    for reporter in watching:
+        reporter.on_save = lambda *args, **kwargs: None  # type: ignore[method-assign]
     clock = Clock()
     trainer.add_callback(clock)
     trainer.train()

@@ -9,7 +9,7 @@ from typing import Any
 
 from app.errors import ExportError
 from app.export import curve_picture
-from app.export.base_model import base_config, public_name
+from app.export.base_model import base_config, named_base, public_name
 from app.export.card import PICTURE, Card
 from app.export.folder import TOKENIZER_FILES
 from app.export.parcel import Parcel
@@ -60,10 +60,7 @@ def read_receipt(model: Path) -> Mapping[str, Any] | None:
 
 def base_name(adapter: AdapterFolder, override: str | None) -> str:
     """Return what an adapter's base shall be called on other machines. Raises ExportError when it is not known."""
-    name = override or str(adapter.config.get("base_model_name_or_path") or "")
-    if not name:
-        raise ExportError(f"The base of {adapter.path} is not known", "its files do not name it", "name it with --base")
-    return public_name(name)
+    return public_name(named_base(adapter, override))
 
 
 def _add_tokenizer(parcel: Parcel, folder: Path) -> None:

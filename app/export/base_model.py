@@ -85,11 +85,21 @@ def find_base(adapter: AdapterFolder, override: str | None = None, *, fetch: boo
     return BaseModel(*base_place(adapter, override, fetch=fetch))
 
 
-def base_place(adapter: AdapterFolder, override: str | None = None, *, fetch: bool = True) -> tuple[str, Path]:
-    """Return the name of an adapter's base and the folder that it lies in."""
+def named_base(adapter: AdapterFolder, override: str | None = None) -> str:
+    """Return what an adapter's base is called: as named now, else as in its training job, else as in its configuration.
+
+    PEFT writes the folder that the base was loaded from, which may have moved since. Raises ExportError when nothing
+    names it.
+    """
     name = override or _name_in_job(adapter.path) or str(adapter.config.get("base_model_name_or_path") or "")
     if not name:
         raise ExportError(f"The base of {adapter.path} is not known", "its files do not name it", "name it with --base")
+    return name
+
+
+def base_place(adapter: AdapterFolder, override: str | None = None, *, fetch: bool = True) -> tuple[str, Path]:
+    """Return the name of an adapter's base and the folder that it lies in."""
+    name = named_base(adapter, override)
     try:
         resolved = resolve(name)
     except ModelError as error:

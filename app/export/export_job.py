@@ -14,7 +14,7 @@ from typing import Any
 
 from app.export import ollama, parcel, vllm
 from app.export.adapter_folder import base_name, pack_adapter, pack_model, read_receipt
-from app.export.base_model import BaseModel, base_place
+from app.export.base_model import BaseModel, base_place, named_base
 from app.export.export_receipt import ExportReceipt
 from app.export.folder import check_disk, draft_path, opened
 from app.export.gguf.adapter import write_adapter
@@ -89,11 +89,7 @@ class _Export:
         named = [self.request.adapter, self.request.model, str(self.box.out.parent), str(jobs.parent), str(Path.home())]
         # A folder right below the root, such as /tmp or /root, is a word that harmless texts may have. A base of this
         # machine stands in vLLM's command, since it can be served from nowhere else.
-        base = (
-            resolve(self.request.base or vllm.named_base(Path(self.request.adapter)))
-            if self.request.to == "vllm"
-            else ""
-        )
+        base = resolve(named_base(self.adapter, self.request.base)) if self.request.to == "vllm" else ""
         return sorted({place for place in named if len(Path(place).parts) > 2 and not base.startswith(place)})
 
     @contextmanager
@@ -157,9 +153,8 @@ def _to_hub(export: _Export) -> dict[str, Any]:
 
 def _to_vllm(export: _Export) -> dict[str, Any]:
     request = export.request
-    adapter = Path(request.adapter)
-    base = resolve(request.base or vllm.named_base(adapter))
-    answer = vllm.hand_over(adapter, base, export.box.folder, request.name)
+    base = resolve(named_base(export.adapter, request.base))
+    answer = vllm.hand_over(export.adapter.path, base, export.box.folder, request.name)
     return {**answer, "run": f"cd {shlex.quote(str(export.box.out))} && {answer['command']}"}
 
 

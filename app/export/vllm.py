@@ -67,14 +67,6 @@ def _requests(name: str) -> str:
     return "".join(json.dumps(body) + "\n" for body in bodies)
 
 
-def named_base(adapter: Path) -> str:
-    """Return the base model that an adapter names. Raises ExportError when it names none."""
-    base = _config(adapter).get("base_model_name_or_path")
-    if not isinstance(base, str) or not base:
-        raise ExportError(f"{adapter} names no base model", "its adapter_config.json leaves it open", "add --base M")
-    return base
-
-
 def _config(adapter: Path) -> dict[str, Any]:
     try:
         config = json.loads((adapter / _CONFIG).read_text(encoding="utf-8"))

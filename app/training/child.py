@@ -215,7 +215,7 @@ def train(child: JobChild, trainer: WorkbenchTrainer) -> None:
     shutil.rmtree(child.directory.path / "work", ignore_errors=True)
     if checkpoint:
         again = f"; {dropped} later steps are run again" if dropped else ""
-        child.event("resumed", f"resumed from the checkpoint at step {step}{again}")
+        child.event("resumed", f"resumed from the checkpoint at step {step}{again}", step=step)
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
     except pickle.UnpicklingError:
