@@ -13,7 +13,14 @@ from app.ui.wording import Wording
 from app.workspace import Workspace
 
 # How handlers are wired: hidden from the API page, as many at once as there are readers, no flicker while they run.
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
+# Without a place for progress the browser is spared a walk over the whole page for each output that ever had one, at
+# every event (gradio 6.31; measured: an idle page took a quarter of a core).
+QUIET: dict[str, Any] = {
+    "show_progress": "hidden",
+    "show_progress_on": [],
+    "api_visibility": "private",
+    "concurrency_limit": None,
+}
 # An HTML block in which every element with data-pick can be clicked; the handler gets its value by `picked`.
 PICK = """
 element.addEventListener("click", (event) => {
@@ -27,7 +34,11 @@ STORAGE = "lora-workbench"
 
 @dataclass(frozen=True)
 class Frame:
-    """The shared parts of the page. `language` and `draft` live in the browser's storage, not in the server."""
+    """The shared parts of the page. `language` and `draft` live in the browser's storage, not in the server.
+
+    `timer` ticks all the time, for the strip alone. `watches` has a timer for each tab and for the tour that ticks only
+    while there is something to follow: each tick costs the browser a walk over the whole page for every output.
+    """
 
     blocks: gr.Blocks
     workspace: Workspace
@@ -35,12 +46,16 @@ class Frame:
     language: gr.BrowserState
     draft: gr.BrowserState
     tabs: gr.Tabs
+    shown: gr.State
     timer: gr.Timer
+    watches: dict[str, gr.Timer]
     data: DataClient
 
     def tab(self, name: str) -> gr.Tab:
         """Open a tab; use it as `with frame.tab("plan"):` inside the tabs."""
-        return self.wording.make(gr.Tab, label=Key(f"tab.{name}"), id=name, elem_id=f"tab-{name}")
+        tab = self.wording.make(gr.Tab, label=Key(f"tab.{name}"), id=name, elem_id=f"tab-{name}")
+        tab.select(lambda: name, None, self.shown, **QUIET)
+        return tab
 
 
 def picked(event: gr.EventData) -> str:

@@ -189,7 +189,13 @@ def wire(frame: Frame, inputs: list[Any], parts: list[Any], log: gr.HTML, log_bo
         **QUIET,
     }
     gr.on(
-        [frame.blocks.load, frame.timer.tick, frame.language.change, *(one.change for one in inputs)],
+        [
+            frame.blocks.load,
+            frame.shown.change,
+            frame.watches["train"].tick,
+            frame.language.change,
+            *(one.change for one in inputs),
+        ],
         trigger_mode="always_last",
         **after,
     )

@@ -9,7 +9,7 @@ import gradio as gr
 from app.data.client import DataClient
 from app.errors import UsageError, WorkbenchError
 from app.jobs.supervisor import spawn_helper
-from app.ui import forms, live_panel, notices, run_box, strip, takeaway_sources, tour_bar, trials
+from app.ui import forms, live_panel, notices, run_box, strip, takeaway_sources, tour, tour_bar, trials
 from app.ui.draft import from_browser
 from app.ui.frame import QUIET, STORAGE, Frame, Tabs
 from app.ui.language import Key, Speech
@@ -19,6 +19,7 @@ from app.ui.wording import Wording
 from app.workspace import Workspace
 
 POLL_S = 2.0
+TABS = ("plan", "data", "train", "playground", "takeaway")
 
 
 def build(workspace: Workspace) -> gr.Blocks:
@@ -33,7 +34,9 @@ def build(workspace: Workspace) -> gr.Blocks:
             language=gr.BrowserState(None, storage_key="workbench-language", secret=STORAGE),
             draft=gr.BrowserState(None, storage_key="workbench-draft", secret=STORAGE),
             tabs=gr.Tabs(elem_id="wb-tabs", render=False),
+            shown=gr.State(TABS[0]),
             timer=gr.Timer(POLL_S),
+            watches={name: gr.Timer(POLL_S, active=False) for name in (*TABS, "tour")},
             data=DataClient(spawn_helper),
         )
         switch, again = _strip(frame)
@@ -82,22 +85,37 @@ def _strip(frame: Frame) -> tuple[gr.Button, gr.Button]:
     make = frame.wording.make
     with gr.Row(elem_id="wb-strip-row"):
         line = gr.HTML(elem_id="wb-strip")
-        stop = make(gr.Button, value=Key("strip.stop"), size="sm", variant="stop", visible=False, elem_id="wb-stop")
+        stop = make(gr.Button, value=Key("strip.stop"), size="sm", variant="stop", elem_id="wb-stop")
         again = make(gr.Button, value=Key("strip.tour"), size="sm", elem_id="wb-tour-again")
         switch = make(gr.Button, value=Key("strip.other_language"), size="sm", elem_id="wb-language")
         make(gr.Button, value=Key("strip.theme"), size="sm", elem_id="wb-theme")
 
-    def show(language: Any) -> tuple[Any, Any]:
-        text, job = strip.content(frame.workspace, Speech(language))
-        return text, gr.update(visible=bool(job))
+    def show(language: Any, shown: Any) -> list[Any]:
+        return [strip.content(frame.workspace, Speech(language)), _due(frame, shown)]
 
-    def halt(language: Any) -> tuple[Any, Any]:
+    def halt(language: Any, shown: Any) -> list[Any]:
         strip.stop_current(frame.workspace)
-        return show(language)
+        return show(language, shown)
 
-    gr.on([frame.blocks.load, frame.timer.tick, frame.language.change], show, frame.language, [line, stop], **QUIET)
-    stop.click(halt, frame.language, [line, stop], **QUIET)
+    followed = gr.State([])
+    inputs, outputs = [frame.language, frame.shown], [line, followed]
+    looks = [frame.blocks.load, frame.timer.tick, frame.language.change, frame.shown.change]
+    gr.on(looks, show, inputs, outputs, **QUIET)
+    stop.click(halt, inputs, outputs, **QUIET)
+    followed.change(
+        lambda due: [gr.Timer(active=name in due) for name in frame.watches],
+        followed,
+        list(frame.watches.values()),
+        **QUIET,
+    )
     return switch, again
+
+
+def _due(frame: Frame, shown: Any) -> list[str]:
+    """Return what has something to follow: the tab that is shown, and the tour while it goes."""
+    if not strip.is_busy(frame.workspace):
+        return []
+    return [shown, "tour"] if tour.read(frame.workspace) else [shown]
 
 
 def _wire_steps(frame: Frame, tabs: Tabs) -> None:

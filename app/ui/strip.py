@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from app import hardware
 from app.jobs import directory as jobs
 from app.jobs import requests
@@ -13,6 +15,8 @@ from app.workspace import Workspace
 
 # The newest jobs are looked at; an older one that still runs is a queue longer than anyone has seen.
 _LOOKED_AT = 200
+# A job is followed a little longer than it lives, so that its end is shown.
+_LATELY_S = 10.0
 
 
 def living_jobs(workspace: Workspace) -> list[JobDirectory]:
@@ -25,6 +29,13 @@ def current_job(workspace: Workspace) -> JobDirectory | None:
     living = [job for job in living_jobs(workspace) if job.status().live]
     owners = [job for job in living if job.kind.accelerator and not job.kind.gives_way]
     return next(iter(owners or living), None)
+
+
+def is_busy(workspace: Workspace) -> bool:
+    """Tell whether a job runs or has just ended. An engine that waits for questions is nothing to follow."""
+    lately = time.time() - _LATELY_S
+    newest = (job for job in jobs.all_jobs(workspace)[-_LOOKED_AT:] if not job.kind.gives_way)
+    return any(status.live or (status.ended or 0.0) > lately for status in (job.recorded_status() for job in newest))
 
 
 def machine(readings: hardware.Readings, say: Speech) -> Html:
@@ -97,16 +108,16 @@ def job_name(job: JobDirectory, say: Speech) -> str:
     return name[:40] or f"{say.known(f'kind.{kind}', kind)} {figures.moment(job.job.get('created'))}"
 
 
-def content(workspace: Workspace, say: Speech) -> tuple[Html, str]:
-    """Return the strip and the id of the job that its stop button ends, or an empty id."""
+def content(workspace: Workspace, say: Speech) -> Html:
+    """Return the strip. Where no job stands in it, the style sheet hides the stop button."""
     readings = hardware.readings(workspace.root)
     job = current_job(workspace)
     brand = element("span", "LoRA Workbench", class_="wb-brand")
     if job is None:
         idle = element("span", say("strip.idle"), class_="wb-job wb-muted")
-        return element("div", brand, machine(readings, say), idle, class_="wb-strip"), ""
+        return element("div", brand, machine(readings, say), idle, class_="wb-strip")
     running = progress(job, job.status(), say)
-    return element("div", brand, machine(readings, say), running, class_="wb-strip"), job.id
+    return element("div", brand, machine(readings, say), running, class_="wb-strip")
 
 
 def stop_current(workspace: Workspace) -> None:

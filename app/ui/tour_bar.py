@@ -81,7 +81,7 @@ def wire(frame: Frame, bar: tuple[Any, gr.HTML, list[gr.Button]], again: gr.Butt
         tour.end(workspace)
         return stand(None, Speech(language))
 
-    gr.on([frame.blocks.load, frame.timer.tick, frame.language.change], look, frame.language, own, **QUIET)
+    gr.on([frame.blocks.load, frame.watches["tour"].tick, frame.language.change], look, frame.language, own, **QUIET)
     gr.on([start.click, again.click], begin, frame.language, [*own, *led], **QUIET).then(**tabs.plan_again)
     onward.click(go_on, frame.language, [*own, *led], **QUIET)
     end.click(finish, frame.language, own, **QUIET)

@@ -398,11 +398,19 @@ def test_a_damaged_tour_is_none(workspace: Workspace, text: str) -> None:
 
 
 def test_the_strip_says_what_the_machine_has(workspace: Workspace) -> None:
-    text, job = strip.content(workspace, SAY)
-    assert "LoRA Workbench" in text and "Nothing runs" in text and job == ""
-    running = jobs.create(workspace, "selftest", {"steps": 1}, name="<b>mine</b>")
+    text = strip.content(workspace, SAY)
+    assert "LoRA Workbench" in text and "Nothing runs" in text and "data-job" not in text
+    waiting = jobs.create(workspace, "selftest", {"steps": 1}, name="<b>mine</b>")
     assert strip.current_job(workspace) is None
-    assert running.status().state == "queued"
+    assert waiting.status().state == "queued"
+
+
+def test_a_job_is_followed_while_it_lives_and_until_its_end_was_seen(workspace: Workspace) -> None:
+    assert not strip.is_busy(workspace)
+    job = jobs.create(workspace, "selftest", {"steps": 1})
+    for state, ended, busy in (("running", None, True), ("finished", time.time(), True), ("finished", 1.0, False)):
+        job.write_status(jobs.Status(state=state, ended=ended))
+        assert strip.is_busy(workspace) is busy
 
 
 @pytest.fixture(autouse=True)

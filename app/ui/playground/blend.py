@@ -255,7 +255,7 @@ def _wire_save(frame: Frame, shared: Chooser, controls: _Controls) -> None:
         keep, [shared.chosen, *controls.recipe, *controls.sliders], [controls.job, controls.wrong], **QUIET
     )
     gr.on(
-        [frame.timer.tick, controls.job.change, frame.language.change],
+        [frame.watches["playground"].tick, controls.job.change, frame.language.change],
         look,
         [frame.language, controls.job, shared.chosen, digest],
         [controls.result, shared.chosen, digest],

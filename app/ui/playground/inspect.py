@@ -219,7 +219,7 @@ def _wire_inspection(frame: Frame, tab: gr.Tab, shared: Chooser, controls: _Cont
     gr.on([frame.blocks.load, tab.select], offer, [controls.chosen, shared.chosen], controls.chosen, **QUIET)
     controls.begin.click(begin, controls.chosen, controls.wrong, **QUIET).then(look, inputs, outputs, **QUIET)
     changes = [control.change for control in (controls.chosen, controls.figure, controls.module)]
-    gr.on([frame.timer.tick, frame.language.change, *changes], look, inputs, outputs, **QUIET)
+    gr.on([frame.watches["playground"].tick, frame.language.change, *changes], look, inputs, outputs, **QUIET)
 
     def pick(event: gr.EventData) -> str:
         return picked(event)
@@ -238,7 +238,7 @@ def _wire_shrinking(frame: Frame, controls: _Controls) -> None:
 
     controls.cut.click(cut, [controls.chosen, controls.rank], [controls.made, controls.wrong], **QUIET)
     gr.on(
-        [frame.timer.tick, controls.made.change, frame.language.change],
+        [frame.watches["playground"].tick, controls.made.change, frame.language.change],
         lambda language, made: blend.outcome(workspace, made, Speech(language)),
         [frame.language, controls.made],
         controls.result,

@@ -283,7 +283,7 @@ def _wire_runs(frame: Frame, tab: gr.Tab, shared: Chooser, controls: _Controls) 
     controls.stop.click(halt, controls.shown, None, **QUIET)
     gr.on([frame.blocks.load, tab.select], offer, pair, pair, **QUIET)
     gr.on(
-        [frame.timer.tick, controls.shown.change, controls.earlier.change, frame.language.change],
+        [frame.watches["playground"].tick, controls.shown.change, controls.earlier.change, frame.language.change],
         look,
         [frame.language, *pair, controls.digest],
         [controls.line, controls.table, controls.digest],

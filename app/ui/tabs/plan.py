@@ -235,5 +235,5 @@ def _wire_measuring(frame: Frame, tab: PlanTab, button: gr.Button, shown: gr.HTM
         return [line, job_id if over else gr.skip()]
 
     button.click(begin, [frame.draft, *tab.form], [job, wrong], **QUIET)
-    gr.on([frame.timer.tick, job.change], look, [job, ended, frame.language], [shown, ended], **QUIET)
+    gr.on([frame.watches["plan"].tick, job.change], look, [job, ended, frame.language], [shown, ended], **QUIET)
     ended.change(**tab.again)

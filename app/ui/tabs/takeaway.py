@@ -126,7 +126,13 @@ def build(frame: Frame, tab: gr.Tab) -> gr.Dropdown:
 
     inputs = [chosen, dtype, digest, frame.language]
     gr.on([frame.blocks.load, tab.select], opened, chosen, chosen, **QUIET).then(look, inputs, outputs, **QUIET)
-    gr.on([frame.timer.tick, chosen.change, dtype.change, frame.language.change], look, inputs, outputs, **QUIET)
+    gr.on(
+        [frame.watches["takeaway"].tick, chosen.change, dtype.change, frame.language.change],
+        look,
+        inputs,
+        outputs,
+        **QUIET,
+    )
     for card in cards:
         card.make.click(_attempt(frame.workspace, make, card.target), [chosen, dtype], wrong, **QUIET).then(
             look, inputs, outputs, **QUIET
