@@ -1,14 +1,12 @@
 """The formulas against a trace of the real training step: a few cases here, all of them in benchmarks/."""
 
-import json
-from pathlib import Path
-
 import pytest
 
 from app import catalog
 from app.errors import PlanError
 from app.planner import PlanRequest, estimate
 from app.planner.trace_request import plan_with_trace, request_as_json, request_from_json
+from app.tracing import traced_plan
 
 # PEFT 0.21 uses names that transformers 5.23 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -43,13 +41,7 @@ def test_a_trace_replaces_the_formula() -> None:
         ("qwen2.5-0.5b", {"profile": "peft-classic", "checkpointing": "none", "dtype": "fp16"}),
     ],
 )
-def test_the_formula_meets_the_trace(tmp_path: Path, name: str, settings: dict[str, str]) -> None:
-    pytest.importorskip("torch")
-    from app.planner import trace_child
-
+def test_the_formula_meets_the_trace(name: str, settings: dict[str, str]) -> None:
     request = PlanRequest(model=catalog.find(name), **settings)  # type: ignore[arg-type]
-    source, target = tmp_path / "request.json", tmp_path / "answer.json"
-    source.write_text(request_as_json(request), encoding="utf-8")
-    assert trace_child.main([str(source), str(target)]) == 0
-    traced = json.loads(target.read_text(encoding="utf-8"))["allocated_peak"]
+    traced = traced_plan(request).allocated_peak
     assert estimate(request).allocated_peak == pytest.approx(traced, rel=0.05)

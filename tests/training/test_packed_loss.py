@@ -87,6 +87,7 @@ def packed_loss(model: Any, dataset: BuiltDataset, folder: Path) -> float:
         train_dataset=Dataset.from_file(str(dataset.packed)),
         processing_class=PreTrainedTokenizerFast.from_pretrained(STARTER),
         adapter_dtype=None,
+        before_save=lambda: None,
     )
     batch = trainer.data_collator(list(trainer.train_dataset))
     assert "attention_mask" not in batch
