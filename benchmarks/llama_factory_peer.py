@@ -50,9 +50,9 @@ def stand_in_for_audio() -> None:
 
 def prepare(rows: Path, tokenizer_folder: str, processes: int, folder: Path) -> tuple[Any, ...]:
     """Return the loaded rows and all that the preparation is given."""
-    from llamafactory.data.loader import _get_merged_dataset
-    from llamafactory.data.template import get_template_and_fix_tokenizer
-    from llamafactory.hparams import DataArguments, ModelArguments
+    from llamafactory.data.loader import _get_merged_dataset  # type: ignore[import-not-found]
+    from llamafactory.data.template import get_template_and_fix_tokenizer  # type: ignore[import-not-found]
+    from llamafactory.hparams import DataArguments, ModelArguments  # type: ignore[import-not-found]
     from transformers import AutoTokenizer, TrainingArguments
 
     (folder / "rows.jsonl").symlink_to(rows)
@@ -78,7 +78,7 @@ def prepare(rows: Path, tokenizer_folder: str, processes: int, folder: Path) -> 
 def main() -> None:
     """Prepare the rows several times and print the seconds."""
     stand_in_for_audio()
-    from llamafactory.data.loader import _get_preprocessed_dataset
+    from llamafactory.data.loader import _get_preprocessed_dataset  # type: ignore[import-not-found]
 
     rows, tokenizer_folder, processes, repeat = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     seconds: list[float] = []

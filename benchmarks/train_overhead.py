@@ -32,7 +32,7 @@ RESULT = HOUSE / "benchmarks" / "results" / "train_overhead.json"
 DATA = HOUSE / "assets" / "datasets" / "teacher.json"
 
 
-class Clock(TrainerCallback):
+class Clock(TrainerCallback):  # type: ignore[misc]
     """Note when each step has ended, after everything that belongs to it."""
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ def block(folder: Path, steps: int, *, instruments: bool) -> list[float]:
     model, tokenizer = training.build_model(config, base), load_tokenizer(base)
     watching = training.watchers(child, config, model, tokenizer, rows) if instruments else []
     trainer = training.build_trainer(child, config, model, tokenizer, rows, watching)
-    trainer._save_checkpoint = lambda *args, **kwargs: None
+    trainer._save_checkpoint = lambda *args, **kwargs: None  # type: ignore[method-assign]
     for reporter in watching:
         reporter.on_save = lambda *args, **kwargs: None  # type: ignore[method-assign]
     clock = Clock()
