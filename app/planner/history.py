@@ -87,13 +87,17 @@ def _correction(method: str, storage: str, ratios: list[tuple[float, float]], de
 
 
 def _ratios(row: Mapping[str, Any]) -> tuple[float, float] | None:
-    """Return measured over predicted of a step and of the peak; None for a line that does not hold both."""
+    """Return measured over predicted of a step and of the peak; None for a line that does not hold both.
+
+    What a step moves is taken as the measured peak less the parts that are counted exactly. On a processor the parts
+    cannot be told apart (libraries load within the first step), but the peak can; and so plan and note say the same.
+    """
     predicted, measured = row.get("predicted"), row.get("measured")
     if not isinstance(predicted, dict) or not isinstance(measured, dict):
         return None
-    step = _ratio(measured.get("step"), predicted.get("step"))
-    peak = _ratio(measured.get("allocated_peak"), predicted.get("allocated_peak"))
-    return None if step is None or peak is None else (step, peak)
+    of_peak = _ratio(measured.get("allocated_peak"), predicted.get("allocated_peak"))
+    peaks_per_step = _ratio(predicted.get("allocated_peak"), predicted.get("step"))
+    return None if of_peak is None or peaks_per_step is None else (1 + (of_peak - 1) * peaks_per_step, of_peak)
 
 
 def _ratio(above: Any, below: Any) -> float | None:

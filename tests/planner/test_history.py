@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,14 @@ def test_a_damaged_line_is_passed_over(tmp_path: Path) -> None:
 def test_a_processor_has_no_card_s_context() -> None:
     parts = estimate(REQUEST.changed(device="cpu", dtype="fp32", vram_gb=None)).parts
     assert parts["cuda_context"] == 0 < parts["allocator_reserve"]
+
+
+def test_the_plan_moves_the_way_its_note_says(tmp_path: Path) -> None:
+    """On a processor the step alone was measured too small, while the whole was larger than planned."""
+    one = measured(1.0)
+    peak = int(one.predicted["allocated_peak"] * 1.02)
+    shifted = {**one.measured, "step": one.predicted["step"] // 3, "allocated_peak": peak}
+    append(tmp_path, replace(one, measured=shifted))
+    (found,) = corrections(tmp_path, CARD)
+    assert found.ratio > 1 and found.mean_error == pytest.approx(0.02, abs=1e-3)
+    assert estimate(REQUEST.changed(corrections=(found,))).allocated_peak == pytest.approx(peak, rel=1e-3)
