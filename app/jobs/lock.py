@@ -21,15 +21,29 @@ if sys.platform == "win32":
             return False
         return True
 
+    def _look(descriptor: int) -> bool:
+        # No shared lock here: a refusal may be another look, which is over at once, so it counts when it lasts.
+        if _take(descriptor):
+            return True
+        time.sleep(0.01)
+        return _take(descriptor)
+
 else:
     import fcntl
 
-    def _take(descriptor: int) -> bool:
+    def _flock(descriptor: int, how: int) -> bool:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, how | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True
+
+    def _take(descriptor: int) -> bool:
+        return _flock(descriptor, fcntl.LOCK_EX)
+
+    def _look(descriptor: int) -> bool:
+        # Shared: looks do not refuse each other. Two looks at once made a dead job seem alive for a moment.
+        return _flock(descriptor, fcntl.LOCK_SH)
 
 
 class FileLock:
@@ -70,11 +84,16 @@ class FileLock:
 
 
 def is_held(path: Path) -> bool:
-    """Tell whether a living process holds the lock on this file."""
-    if not path.exists():
+    """Tell whether a living process holds the lock on this file. Any number of processes may ask at once.
+
+    A taker that does not wait can be refused by a look that happens in the same microseconds: who must not miss a free
+    lock takes it with a short timeout.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
+    except FileNotFoundError:
         return False
-    lock = FileLock(path)
-    if lock.acquire():
-        lock.release()
-        return False
-    return True
+    try:
+        return not _look(descriptor)
+    finally:
+        os.close(descriptor)

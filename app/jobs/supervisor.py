@@ -233,7 +233,7 @@ def main() -> int:
     parser.add_argument("--workspace", required=True)
     workspace = open_workspace(parser.parse_args().workspace)
     lock = FileLock(supervisor_lock(workspace))
-    if not lock.acquire():
+    if not lock.acquire(timeout_s=1.0):  # longer than any look at the lock takes
         return 0
     Supervisor(workspace).run()
     return 0

@@ -35,3 +35,28 @@ FileLock(pathlib.Path({str(path)!r})).acquire(); print("held", flush=True); time
 def test_an_absent_lock_is_not_held_and_not_made(tmp_path: Path) -> None:
     assert not lock.is_held(tmp_path / "lock")
     assert not (tmp_path / "lock").exists()
+
+
+def test_looks_at_a_free_lock_do_not_refuse_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.touch()
+    code = f"""
+import pathlib
+from app.jobs.lock import is_held
+print("ready", flush=True); input()
+print(sum(is_held(pathlib.Path({str(path)!r})) for _ in range(20_000)))
+"""
+    looks = [
+        subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
+        )
+        for _ in range(2)
+    ]
+    for look in looks:
+        assert look.stdout is not None and look.stdout.readline().strip() == b"ready"
+    for look in looks:
+        assert look.stdin is not None
+        look.stdin.write(b"\n")
+        look.stdin.flush()
+    answers = [look.communicate()[0].strip() for look in looks]
+    assert answers == [b"0", b"0"]
