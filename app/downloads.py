@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from app.data.hub_sets import choose_files, is_hub_id
+from app.data.hub_sets import choose_files
 from app.errors import DataError, NetworkError, UsageError, WorkbenchError
 from app.jobs import requests
 from app.jobs.child import JobChild, Outcome
 from app.jobs.directory import JobDirectory, Status
+from app.models.names import is_repository
 from app.workspace import Workspace
 
 _TIMEOUT_S = 10.0
@@ -25,7 +26,7 @@ _REMEDY = "Connect to the network, or download the files elsewhere and name thei
 
 def start(workspace: Workspace, hub_id: str) -> JobDirectory:
     """Hand in the download of a dataset and return its job at once. Raises UsageError for what is no hub id."""
-    if not is_hub_id(hub_id):
+    if not is_repository(hub_id):
         raise UsageError(f"{hub_id!r:.120} is no dataset of the hub", "", "write owner/name")
     config = {"dataset": hub_id, "folder": str(workspace.uploads / "hub" / hub_id.replace("/", "--"))}
     return requests.submit(workspace, "download", config, name=f"download: {hub_id}")

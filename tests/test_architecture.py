@@ -47,7 +47,7 @@ ARROWS = {
     "runs": BASE | {"jobs", "hardware", "planner", "catalog", "models.names", "combinations", "presets"},
     "recipe": BASE | {"runs", "jobs", "data", "models.names", "training.ladder", "training.settings"},
     "sweep": BASE | {"jobs", "runs"},
-    "downloads": BASE | {"jobs", "data"},
+    "downloads": BASE | {"jobs", "data", "models.names"},
     "tracing": BASE | {"jobs", "planner"},
     "votes": BASE,
     "training": BASE | {"jobs", "data", "planner", "catalog", "models", "hardware"},

@@ -10,10 +10,10 @@ from pathlib import Path
 from app.catalog.reader import read_config, spec_from_config
 from app.catalog.spec import Listing, ModelSpec
 from app.errors import ModelError, NetworkError
+from app.models.names import is_repository
 
 _TABLE = Path(__file__).with_name("models.json")
 _STARTER = Path(__file__).resolve().parents[2] / "assets" / "starter"
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _FORBIDDEN = re.compile(r"^[a-z][a-z0-9+.-]*://|^\\\\|^//|^file:|[\x00-\x1f]", re.IGNORECASE)
 _MAX_NAME_CHARS = 4096
 
@@ -88,7 +88,7 @@ def find(name_or_path: str, revision: str | None = None) -> ModelSpec:
         return _from_path(path)
     if listed is not None:
         return listed
-    if text.lower() != "starter" and _HUB_ID.fullmatch(text):
+    if text.lower() != "starter" and is_repository(text):
         return _from_hub(text, revision)
     raise _unknown(text)
 

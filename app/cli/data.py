@@ -12,11 +12,10 @@ from app import downloads
 from app.cli.terminal import Verbs, answer, progress, workspace_of
 from app.data import mappings
 from app.data.client import DataClient
-from app.data.hub_sets import is_hub_id
 from app.errors import UsageError
 from app.jobs import supervisor
 from app.jobs.directory import Status
-from app.models.names import STARTER, is_local, resolve
+from app.models.names import STARTER, is_local, is_repository, resolve
 from app.workspace import user_path
 
 _SHOWN_PROBLEMS = 10
@@ -104,7 +103,7 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
 def _source(arguments: argparse.Namespace) -> Path:
     """Return the file or folder of rows; a dataset of the hub is fetched first."""
     path = user_path(arguments.file)
-    if not path.exists() and is_hub_id(arguments.file):
+    if not path.exists() and is_repository(arguments.file):
         return downloads.fetch(workspace_of(arguments), arguments.file, _print_download)
     if not path.exists():
         raise UsageError(f"The data file {path} cannot be read", "there is no such file", "check the name")

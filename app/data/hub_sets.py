@@ -12,18 +12,12 @@ from app.errors import DataError
 
 # What a page may fetch without being asked twice; most sets for fine-tuning are below 1 GB.
 MAX_BYTES = 5_000_000_000
-_HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 # One form is enough where a set comes in several: columns are smallest and typed.
 _FORMS = (COLUMN_SUFFIXES, (".jsonl", ".ndjson"), (".json",), TABLE_SUFFIXES)
 _OTHER_SPLIT = re.compile(r"(?:^|[^a-z])(?:test|tests|valid|validation|val|dev|eval)(?:[^a-z]|$)")
 _TRAIN_SPLIT = re.compile(r"(?:^|[^a-z])train(?:ing)?(?:[^a-z]|$)")
 _NOT_ROWS = ("dataset_infos.json", "dataset_info.json", "package.json", "state.json")
 Listed = tuple[str, int]
-
-
-def is_hub_id(text: str) -> bool:
-    """Say whether text is the id of a dataset on the hub: owner/name."""
-    return bool(_HUB_ID.fullmatch(text)) and ".." not in text and "--" not in text
 
 
 def choose_files(hub_id: str, listing: Sequence[Listed]) -> list[Listed]:

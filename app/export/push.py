@@ -6,17 +6,15 @@ file would be on disk; so the job prepares the folder, and the push is the calle
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from app.errors import NetworkError, UsageError
-
-_REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+from app.models.names import is_repository
 
 
 def checked(repo: str) -> str:
     """Return a repository's name. Raises UsageError when it is none."""
-    if not _REPO.fullmatch(repo) or ".." in repo or "--" in repo:
+    if not is_repository(repo):
         raise UsageError(f"{repo!r:.120} is no hub repository", "", "write OWNER/NAME")
     return repo
 

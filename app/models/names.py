@@ -9,8 +9,19 @@ from app.errors import ModelError
 
 STARTER = "starter"
 _STARTER_FOLDER = Path(__file__).resolve().parents[2] / "assets" / "starter"
-# owner/name or an old name without an owner, as huggingface_hub's validate_repo_id allows them.
-_HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")
+# One part of owner/name, as huggingface_hub's validate_repo_id allows it.
+_PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
+_REPOSITORY = re.compile(f"{_PART}/{_PART}")
+
+
+def is_repository(text: str) -> bool:
+    """Tell whether a text can be the name of a repository on the hub, of any type: OWNER/NAME."""
+    return bool(_REPOSITORY.fullmatch(text)) and ".." not in text and "--" not in text
+
+
+def _is_model_id(text: str) -> bool:
+    """Tell whether a text can be the hub id of a model; the oldest ones have no owner (gpt2)."""
+    return is_repository(text) or is_repository(f"owner/{text}")
 
 
 def resolve(name: str) -> str:
@@ -28,7 +39,7 @@ def resolve(name: str) -> str:
     folder = Path(text).expanduser()
     if _is_folder(folder):
         return str(_existing(folder.absolute()))
-    if not _HUB_ID.fullmatch(text) or ".." in text or "--" in text:
+    if not _is_model_id(text):
         raise ModelError(
             f"There is no model {name!r:.120}", "it is neither a folder here nor a hub id", "check the name"
         )
@@ -41,7 +52,7 @@ def resolve_adapter(name: str) -> str:
     A name that is no folder and could be a hub id is taken for one. Raises ModelError for anything else.
     """
     folder = Path(name).expanduser()
-    if _is_folder(folder) or not _HUB_ID.fullmatch(name) or "/" not in name or ".." in name or "--" in name:
+    if _is_folder(folder) or not is_repository(name):
         if "://" in name or "\0" in name:
             raise ModelError(
                 f"{name!r:.120} is not an adapter", "addresses are not opened", "name a folder or a hub id"

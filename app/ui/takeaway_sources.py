@@ -70,7 +70,7 @@ def find(workspace: Workspace, value: Any) -> Source:
 def _models(workspace: Workspace) -> list[Source]:
     """Return the merged models that are still where a merge put them, newest first."""
     found = []
-    for job in _newest(workspace, "-merge-"):
+    for job in _newest(workspace, "merge"):
         folder = Path(str(job.config.get("out")))
         if job.recorded_status().state == "finished" and (folder / "config.json").is_file():
             found.append(Source(f"model:{job.id}", folder.name, safe_name(folder.name), folder, ""))
@@ -80,7 +80,7 @@ def _models(workspace: Workspace) -> list[Source]:
 def newest_jobs(workspace: Workspace, source: Source) -> dict[str, JobDirectory]:
     """Return the newest job of a source for every place that it went to."""
     found: dict[str, JobDirectory] = {}
-    for job in [*_newest(workspace, "-merge-"), *_newest(workspace, "-export-")]:
+    for job in [*_newest(workspace, "merge"), *_newest(workspace, "export")]:
         config = job.config
         target = str(config.get("to") or "model")
         if str(source.folder.absolute()) in (config.get("adapter"), config.get("model")):
@@ -89,5 +89,4 @@ def newest_jobs(workspace: Workspace, source: Source) -> dict[str, JobDirectory]
 
 
 def _newest(workspace: Workspace, kind: str) -> list[JobDirectory]:
-    named = [job for job in reversed(jobs.all_jobs(workspace)) if kind in job.id]
-    return [job for job in named[:_MOST_JOBS] if job.readable]
+    return jobs.all_jobs(workspace, kind)[::-1][:_MOST_JOBS]

@@ -12,7 +12,7 @@ import pytest
 
 from app import downloads
 from app.cli.main import main
-from app.data.hub_sets import MAX_BYTES, choose_files, is_hub_id
+from app.data.hub_sets import MAX_BYTES, choose_files
 from app.errors import DataError, NetworkError, UsageError
 from app.workspace import open_workspace
 
@@ -27,16 +27,6 @@ FILES = {
     "data/train.csv": "question,answer\na,b\n",
 }
 SHA = "0123456789abcdef0123456789abcdef01234567"
-
-
-@pytest.mark.parametrize("text", ["org/name", "a/b.c-d_e"])
-def test_ids(text: str) -> None:
-    assert is_hub_id(text)
-
-
-@pytest.mark.parametrize("text", ["name", "a/b/c", "../x", "a/..", "http://x/y", "a--b/c", "/a", "a/", "-a/b", "a b/c"])
-def test_what_is_no_id(text: str) -> None:
-    assert not is_hub_id(text)
 
 
 def listing(folder: Path) -> list[tuple[str, int]]:

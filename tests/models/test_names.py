@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import ModelError
-from app.models.names import is_local, resolve, resolve_adapter
+from app.models.names import is_local, is_repository, resolve, resolve_adapter
 
 
 def test_a_folder_with_a_config_is_found(tmp_path: Path) -> None:
@@ -52,3 +52,13 @@ def test_an_adapter_is_a_folder_or_a_hub_id(tmp_path: Path) -> None:
     for name in ("http://127.0.0.1/x", "a\0b"):
         with pytest.raises(ModelError):
             resolve_adapter(name)
+
+
+@pytest.mark.parametrize("text", ["org/name", "a/b.c-d_e"])
+def test_a_repository_is_owner_and_name(text: str) -> None:
+    assert is_repository(text)
+
+
+@pytest.mark.parametrize("text", ["name", "a/b/c", "../x", "a/..", "http://x/y", "a--b/c", "/a", "a/", "-a/b", "a b/c"])
+def test_what_is_no_repository(text: str) -> None:
+    assert not is_repository(text)
