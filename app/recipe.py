@@ -193,8 +193,7 @@ for module in model.modules():
 
 
 def _adapter(config: RunConfig) -> str:
-    settings = {name: value for name, value in lora_settings(config).items() if name != "base_model_name_or_path"}
-    return f"""adapter = {_call("LoraConfig", settings)}
+    return f"""adapter = {_call("LoraConfig", lora_settings(config))}
 set_seed({config.training.seed})
 model = get_peft_model(model, adapter)
 """

@@ -18,8 +18,6 @@ def lora_settings(config: RunConfig) -> dict[str, Any]:
     adapter = config.adapter
     return {
         "task_type": "CAUSAL_LM",
-        # The base is named as the person named it, never by a local cache.
-        "base_model_name_or_path": config.model.name,
         "r": adapter.r,
         "lora_alpha": adapter.lora_alpha,
         "lora_dropout": adapter.lora_dropout,
