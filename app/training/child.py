@@ -57,7 +57,7 @@ def work(child: JobChild) -> tuple[Outcome, Mapping[str, Any]]:
         tokenizer.chat_template = rows.chat_template or None
     trainer = train_down_the_ladder(child, config, tokenizer, rows)
     step = trainer.state.global_step
-    if step < trainer.state.max_steps and not stopped_early(trainer):
+    if step < trainer.state.max_steps and not trainer.stopped_early:
         return "stopped", {"steps": step}
     if step < trainer.state.max_steps:
         message = f"no lower validation loss since step {trainer.state.best_global_step}"
@@ -66,12 +66,6 @@ def work(child: JobChild) -> tuple[Outcome, Mapping[str, Any]]:
         take_the_best(child, trainer)
     save_result(child, config, trainer, tokenizer)
     return "finished", report(child, trainer, rows)
-
-
-def stopped_early(trainer: WorkbenchTrainer) -> bool:
-    """Tell whether early stopping ended the training."""
-    found = [each for each in trainer.callback_handler.callbacks if isinstance(each, EarlyStoppingCallback)]
-    return any(each.early_stopping_patience_counter >= each.early_stopping_patience for each in found)
 
 
 def take_the_best(child: JobChild, trainer: WorkbenchTrainer) -> None:

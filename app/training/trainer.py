@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow.compute
 import torch
 from datasets import Dataset
+from transformers import EarlyStoppingCallback
 from trl import SFTTrainer
 
 _COLUMNS = ("input_ids", "labels", "seq_lengths")
@@ -62,6 +63,19 @@ class WorkbenchTrainer(SFTTrainer):  # type: ignore[misc]
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         self._before_save()
         super()._save_checkpoint(*args, **kwargs)
+
+    @property
+    def stopped_early(self) -> bool:
+        """Tell whether early stopping ended the training."""
+        found = [each for each in self.callback_handler.callbacks if isinstance(each, EarlyStoppingCallback)]
+        return any(each.early_stopping_patience_counter >= each.early_stopping_patience for each in found)
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """Run an epoch, unless the checkpoint that is resumed is that of the last step: one more would be taken."""
+        if self.state.global_step >= self.state.max_steps or self.stopped_early:
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*args, **kwargs)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """Run forward and backward on one micro-batch; before the very first one, on the longest."""

@@ -3,6 +3,7 @@
 import math
 import resource
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,20 @@ def test_the_best_state_is_kept_and_is_the_result(workspace: Workspace) -> None:
     assert set(checkpoints.steps(job.checkpoints)) == {best, 12} and best < 12
     saved = job.checkpoints / f"step-{best}" / "adapter_model.safetensors"
     assert (job.result / "adapter" / "adapter_model.safetensors").read_bytes() == saved.read_bytes()
+
+
+def test_a_run_killed_between_its_last_step_and_its_last_word_takes_no_step_more(workspace: Workspace) -> None:
+    job = run(workspace, small(training__max_steps=4, training__save_steps=2, training__eval_steps=2))
+    told = job.status()
+    made = (job.result / "adapter" / "adapter_model.safetensors").read_bytes()
+    shutil.rmtree(job.result)
+    job.write_status(replace(told, state="running", result={}))
+    assert job.status().state == "interrupted"
+    again = go(job).status()
+    assert again.state == "finished", again.reason
+    assert [row["step"] for row in steps_of(read_rows(job.metrics_file))] == [1, 2, 3, 4]
+    assert (job.result / "adapter" / "adapter_model.safetensors").read_bytes() == made
+    assert {**again.result, "ended": 0} == {**told.result, "ended": 0}
 
 
 @pytest.mark.slow
