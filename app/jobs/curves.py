@@ -7,11 +7,12 @@ MB. What is kept here is a cache of the file: a restarted server, or another one
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from app.jobs.metrics import parse_lines
 from app.jobs.series import Point, Series
@@ -79,24 +80,25 @@ def read(metrics_file: Path) -> Curves:
     with _lock:
         curves = _cache.pop(metrics_file, None) or Curves()
         try:
-            stat = metrics_file.stat()
-        except OSError:
+            file = metrics_file.open("rb")
+        except OSError:  # not begun, or removed
             return Curves()
-        if stat.st_ino != curves.inode or stat.st_size < curves.offset:
-            curves = Curves(inode=stat.st_ino)  # replaced: a resumed run goes back to its checkpoint
-        if stat.st_size > curves.offset:
-            _read_on(metrics_file, curves)
+        with file:
+            stat = os.fstat(file.fileno())
+            if stat.st_ino != curves.inode or stat.st_size < curves.offset:
+                curves = Curves(inode=stat.st_ino)  # replaced: a resumed run goes back to its checkpoint
+            if stat.st_size > curves.offset:
+                _read_on(file, curves)
         _cache[metrics_file] = curves
         while len(_cache) > _KEPT_RUNS:
             _cache.popitem(last=False)
         return curves
 
 
-def _read_on(metrics_file: Path, curves: Curves) -> None:
+def _read_on(file: BinaryIO, curves: Curves) -> None:
     """Take the complete lines that were added; a line still being written is left for the next poll."""
-    with metrics_file.open("rb") as file:
-        file.seek(curves.offset)
-        data = file.read()
+    file.seek(curves.offset)
+    data = file.read()
     complete = data.rfind(b"\n") + 1
     for row in parse_lines(data[:complete]):
         curves.add(row)

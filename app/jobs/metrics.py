@@ -5,6 +5,7 @@ A row of a logged step has `step`, `loss` and `time`; a row of an event has `eve
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -30,8 +31,13 @@ class MetricsWriter:
                 os.write(self._descriptor, b"\n")
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Append one row. Numbers that are not finite become null and are named under `not_finite`."""
-        os.write(self._descriptor, (json.dumps(finite(row), ensure_ascii=False) + "\n").encode())
+        """Append one row. Numbers that are not finite become null and are named under `not_finite`.
+
+        Raises OSError when the disk takes no whole line.
+        """
+        line = (json.dumps(finite(row), ensure_ascii=False) + "\n").encode()
+        if os.write(self._descriptor, line) < len(line):  # the next row must not be glued to half of this one
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def close(self) -> None:
         """Close the file."""
