@@ -15,6 +15,7 @@ from typing import Literal
 from app.cli.terminal import Verbs, answer, workspace_of
 from app.errors import BusyError
 from app.hardware import Readings, readings
+from app.jobs import bin as removed
 from app.jobs import requests
 from app.planner.request import GIB
 from app.workspace import Workspace
@@ -127,6 +128,6 @@ def _background(workspace: Workspace) -> Finding:
         return Finding("Background jobs", "ok", error.what)
     status = requests.wait(job, timeout_s=60)
     if status.state == "finished":
-        requests.remove(job)
+        removed.delete(workspace, job)
         return Finding("Background jobs", "ok", "a test job ran and ended")
     return Finding("Background jobs", "missing", f"a test job {status.state}: {status.reason}", f"See {job.log_file}")

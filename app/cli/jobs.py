@@ -108,6 +108,7 @@ def print_job(arguments: argparse.Namespace, job: JobDirectory) -> None:
 def watch(arguments: argparse.Namespace) -> None:
     """Follow one job to its end."""
     job = _job(arguments)
+    requests.tend(workspace_of(arguments))
     follow(job)
     print_job(arguments, job)
 
@@ -173,7 +174,7 @@ def remove(arguments: argparse.Namespace) -> None:
     """Move an ended job into the bin, or delete it."""
     job = _job(arguments)
     if arguments.forever:
-        requests.remove(job)
+        removed.delete(workspace_of(arguments), job)
     else:
         removed.discard(workspace_of(arguments), job)
     said = "is gone" if arguments.forever else f"is in the bin. `jobs restore {job.id}` brings it back"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 
 from app.errors import JobError
 from app.jobs import directory as jobs
@@ -18,24 +19,29 @@ _GONE_WITHIN_S = 10.0
 def discard(workspace: Workspace, job: JobDirectory) -> None:
     """Move an ended job into the bin. Raises JobError while it lives or waits."""
     with supervisor.admission(workspace):
-        check_ended(job)
-        lock = FileLock(job.lock_file)
-        if not lock.acquire(timeout_s=_GONE_WITHIN_S):
-            raise JobError(
-                f"The process of {job.id} has not ended yet", "it still holds files", "try again in a moment"
-            )
-        lock.release()
+        _check_gone(job)
         workspace.bin.mkdir(exist_ok=True)
         job.path.rename(workspace.bin / job.id)
 
 
-def check_ended(job: JobDirectory) -> None:
-    """Raise JobError for a job that lives or waits."""
+def delete(workspace: Workspace, job: JobDirectory) -> None:
+    """Delete an ended job and everything in it for good. Raises JobError while it lives or waits."""
+    with supervisor.admission(workspace):
+        _check_gone(job)
+        shutil.rmtree(job.path)
+
+
+def _check_gone(job: JobDirectory) -> None:
+    """Raise JobError for a job that lives, waits, or whose process is still there."""
     status = job.status()
     if not status.final:
         raise JobError(
             f"{job.id} is {status.state}", "a living job is not removed", f"stop it with `jobs stop {job.id}`"
         )
+    lock = FileLock(job.lock_file)
+    if not lock.acquire(timeout_s=_GONE_WITHIN_S):
+        raise JobError(f"The process of {job.id} has not ended yet", "it still holds files", "try again in a moment")
+    lock.release()
 
 
 def discarded(workspace: Workspace) -> list[JobDirectory]:
@@ -64,13 +70,21 @@ def restore(workspace: Workspace, job_id: str) -> JobDirectory:
 
 def empty(workspace: Workspace) -> int:
     """Delete everything in the bin for good and return how many jobs it was."""
+    going = workspace.root / "bin.going"
     with supervisor.admission(workspace):
+        shutil.rmtree(going, ignore_errors=True)  # of an emptying that was cut off
         found = discarded(workspace)
         if workspace.bin.is_dir():
-            shutil.rmtree(workspace.bin)
+            workspace.bin.rename(going)
+    # Large checkpoints take their time; nobody who starts a job shall wait for them.
+    shutil.rmtree(going, ignore_errors=True)
     return len(found)
 
 
 def size_bytes(workspace: Workspace) -> int:
     """Return how much room the bin takes."""
-    return sum(file.stat().st_size for file in workspace.bin.rglob("*") if file.is_file())
+    total = 0
+    for file in workspace.bin.rglob("*"):
+        with suppress(FileNotFoundError):  # restored or emptied since it was listed
+            total += file.stat().st_size if file.is_file() else 0
+    return total

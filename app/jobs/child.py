@@ -36,13 +36,11 @@ class JobChild:
         self._mutex = threading.Lock()
         self._terminated = threading.Event()
         self._ended = threading.Event()
-        now = time.time()
         self._status = Status(
             state="running",
             pid=os.getpid(),
             process_created=psutil.Process().create_time(),
-            heartbeat=now,
-            started=now,
+            started=time.time(),
             step=directory.recorded_status().step,
             phase="loading libraries",
         )
@@ -90,7 +88,10 @@ class JobChild:
     def end(self, state: State, reason: str = "", kind: str = "", result: Mapping[str, Any] | None = None) -> None:
         """Write the last word."""
         self._ended.set()
-        self._update(state=state, reason=reason, kind=kind, ended=time.time(), result=dict(result or {}))
+        try:
+            self._update(state=state, reason=reason, kind=kind, ended=time.time(), result=dict(result or {}))
+        except OSError:  # a full disk has no room for another file, but the last word must not be lost
+            self.directory.overwrite_status(self._status)
         self._metrics.close()
 
     def _update(self, **changes: Any) -> None:
@@ -100,7 +101,7 @@ class JobChild:
 
     def _write(self) -> None:
         with self._mutex:
-            self._status = replace(self._status, heartbeat=time.time())
+            self._status = self._status.beaten()
             self.directory.write_status(self._status)
 
     def _beat(self) -> None:

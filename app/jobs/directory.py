@@ -10,12 +10,15 @@ import json
 import os
 import platform
 import secrets
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, lru_cache
 from importlib import metadata
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal, get_args
 
 import yaml
@@ -31,8 +34,8 @@ State = Literal["queued", "starting", "running", "stopping", "finished", "stoppe
 LIVE: frozenset[str] = frozenset({"starting", "running", "stopping"})
 FINAL: frozenset[str] = frozenset({"finished", "stopped", "failed", "interrupted"})
 SCHEMA = 1
-# A child takes its lock before it imports anything heavy; a start without a lock for this long has failed.
-START_GRACE_S = 20.0
+# Where a lock cannot be handed down the child takes it itself; a start without a lock for this long has failed.
+START_GRACE_S = 60.0
 # The heartbeat is written every 2 s; after this long without one the child is shown as not responding.
 SILENT_AFTER_S = 15.0
 _RECORDED = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "tokenizers")
@@ -40,7 +43,11 @@ _RECORDED = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate
 
 @dataclass(frozen=True)
 class Status:
-    """How a job stands. Times are seconds since the epoch; `step` and `of` count the job's own unit."""
+    """How a job stands. Times are seconds since the epoch; `step` and `of` count the job's own unit.
+
+    `beat` is the time of the heartbeat on the clock that nobody sets and that all processes of a machine share; a child
+    that lives has beaten since the machine started.
+    """
 
     state: State = "queued"
     step: int = 0
@@ -48,6 +55,7 @@ class Status:
     pid: int | None = None
     process_created: float | None = None
     heartbeat: float | None = None
+    beat: float | None = None
     reason: str = ""
     kind: str = ""
     phase: str = ""
@@ -68,7 +76,11 @@ class Status:
     @property
     def silent(self) -> bool:
         """Tell whether the child lives but its heartbeat is overdue."""
-        return self.live and self.heartbeat is not None and time.time() - self.heartbeat > SILENT_AFTER_S
+        return self.live and self.beat is not None and time.monotonic() - self.beat > SILENT_AFTER_S
+
+    def beaten(self) -> Status:
+        """Return this status with a heartbeat of now."""
+        return replace(self, heartbeat=time.time(), beat=time.monotonic())
 
 
 class JobDirectory:
@@ -137,21 +149,32 @@ class JobDirectory:
     def status(self) -> Status:
         """Return the true status: a job that says it lives and holds no lock was interrupted."""
         status = self.recorded_status()
-        if not status.live or lock.is_held(self.lock_file):
-            return status
-        fresh = status.heartbeat is not None and time.time() - status.heartbeat < START_GRACE_S
-        if status.state == "starting" and fresh:
-            return status
-        again = self.recorded_status()  # the child may have written its last word and left in between
-        if not again.live:
-            return again
+        while status.live and not lock.is_held(self.lock_file):
+            again = self.recorded_status()
+            if again == status:
+                return self._without_process(status)
+            status = again  # its child has left a last word, or another child has begun, between the two looks
+        return status
+
+    def _without_process(self, status: Status) -> Status:
+        """Return the truth about a job that says it lives while nobody holds its lock."""
+        if status.state == "starting":
+            if not lock.CAN_HAND_DOWN and status.beat is not None and time.monotonic() - status.beat < START_GRACE_S:
+                return status
+            return replace(status, state="queued")  # the supervisor was gone before there was a child
         if self.stop_forced():
-            return replace(again, state="stopped", reason="stopped by force; steps after the last checkpoint are lost")
-        return replace(again, state="interrupted", reason=again.reason or "the process ended without a last word")
+            return replace(status, state="stopped", reason="stopped by force; steps after the last checkpoint are lost")
+        return replace(status, state="interrupted", reason=status.reason or "the process ended without a last word")
 
     def write_status(self, status: Status) -> None:
         """Replace status.json; readers see the old or the new one, never a part."""
         replace_file(self.status_file, json.dumps(asdict(status), ensure_ascii=False))
+
+    def overwrite_status(self, status: Status) -> None:
+        """Write status.json over itself, for a disk that has no room for a second file. A reader may see a part."""
+        with self.status_file.open("r+b") as file:
+            file.write(json.dumps(asdict(status), ensure_ascii=False).encode())
+            file.truncate()
 
     def stop_requested(self) -> bool:
         """Tell whether somebody wants the job to end."""
@@ -190,11 +213,14 @@ class JobDirectory:
         status = self.status()
         if status.state != "running" or not status.of:
             return None
-        rows = steps_of(tail_rows(self.metrics_file))[-20:]
-        if len(rows) < 2 or rows[-1]["step"] <= rows[0]["step"]:
-            return None
-        pace_s = (rows[-1]["time"] - rows[0]["time"]) / (rows[-1]["step"] - rows[0]["step"])
-        return float(max(0.0, pace_s * (status.of - rows[-1]["step"])))
+        rows = steps_of(tail_rows(self.metrics_file))[-21:]
+        paces_s = [
+            (later["time"] - row["time"]) / (later["step"] - row["step"])
+            for row, later in pairwise(rows)
+            if later["step"] > row["step"] and later["time"] >= row["time"]
+        ]
+        # The median: a pause of a night or a clock that was set stands between two rows only.
+        return float(median(paces_s) * (status.of - rows[-1]["step"])) if paces_s else None
 
     def describe(self) -> dict[str, Any]:
         """Return what `jobs show --json` answers."""
@@ -226,8 +252,8 @@ def _status_from(raw: Any) -> Status:
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Write a file beside `path` and move it there in one step."""
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    """Write a file beside `path` and move it there in one step, whoever else does the same."""
+    fresh = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     fresh.write_text(text, encoding="utf-8")
     fresh.replace(path)
 
@@ -260,8 +286,9 @@ def create(
         "versions": versions(),
         "config": dict(config),
     }
-    replace_file(directory.job_file, yaml.safe_dump(job, sort_keys=False, allow_unicode=True))
     directory.write_status(Status())
+    # Last: this makes the folder a job, and nobody shall see one that has no status yet.
+    replace_file(directory.job_file, yaml.safe_dump(job, sort_keys=False, allow_unicode=True))
     return directory
 
 

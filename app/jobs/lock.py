@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from app.errors import JobError
+
 if sys.platform == "win32":
     import msvcrt
 
@@ -46,12 +48,20 @@ else:
         return _flock(descriptor, fcntl.LOCK_SH)
 
 
+# Windows keeps a lock with the process that took it; elsewhere it goes along with the descriptor.
+CAN_HAND_DOWN = sys.platform != "win32"
+
+
 class FileLock:
-    """An exclusive lock on one file, held until `release` or the end of the process."""
+    """An exclusive lock on one file, held until `release` or the end of the process.
+
+    `descriptor` is its open file while it is held. A child process that is given it holds the lock as well, and goes on
+    holding it when this process lets go.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._descriptor: int | None = None
+        self.descriptor: int | None = None
 
     def acquire(self, timeout_s: float = 0.0) -> bool:
         """Take the lock within `timeout_s` seconds. Return whether it is held now."""
@@ -63,24 +73,29 @@ class FileLock:
                 os.close(descriptor)
                 return False
             time.sleep(0.02)
-        self._descriptor = descriptor
+        self.descriptor = descriptor
         return True
 
     def release(self) -> None:
         """Free the lock. Does nothing when it is not held."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+            self.descriptor = None
 
     def __enter__(self) -> FileLock:
         if not self.acquire(timeout_s=30.0):
-            raise TimeoutError(f"{self.path} stayed locked for 30 s")
+            raise JobError("The workspace is busy", f"{self.path} stayed locked for 30 s", "try again in a moment")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def keep(descriptor: int) -> None:
+    """Keep a lock that the process which started this one has taken for it; no process started from here gets it."""
+    os.set_inheritable(descriptor, False)
 
 
 def is_held(path: Path) -> bool:

@@ -22,7 +22,7 @@ def waiting(workspace: Workspace) -> list[JobDirectory]:
 
 def in_order(workspace: Workspace, found: Iterable[JobDirectory]) -> list[JobDirectory]:
     """Return those of the jobs that wait, the next one first."""
-    queued = [job for job in found if job.recorded_status().state == "queued"]
+    queued = [job for job in found if job.status().state == "queued"]
     places = {job_id: place for place, job_id in enumerate(_read(workspace))}
     return sorted(queued, key=lambda job: (places.get(job.id, len(places)), _handed_in_ns(job), job.id))
 

@@ -1,11 +1,10 @@
-"""What the page and the command line ask of jobs: submit, stop, pause, resume, move, name, remove, wait.
+"""What the page and the command line ask of jobs: submit, stop, pause, resume, move, name, wait.
 
 Each call writes into directories and returns; none of them owns a process.
 """
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -15,10 +14,10 @@ from app.errors import BusyError, JobError
 from app.jobs import directory as jobs
 from app.jobs import queue as waiting_line
 from app.jobs import supervisor
-from app.jobs.bin import check_ended
 from app.jobs.directory import JobDirectory, Status
 from app.jobs.kinds import KINDS
 from app.jobs.labels import Label
+from app.jobs.lock import is_held
 from app.workspace import Workspace
 
 
@@ -42,6 +41,18 @@ def submit(
         _tell_unloaded(job, gone)
         supervisor.ensure_running(workspace)
     return job
+
+
+def tend(workspace: Workspace) -> None:
+    """See that somebody looks after jobs that wait or are to be written down, after a crash of the whole machine too.
+
+    Cheap while a supervisor lives, else a look at every job.
+    """
+    if is_held(supervisor.supervisor_lock(workspace)):
+        return
+    if any(not job.recorded_status().final for job in jobs.all_jobs(workspace)):
+        with supervisor.admission(workspace):
+            supervisor.ensure_running(workspace)
 
 
 def _claim(workspace: Workspace, queue: bool) -> list[JobDirectory]:
@@ -138,12 +149,6 @@ def relabel(job: JobDirectory, name: str | None = None, note: str | None = None)
     label = Label.of(old.name if name is None else name, old.note if note is None else note)
     jobs.replace_file(job.label_file, label.to_json())
     return label
-
-
-def remove(job: JobDirectory) -> None:
-    """Delete an ended job and everything in it for good. Raises JobError while it lives or waits."""
-    check_ended(job)
-    shutil.rmtree(job.path)
 
 
 def wait(

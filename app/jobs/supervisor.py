@@ -24,8 +24,8 @@ import psutil
 from app.errors import JobError
 from app.jobs import directory as jobs
 from app.jobs import queue
-from app.jobs.directory import JobDirectory
-from app.jobs.lock import FileLock, is_held
+from app.jobs.directory import JobDirectory, Status
+from app.jobs.lock import CAN_HAND_DOWN, FileLock, is_held
 from app.workspace import Workspace, open_workspace
 
 POLL_S = 0.2
@@ -75,7 +75,7 @@ def spawn_helper(module: str, args: Sequence[str] = ()) -> subprocess.Popen[byte
     )
 
 
-def _spawn(arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+def _spawn(arguments: Sequence[str], log: Path, handed_down: Sequence[int] = ()) -> subprocess.Popen[bytes]:
     """Start a process in a session of its own, with a file as its output: it outlives the one that starts it."""
     flags = 0
     if sys.platform == "win32":
@@ -88,6 +88,7 @@ def _spawn(arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
             stderr=subprocess.STDOUT,
             cwd=_HOUSE,
             env=_environment(),
+            pass_fds=handed_down,
             start_new_session=sys.platform != "win32",
             creationflags=flags,
         )
@@ -100,7 +101,8 @@ def _environment() -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         # PEFT writes target_modules from a set: with a fixed hash seed two equal runs write equal files.
         "PYTHONHASHSEED": "0",
-        "PYTHONPATH": str(_HOUSE),
+        # What else a person has put on the path, such as a tracker's folder, is found by the child too.
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(_HOUSE), os.environ.get("PYTHONPATH")))),
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "TOKENIZERS_PARALLELISM": "false",
@@ -116,8 +118,8 @@ class Supervisor:
         self._terminated: dict[str, float] = {}
         self._settled: dict[str, int] = {}
 
-    def run(self) -> None:
-        """Serve until nothing has been left to do for a while."""
+    def run(self, lock: FileLock) -> None:
+        """Serve until nothing has been left to do for a while, then let go of the supervisor's lock."""
         idle_since = time.monotonic()
         while self.workspace.jobs.is_dir():
             try:
@@ -128,9 +130,11 @@ class Supervisor:
             if open_jobs:
                 idle_since = time.monotonic()
             elif time.monotonic() - idle_since > IDLE_EXIT_S:
-                # Under the admission lock no job can come in between the last look and the end.
+                # Under the admission lock no job can come in between the last look and the end. The lock goes too:
+                # whoever hands in the next job must not take a process that is about to leave for a supervisor.
                 with admission(self.workspace):
                     if not self._open_jobs():
+                        lock.release()
                         return
             time.sleep(POLL_S)
 
@@ -146,42 +150,40 @@ class Supervisor:
         return [directory for directory in jobs.all_jobs(self.workspace) if not self._is_settled(directory)]
 
     def _is_settled(self, directory: JobDirectory) -> bool:
-        """Tell whether a job ended and its status has not been touched since; long histories then cost one stat."""
+        """Tell whether a job ended, its process is gone and its status has not been touched since.
+
+        Long histories then cost one stat a job.
+        """
         try:
             stamp = directory.status_file.stat().st_mtime_ns
         except FileNotFoundError:
             return False
         if self._settled.get(directory.id) == stamp and directory.id not in self.children:
             return True
-        if directory.recorded_status().final:
+        if directory.recorded_status().final and not is_held(directory.lock_file):
             self._settled[directory.id] = stamp
         return False
 
     def _look_after(self, directory: JobDirectory) -> None:
         process = self.children.get(directory.id)
-        if process is not None and process.poll() is not None:
+        if process is None:
+            self._write_truth(directory)
+        elif process.poll() is not None:
+            self._write_truth(directory, process.returncode)
             del self.children[directory.id]
-            self._note_end(directory, process.returncode)
         status = directory.status()
-        recorded = directory.recorded_status()
-        if status.final and recorded.live:
-            directory.write_status(replace(status, ended=time.time()))
-        elif status.live and directory.stop_requested():
-            self._force_if_asked(directory, recorded.pid)
+        if status.live and directory.stop_requested():
+            self._force_if_asked(directory, process.pid if process else status.pid)
 
-    def _note_end(self, directory: JobDirectory, code: int) -> None:
-        """Write the last word for a child that could not write one itself."""
-        status = directory.recorded_status()
-        if status.final or is_held(directory.lock_file):
+    def _write_truth(self, directory: JobDirectory, code: int | None = None) -> None:
+        """Write the last word for a child that could not write one itself. `code` is its exit status, where known."""
+        if directory.status() == directory.recorded_status():
             return
-        if status.state == "starting":
-            reason = f"the child ended with status {code} before it began; see log.txt"
-            directory.write_status(replace(status, state="failed", kind="code", reason=reason, ended=time.time()))
-        else:
-            how = f"by signal {-code}" if code < 0 else f"with status {code}"
-            reason = f"the process ended {how} without a last word"
-            truth = replace(directory.status(), ended=time.time())
-            directory.write_status(truth if truth.state == "stopped" else replace(truth, reason=reason))
+        with admission(self.workspace):  # nobody resumes the job between this look and this word
+            recorded = directory.recorded_status()
+            truth = directory.status()
+            if truth != recorded:
+                directory.write_status(_last_word(recorded, truth, code))
 
     def _force_if_asked(self, directory: JobDirectory, pid: int | None) -> None:
         if pid is None or not directory.stop_forced():
@@ -195,13 +197,14 @@ class Supervisor:
 
     def _start_next(self, open_jobs: Sequence[JobDirectory]) -> None:
         """Start every queued job that may run, in the order of the queue; one owner of the accelerator at a time."""
-        if not any(job.recorded_status().state == "queued" for job in open_jobs):
+        if not any(job.status().state == "queued" for job in open_jobs):
             return
         with admission(self.workspace):
             self._start_waiting(open_jobs)
 
     def _start_waiting(self, open_jobs: Sequence[JobDirectory]) -> None:
-        busy = any(job.kind.accelerator and job.status().live for job in open_jobs)
+        # A job that has left its last word holds memory of the card until its process is gone.
+        busy = any(job.kind.accelerator and (job.status().live or is_held(job.lock_file)) for job in open_jobs)
         for job in queue.in_order(self.workspace, open_jobs):
             if job.kind.accelerator and busy:
                 continue
@@ -209,9 +212,44 @@ class Supervisor:
             self._start(job)
 
     def _start(self, job: JobDirectory) -> None:
-        job.write_status(replace(job.recorded_status(), state="starting", heartbeat=time.time(), reason="", kind=""))
-        self._terminated.pop(job.id, None)
-        self.children[job.id] = _spawn(["-m", "app.jobs.worker", str(job.path)], job.log_file)
+        """Start a job of which no process is left.
+
+        Its lock is taken here and handed down, so that from the moment the job is called starting a free lock means
+        that nobody runs it, however slow the start and whoever is killed in between.
+        """
+        lock = FileLock(job.lock_file)
+        if not lock.acquire(timeout_s=0.1):
+            return
+        try:
+            starting = replace(job.recorded_status(), state="starting", reason="", kind="", pid=None)
+            job.write_status(replace(starting, process_created=None, ended=None).beaten())
+            self._terminated.pop(job.id, None)
+            self.children[job.id] = _spawn_worker(job, lock)
+        except OSError as error:
+            reason = f"its process could not be started: {error.strerror or error}"
+            job.write_status(replace(job.recorded_status(), state="failed", kind="code", reason=reason))
+        finally:
+            lock.release()
+
+
+def _spawn_worker(job: JobDirectory, lock: FileLock) -> subprocess.Popen[bytes]:
+    """Start the process of a job; it holds the lock as soon as it exists, or takes it where that cannot be."""
+    arguments = ["-m", "app.jobs.worker", str(job.path)]
+    if CAN_HAND_DOWN and lock.descriptor is not None:
+        return _spawn([*arguments, str(lock.descriptor)], job.log_file, [lock.descriptor])
+    lock.release()
+    return _spawn(arguments, job.log_file)
+
+
+def _last_word(recorded: Status, truth: Status, code: int | None) -> Status:
+    """Return what is written about a job whose process is gone: `recorded` is what it last said of itself."""
+    if truth.state == "stopped" or code is None:
+        return replace(truth, ended=time.time() if truth.final else None)
+    if recorded.state == "starting":
+        reason = f"the child ended with status {code} before it began; see log.txt"
+        return replace(recorded, state="failed", kind="code", reason=reason, ended=time.time())
+    how = f"by signal {-code}" if code < 0 else f"with status {code}"
+    return replace(truth, reason=f"the process ended {how} without a last word", ended=time.time())
 
 
 def signal_group(directory: JobDirectory, pid: int, number: signal.Signals) -> None:
@@ -235,7 +273,7 @@ def main() -> int:
     lock = FileLock(supervisor_lock(workspace))
     if not lock.acquire(timeout_s=1.0):  # longer than any look at the lock takes
         return 0
-    Supervisor(workspace).run()
+    Supervisor(workspace).run(lock)
     return 0
 
 

@@ -1,4 +1,7 @@
-"""The process of every job: `python -m app.jobs.worker JOB_DIRECTORY`."""
+"""The process of every job: `python -m app.jobs.worker JOB_DIRECTORY [LOCK]`.
+
+LOCK is the descriptor of the job's lock, taken by whoever starts this process; without it the lock is taken here.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from app.jobs.child import Work, run_job
+from app.jobs import lock
+from app.jobs.child import Work, run_job, run_locked
 from app.jobs.directory import JobDirectory
 
 
@@ -18,6 +22,9 @@ def main() -> int:
         work: Work = import_module(directory.kind.module).work
         return work
 
+    if len(sys.argv) > 2:
+        lock.keep(int(sys.argv[2]))
+        return run_locked(directory, find_work)
     return run_job(directory, find_work)
 
 

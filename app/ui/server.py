@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 import os
 import shutil
 import signal
 import socket
 import sys
 import threading
+import time
 import webbrowser
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -24,7 +26,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from app.errors import UsageError
+from app.errors import JobError, UsageError
+from app.jobs import requests
 from app.jobs.directory import replace_file
 from app.jobs.lock import FileLock
 from app.ui import environment, guard
@@ -38,6 +41,7 @@ DEFAULT_PORT = 7860
 _LOOPBACK = {"127.0.0.1": "127.0.0.1", "localhost": "127.0.0.1", "::1": "[::1]", "[::1]": "[::1]"}
 _WILDCARDS = ("0.0.0.0", "::", "[::]")
 _SHORTEST_TOKEN = 8
+_TEND_S = 10.0
 _STATIC = Path(__file__).parent / "static"
 
 
@@ -68,7 +72,7 @@ def serve(
         _say(f"LoRA Workbench is ready at {address}" + (" (with ?token= and the token, once)" if token else ""))
         if open_browser:
             webbrowser.open(address + (f"?token={token}" if token else ""))
-        _wait()
+        _wait(workspace)
         page.close(verbose=False)
     except KeyboardInterrupt:
         pass
@@ -230,8 +234,8 @@ def _launch(workspace: Workspace, host: str, port: int, token: str | None) -> gr
     return blocks
 
 
-def _wait() -> None:
-    """Wait for Ctrl-C or a request to end."""
+def _wait(workspace: Workspace) -> None:
+    """Wait for Ctrl-C or a request to end; now and then see that jobs which wait have somebody to start them."""
     ended = threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -239,8 +243,12 @@ def _wait() -> None:
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
+    tended = -math.inf
     while not ended.wait(0.5):  # a wait without a limit cannot be interrupted on Windows
-        continue
+        if time.monotonic() - tended > _TEND_S:
+            tended = time.monotonic()
+            with suppress(JobError, OSError):  # a damaged or full disk; the jobs tell so themselves
+                requests.tend(workspace)
 
 
 def _say(line: str) -> None:
