@@ -42,7 +42,19 @@ def expert_adapters(spec: ModelSpec, index: int, rank: int, targets: tuple[str, 
 
 def unknown_targets(spec: ModelSpec, targets: tuple[str, ...]) -> dict[str, str]:
     """Return the targets that name no module of this model, each with the nearest that does (or nothing)."""
-    return unknown_names(spec, (target for target in targets if target != ALL_LINEAR))
+    named = [target for target in targets if target != ALL_LINEAR]
+    return unknown_names(spec, named) if named else {}
+
+
+@lru_cache(maxsize=1024)
+def _targeted(spec: ModelSpec, moe: bool, targets: tuple[str, ...]) -> tuple[LinearModule, ...]:
+    index = spec.experts.dense_layers if moe and spec.experts else 0
+    return tuple(module for module in layer_modules(spec, index) if is_target(spec, module, targets))
+
+
+def targeted(spec: ModelSpec, index: int, targets: tuple[str, ...]) -> tuple[LinearModule, ...]:
+    """Return the modules of layer `index` that carry adapters."""
+    return _targeted(spec, spec.is_moe_layer(index), targets)
 
 
 def module_parameters(module: LinearModule, rank: int, dora: bool) -> int:
@@ -50,10 +62,9 @@ def module_parameters(module: LinearModule, rank: int, dora: bool) -> int:
     return rank * (module.d_in + module.d_out) + (module.d_out if dora else 0)
 
 
-@lru_cache(maxsize=4096)
 def layer_parameters(spec: ModelSpec, index: int, rank: int, targets: tuple[str, ...], dora: bool) -> int:
     """Return the adapter parameters of layer `index`."""
-    modules = (module for module in layer_modules(spec, index) if is_target(spec, module, targets))
+    modules = targeted(spec, index, targets)
     experts = sum(width * own_rank for width, own_rank in expert_adapters(spec, index, rank, targets))
     return sum(module_parameters(module, rank, dora) for module in modules) + experts
 

@@ -115,16 +115,20 @@ class CrestMeter(Meter):
 
 
 def _undominated(seen: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """Return the moments whose total no other one reaches in every coefficient; the first of equals stays."""
-    kept: list[tuple[int, tuple[int, ...]]] = []
-    for split in seen:
-        total = sum(split)
-        if not any(_covers(other, total) for other, _ in kept):
-            kept = [(other, moment) for other, moment in kept if not _covers(total, other)]
-            kept.append((total, split))
-    return [split for _, split in kept]
+    """Return the moments whose total no other one reaches in every coefficient; the first of equals stays.
 
-
-def _covers(high: int, low: int) -> bool:
-    """Tell whether every digit of `high` is at least that of `low`: then subtracting borrows from no guard bit."""
-    return ((high | _GUARDS) - low) & _GUARDS == _GUARDS
+    A total covers another when every digit is at least the other's: then subtracting borrows from no guard bit. It is
+    the larger number then, so looking from the largest down, what is kept stays kept.
+    """
+    totals = [sum(split) for split in seen]
+    kept: list[int] = []
+    guarded: list[int] = []
+    for place in sorted(range(len(totals)), key=totals.__getitem__, reverse=True):
+        total = totals[place]
+        for high in guarded:
+            if (high - total) & _GUARDS == _GUARDS:
+                break
+        else:
+            kept.append(place)
+            guarded.append(total | _GUARDS)
+    return [seen[place] for place in sorted(kept)]

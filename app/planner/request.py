@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from app.catalog.spec import ModelSpec
@@ -160,10 +160,10 @@ class PlanRequest:
 
     def changed(self, **changes: Any) -> PlanRequest:
         """Return a copy with fields changed; raises PlanError for a wrong value."""
-        known = {field.name for field in fields(self)}
         for name in changes:
-            if name not in known:
-                raise PlanError(f"A plan has no setting {name}", "", f"Known are {', '.join(sorted(known))}")
+            if name not in self.__dataclass_fields__:
+                known = ", ".join(sorted(self.__dataclass_fields__))
+                raise PlanError(f"A plan has no setting {name}", "", f"Known are {known}")
         return replace(self, **changes)
 
 

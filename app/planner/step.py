@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from app.catalog.modules import distinct_layers, expert_parameters, layer_modules, layer_vectors, total_parameters
 from app.catalog.spec import ModelSpec
-from app.planner.adapter import expert_adapters, is_target, layer_parameters, saved_module_parameters, trains_head
+from app.planner.adapter import expert_adapters, layer_parameters, saved_module_parameters, targeted, trains_head
 from app.planner.optimizer import state_bytes, step_scratch_bytes
 from app.planner.request import PlanRequest
 from app.planner.tape import NOTHING, Split
@@ -69,11 +69,10 @@ def _adapter_sizes(
     """Return the tensors of an adapter and of modules trained as a whole; `frozen_a` leaves the A matrices out."""
     sizes: Counter[int] = Counter()
     for index, count in distinct_layers(spec):
-        for module in layer_modules(spec, index):
-            if is_target(spec, module, targets):
-                a = [] if frozen_a else [rank * module.d_in]
-                for elements in [*a, rank * module.d_out, *([module.d_out] if dora else [])]:
-                    sizes[elements] += count
+        for module in targeted(spec, index, targets):
+            a = [] if frozen_a else [rank * module.d_in]
+            for elements in [*a, rank * module.d_out, *([module.d_out] if dora else [])]:
+                sizes[elements] += count
         for width, own_rank in expert_adapters(spec, index, rank, targets):
             sizes[width * own_rank] += count
     extra = saved_module_parameters(spec, whole)
@@ -136,9 +135,8 @@ def _masks(request: PlanRequest, rows: int, length: int) -> int:
     return total
 
 
-def _recomputed(request: PlanRequest, index: int) -> bool:
+def _is_recomputed(mode: str, index: int) -> bool:
     """Tell whether layer `index` is recomputed in the backward pass."""
-    mode = request.recompute
     if mode in ("full", "none"):
         return mode == "full"
     return index % int(mode.removeprefix("every-")) == 0
@@ -167,7 +165,7 @@ def moments(request: PlanRequest, held: Resident) -> Iterator[Moment]:
     yield forward
     loss = loss_cost(request, head_bytes, costs[-1].output_itemsize)
     yield _moment("loss", kept, loss.peak, 0, present)
-    yield _highest_backward(request, costs, kept, loss.held_bytes, held, head_bytes)
+    yield _highest_backward(request, costs, sum(kept), loss.held_bytes, held, head_bytes)
     if request.method == "full":
         yield _embedding_moment(request, held, loss.held_bytes)
     yield Moment("optimiser step", 0, loss.held_bytes, held.step_scratch, held.gradients)
@@ -175,33 +173,44 @@ def moments(request: PlanRequest, held: Resident) -> Iterator[Moment]:
 
 def _highest_forward(costs: list[LayerCost], present: int) -> tuple[Moment, Split]:
     """Return the highest moment of the forward pass, and what all layers keep."""
-    kept, best, best_total = NOTHING, (0, NOTHING, NOTHING), -1
+    kept_bytes, best, best_total = 0, 0, -1
     for index, cost in enumerate(costs):
-        if cost.forward is not None and (total := sum(kept) + sum(cost.forward)) > best_total:
-            best, best_total = (index, kept, cost.forward), total
-        kept = _plus(kept, cost.kept)
-    index, before, own = best
-    return _moment(f"forward of layer {index + 1}", before, own, 0, present), kept
+        if cost.forward is not None and (total := kept_bytes + cost.forward_bytes) > best_total:
+            best, best_total = index, total
+        kept_bytes += cost.kept_bytes
+    own = costs[best].forward
+    # Where every layer is recomputed the backward pass holds more than any forward moment.
+    before = NOTHING if own is None else _kept(costs[:best])
+    return _moment(f"forward of layer {best + 1}", before, own or NOTHING, 0, present), _kept(costs)
+
+
+def _kept(costs: Sequence[LayerCost]) -> Split:
+    """Return what these layers keep for the backward pass."""
+    a, b, c, d = (sum(sizes) for sizes in zip(*(cost.kept for cost in costs), strict=True)) if costs else NOTHING
+    return a, b, c, d
 
 
 def _highest_backward(
-    request: PlanRequest, costs: list[LayerCost], kept: Split, held_logits: int, held: Resident, head_bytes: int
+    request: PlanRequest, costs: list[LayerCost], kept_bytes: int, held_logits: int, held: Resident, head_bytes: int
 ) -> Moment:
     """Return the highest moment of the backward pass, last layer first, while gradients gather."""
     itemsize = held.gradients // max(held.trainable, 1)
     accumulating = request.gradient_accumulation > 1
     gathered = held.gradients if accumulating else head_bytes
-    best, best_total = (0, NOTHING, 0), -1
+    spec = request.model
+    dense, routed = (0, 0) if accumulating else (_layer_gradients(request, i, itemsize) for i in (0, spec.layers - 1))
+    best, best_total = (0, 0), -1
     for index in range(len(costs) - 1, -1, -1):
         cost = costs[index]
-        kept = _minus(kept, cost.kept)
-        total = sum(kept) + sum(cost.backward) + gathered
+        kept_bytes -= cost.kept_bytes
+        total = kept_bytes + cost.backward_bytes + gathered
         if total > best_total:
-            best, best_total = (index, kept, gathered), total
-        if not accumulating:
-            gathered += _layer_gradients(request, index, itemsize)
-    index, before, gradients = best
-    return _moment(f"backward of layer {index + 1}", before, costs[index].backward, held_logits, gradients)
+            best, best_total = (index, gathered), total
+        gathered += routed if spec.is_moe_layer(index) else dense
+    index, gradients = best
+    return _moment(
+        f"backward of layer {index + 1}", _kept(costs[:index]), costs[index].backward, held_logits, gradients
+    )
 
 
 def _embedding_moment(request: PlanRequest, held: Resident, held_logits: int) -> Moment:
@@ -230,17 +239,26 @@ def overlap_bytes(found: Sequence[Moment]) -> int:
 
 def _layer_costs(request: PlanRequest) -> list[LayerCost]:
     """Return the cost of each layer; from the second on the residual stream has the item size that layers give it."""
-    spec = request.model
-    first = layer_cost(request, 0, recompute=_recomputed(request, 0), stream=precision_of(request).stream)
-    known: dict[tuple[bool, str, bool], LayerCost] = {}
-    costs = [first]
-    for index in range(1, spec.layers):
-        recompute = _recomputed(request, index)
-        key = (spec.is_moe_layer(index), spec.kind(index), recompute)
-        if key not in known:
-            known[key] = layer_cost(request, index, recompute=recompute, stream=first.output_itemsize)
-        costs.append(known[key])
-    return costs
+    stream = precision_of(request).stream
+    examples, kinds = _layout(request.model, request.recompute)
+    first = layer_cost(request, 0, recompute=_is_recomputed(request.recompute, 0), stream=stream)
+    known = [
+        first
+        if index == 0 and first.output_itemsize == stream
+        else layer_cost(
+            request, index, recompute=_is_recomputed(request.recompute, index), stream=first.output_itemsize
+        )
+        for index in examples
+    ]
+    return [first, *(known[kind] for kind in kinds[1:])]
+
+
+@lru_cache(maxsize=1024)
+def _layout(spec: ModelSpec, recompute: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return one layer of each kind, and of each layer which kind it is."""
+    keys = [(spec.is_moe_layer(i), spec.kind(i), _is_recomputed(recompute, i)) for i in range(spec.layers)]
+    distinct = list(dict.fromkeys(keys))
+    return tuple(map(keys.index, distinct)), tuple(map(distinct.index, keys))
 
 
 def _head_gradient_bytes(request: PlanRequest, itemsize: int) -> int:
@@ -253,11 +271,3 @@ def _head_gradient_bytes(request: PlanRequest, itemsize: int) -> int:
 
 def _moment(name: str, kept: Split, own: Split, logits: int, gradients: int) -> Moment:
     return Moment(name, kept[0] + own[0], kept[1] + own[1] + logits, kept[2] + own[2], own[3] + gradients, sum(own))
-
-
-def _plus(a: Split, b: Split) -> Split:
-    return (a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3])
-
-
-def _minus(a: Split, b: Split) -> Split:
-    return (a[0] - b[0], a[1] - b[1], a[2] - b[2], a[3] - b[3])

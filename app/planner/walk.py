@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
-from app.catalog.modules import layer_modules
 from app.catalog.spec import ModelSpec
-from app.planner.adapter import adapts_experts, is_target
+from app.planner.adapter import adapts_experts, targeted
 from app.planner.attention import AttentionShape, Kernel
 from app.planner.layer import Layer, LayerPlan
 from app.planner.linear import FUSED_GEMM_ROWS, LinearPolicy
@@ -15,7 +14,7 @@ from app.planner.loss import fused_tiles, whole_logits
 from app.planner.open_size import OPEN, At, Coefficients, CrestMeter, Crests, NotOpenError, coefficients
 from app.planner.ops import Ops, Precision
 from app.planner.request import PlanRequest
-from app.planner.tape import Kind, Meter, Split, Storage, Tape
+from app.planner.tape import NOTHING, Kind, Meter, Split, Storage, Tape
 from app.planner.weights import ITEMSIZE, other_itemsize
 
 
@@ -33,6 +32,21 @@ class LayerCost:
     kept: Split
     backward: Split
     output_itemsize: int
+
+    @cached_property
+    def forward_bytes(self) -> int:
+        """Return all bytes of the highest moment of the forward pass."""
+        return sum(self.forward or NOTHING)
+
+    @cached_property
+    def kept_bytes(self) -> int:
+        """Return all bytes that stay for the backward pass."""
+        return sum(self.kept)
+
+    @cached_property
+    def backward_bytes(self) -> int:
+        """Return all bytes of the highest moment of the backward pass."""
+        return sum(self.backward)
 
 
 def precision_of(request: PlanRequest, stream: int | None = None) -> Precision:
@@ -110,24 +124,17 @@ def shape_of(request: PlanRequest, index: int, at: At) -> AttentionShape:
     )
 
 
-@lru_cache(maxsize=1024)
-def _adapted(spec: ModelSpec, moe: bool, targets: tuple[str, ...]) -> frozenset[str]:
-    """Return the names of the modules of a layer that carry adapters."""
-    index = spec.experts.dense_layers if moe and spec.experts else 0
-    return frozenset(module.name for module in layer_modules(spec, index) if is_target(spec, module, targets))
-
-
 def policy_of(request: PlanRequest, index: int, rank: int) -> LinearPolicy:
     """Return how the linear modules of layer `index` are stored and trained."""
     spec = request.model
-    adapted = _adapted(spec, spec.is_moe_layer(index), request.targets) if request.has_adapter else frozenset()
+    adapted = targeted(spec, index, request.targets) if request.has_adapter else ()
     return LinearPolicy(
         storage=request.storage,
         convertible=spec.linear_class != "own",
         rank=rank,
         dora=request.dora,
         dropout=request.lora_dropout,
-        adapted=adapted,
+        adapted=frozenset(module.name for module in adapted),
         trained=request.method == "full",
         experts=request.has_adapter and adapts_experts(spec, request.targets),
         few_rows=request.tokens <= FUSED_GEMM_ROWS,
