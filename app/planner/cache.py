@@ -56,7 +56,7 @@ def prefill(request: PlanRequest) -> Split:
     at = at_of(wide)
     plan = LayerPlan(spec, index, kernel_of(wide, index), shape_of(wide, index, at), policy_of(wide, index, at.rank))
     x = tape.leaf(wide.tokens * spec.hidden, itemsize)
-    Layer(Ops(tape, precision, wide.tokens), plan).run(x)
+    Layer(Ops(tape, precision, wide.tokens, at.unpacks), plan).run(x)
     return meter.peak_split
 
 

@@ -18,8 +18,7 @@ class LinearPolicy:
     """Say how linear modules are stored and trained.
 
     `convertible` is false where the bitsandbytes integration leaves the modules alone. `trained` means that the
-    weight itself is trained, `experts` that the routed experts' parameters carry adapters, `few_rows` that there are
-    few enough tokens for bitsandbytes' fused product.
+    weight itself is trained, `experts` that the routed experts' parameters carry adapters.
     """
 
     storage: Quant
@@ -30,7 +29,6 @@ class LinearPolicy:
     adapted: frozenset[str]
     trained: bool
     experts: bool = False
-    few_rows: bool = False
 
     def storage_of(self, module: LinearModule) -> Quant:
         """Return how this module's weight is stored."""
@@ -49,7 +47,7 @@ def _base(ops: Ops, x: Tensor, module: LinearModule, policy: LinearPolicy) -> Te
     storage = policy.storage_of(module)
     elements = x.elements // module.d_in * module.d_out
     if storage in ("nf4", "nf4-dq"):
-        return _base_nf4(ops, x, module, elements, policy.few_rows)
+        return _base_nf4(ops, x, module, elements)
     if storage == "int8":
         return _base_int8(ops, x, module, elements)
     if policy.trained:
@@ -58,7 +56,7 @@ def _base(ops: Ops, x: Tensor, module: LinearModule, policy: LinearPolicy) -> Te
     return ops.tape.apply((x,), elements, x.itemsize)
 
 
-def _base_nf4(ops: Ops, x: Tensor, module: LinearModule, elements: int, few_rows: bool) -> Tensor:
+def _base_nf4(ops: Ops, x: Tensor, module: LinearModule, elements: int) -> Tensor:
     """Multiply by a 4-bit weight: nothing is saved but the packed weight; the backward pass always dequantises.
 
     bitsandbytes 0.50: nn/modules.py Linear4bit computes in the configured dtype whatever the input is, and casts its
@@ -67,12 +65,11 @@ def _base_nf4(ops: Ops, x: Tensor, module: LinearModule, elements: int, few_rows
     compute = ops.precision.compute
     narrow = ops.cast(x, compute)
     dequantised = module.weights * compute
-    fused = compute == 2 and few_rows
     output = ops.tape.apply(
         (narrow,),
         elements,
         compute,
-        scratch_bytes=0 if fused else dequantised,
+        scratch_bytes=dequantised * (ops.unpacks if compute == 2 else 1),
         backward_scratch_bytes=dequantised,
     )
     del narrow

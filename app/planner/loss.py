@@ -59,13 +59,15 @@ def whole_logits(ops: Ops, spec: ModelSpec, x: Tensor, *, hold_outputs: bool, he
     return held
 
 
-def fused_tiles(ops: Ops, spec: ModelSpec, x: Tensor, *, head_grad_bytes: int) -> None:
-    """Run the fused head: one tile at a time, an fp32 gradient of the hidden states, the tile again in the backward."""
+def fused_tiles(ops: Ops, spec: ModelSpec, x: Tensor, *, tile_rows: int, head_grad_bytes: int) -> None:
+    """Run the fused head: one tile at a time, an fp32 gradient of the hidden states, the tile again in the backward.
+
+    `tile_rows` is the tokens of a tile, TILE_TOKENS where there are as many.
+    """
     tape = ops.tape
     hidden = final_norm(ops, spec, x)
     compact = tape.apply((hidden,), hidden.elements, hidden.itemsize)
     del hidden
-    tile_rows = min(ops.tokens, TILE_TOKENS)
     tile_bytes = 2 * tile_rows * TILE_COLUMNS
     # fp32 heads are cast tile by tile; so are fp32 hidden states, one tile of tokens at a time.
     casts = (2 * TILE_COLUMNS * spec.hidden if ops.precision.base == 4 else 0) + (

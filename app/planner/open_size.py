@@ -1,8 +1,9 @@
 """Sizes that leave tokens, row length and rank open, so that one walk of a layer answers for all of them.
 
 A walk only adds and multiplies sizes: each is a polynomial of the tokens T, the row length L and the rank R with the
-terms 1, T, TL, R and TR. Powers of a number above every coefficient stand in for the unknowns, so that an ordinary
-whole number carries a polynomial: its digits are the coefficients (Kronecker's substitution).
+terms 1, T, TL, R and TR, and U, which is 1 where a 4-bit weight is unpacked in the forward pass and else 0. Powers of a
+number above every coefficient stand in for the unknowns, so that an ordinary whole number carries a polynomial: its
+digits are the coefficients (Kronecker's substitution).
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ from app.planner.tape import Meter, Split
 _DIGIT_BITS = 128
 _DIGIT = (1 << _DIGIT_BITS) - 1
 # A division with a remainder leaves a digit of about 2^128 / divisor; true coefficients stay far below this.
-_LARGEST = 1 << 96
+_LARGEST_BITS = 96
+_TERMS = 6
 # The topmost bit of each digit, which no coefficient reaches.
-_GUARDS = sum(1 << (_DIGIT_BITS * (place + 1) - 1) for place in range(5))
+_GUARDS = sum(1 << (_DIGIT_BITS * (place + 1) - 1) for place in range(_TERMS))
+# All bits of each digit that no coefficient reaches.
+_BEYOND = sum((_DIGIT >> _LARGEST_BITS << _LARGEST_BITS) << (_DIGIT_BITS * place) for place in range(_TERMS))
 
-Coefficients = tuple[int, int, int, int, int]
-"""What the terms 1, T, TL, R and TR are multiplied by."""
+Coefficients = tuple[int, int, int, int, int, int]
+"""What the terms 1, T, TL, R, TR and U are multiplied by."""
 
 
 class NotOpenError(ArithmeticError):
@@ -32,28 +36,37 @@ def coefficients(size: int) -> Coefficients:
 
     An ordinary size is a polynomial too: a constant.
     """
-    found = tuple((size >> (_DIGIT_BITS * place)) & _DIGIT for place in range(5))
-    if max(found) > _LARGEST or size >> (5 * _DIGIT_BITS):
+    if size & _BEYOND or size >> (_TERMS * _DIGIT_BITS):
         raise NotOpenError("a size is no polynomial of tokens, length and rank")
-    one, tokens, square, rank, product = found
-    return one, tokens, square, rank, product
+    if not size >> _DIGIT_BITS:
+        return size, 0, 0, 0, 0, 0
+    return (
+        size & _DIGIT,
+        size >> _DIGIT_BITS & _DIGIT,
+        size >> 2 * _DIGIT_BITS & _DIGIT,
+        size >> 3 * _DIGIT_BITS & _DIGIT,
+        size >> 4 * _DIGIT_BITS & _DIGIT,
+        size >> 5 * _DIGIT_BITS,
+    )
 
 
 @dataclass(frozen=True)
 class At:
-    """Hold the values of the unknowns."""
+    """Hold the values of the unknowns; `unpacks` is 0 or 1."""
 
     tokens: int
     length: int
     rank: int
+    unpacks: int = 1
 
     def value(self, size: Coefficients) -> int:
         """Return a size at these values."""
-        tokens = self.tokens
-        return size[0] + tokens * (size[1] + size[2] * self.length + size[4] * self.rank) + size[3] * self.rank
+        one, tokens, square, rank, product, unpacked = size
+        each = tokens + square * self.length + product * self.rank
+        return one + self.tokens * each + rank * self.rank + unpacked * self.unpacks
 
 
-OPEN = At(tokens=1 << _DIGIT_BITS, length=1 << _DIGIT_BITS, rank=1 << (3 * _DIGIT_BITS))
+OPEN = At(1 << _DIGIT_BITS, 1 << _DIGIT_BITS, 1 << 3 * _DIGIT_BITS, 1 << 5 * _DIGIT_BITS)
 """The unknowns themselves."""
 
 

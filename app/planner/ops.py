@@ -33,12 +33,16 @@ class Precision:
 
 
 class Ops:
-    """Run operations of one micro-batch of `tokens` tokens."""
+    """Run operations of one micro-batch of `tokens` tokens.
 
-    def __init__(self, tape: Tape, precision: Precision, tokens: int) -> None:
+    `unpacks` is 1 where a product with a 4-bit weight dequantises the whole of it, 0 where bitsandbytes fuses both.
+    """
+
+    def __init__(self, tape: Tape, precision: Precision, tokens: int, unpacks: int = 1) -> None:
         self.tape = tape
         self.precision = precision
         self.tokens = tokens
+        self.unpacks = unpacks
 
     def cast(self, x: Tensor, itemsize: int) -> Tensor:
         """Copy to another item size; the same size is no copy."""

@@ -36,11 +36,15 @@ def largest(request: PlanRequest, field: str) -> int | None:
     if field == "seq_len" and request.model.max_positions:
         ceiling = min(ceiling, max(step, request.model.max_positions))
     spare = _spare(request, field, step)
-    low, low_spare = 1, spare(1)
-    high = ceiling // step
+    low, high = 1, ceiling // step
+    given = min(high, max(low, getattr(request, field) // step))
+    given_spare = spare(given)
+    if given_spare >= 0:
+        low, low_spare, high_spare = given, given_spare, spare(high)
+    else:
+        high, high_spare, low_spare = given, given_spare, spare(low)
     if low_spare < 0:
         return None
-    high_spare = spare(high)
     if high_spare >= 0:
         return high * step
     halve = False

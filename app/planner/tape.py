@@ -167,7 +167,8 @@ class Tape:
         beside `scratch_bytes`, which is free afterwards.
         """
         storage = Storage(self.meter, elements * itemsize, kind)
-        self.scratch(scratch_bytes)
+        if scratch_bytes:
+            self.scratch(scratch_bytes)
         node = self._node(inputs, grads, saved, backward_scratch_bytes)
         if node is not None:
             node.kind = kind
@@ -181,15 +182,11 @@ class Tape:
     def _node(
         self, inputs: Sequence[Tensor], grads: Sequence[int] | None, saved: Sequence[Tensor], scratch_bytes: int
     ) -> Node | None:
-        if not self.recording or all(tensor.node is None for tensor in inputs):
+        edges = tuple([tensor.node for tensor in inputs])
+        if not self.recording or not any(edges):
             return None
-        sizes = [tensor.size_bytes for tensor in inputs] if grads is None else grads
-        return self._record(
-            tuple(tensor.node for tensor in inputs),
-            tuple(sizes),
-            tuple(tensor.storage for tensor in saved),
-            scratch_bytes,
-        )
+        sizes = [tensor.elements * tensor.itemsize for tensor in inputs] if grads is None else grads
+        return self._record(edges, tuple(sizes), tuple([tensor.storage for tensor in saved]), scratch_bytes)
 
     def _record(
         self, edges: tuple[Node | None, ...], grads: tuple[int, ...], saved: tuple[Storage, ...], scratch_bytes: int
@@ -228,10 +225,8 @@ class Tape:
             meter.drop(node.scratch_bytes, Kind.SCRATCH)
         del incoming
         node.saved = None
-        while outgoing:
-            edge, storage = outgoing.pop(0)
+        for edge, storage in outgoing:
             edge.receive(storage)
-            del storage
 
     def _keep(self, size_bytes: int) -> None:
         """Make a trained weight's gradient: it stays, or is added to the one of the last micro-batch."""

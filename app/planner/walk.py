@@ -10,11 +10,11 @@ from app.planner.adapter import adapts_experts, targeted
 from app.planner.attention import AttentionShape, Kernel
 from app.planner.layer import Layer, LayerPlan
 from app.planner.linear import FUSED_GEMM_ROWS, LinearPolicy
-from app.planner.loss import fused_tiles, whole_logits
+from app.planner.loss import TILE_TOKENS, fused_tiles, whole_logits
 from app.planner.open_size import OPEN, At, Coefficients, CrestMeter, Crests, NotOpenError, coefficients
 from app.planner.ops import Ops, Precision
 from app.planner.request import PlanRequest
-from app.planner.tape import NOTHING, Kind, Meter, Split, Storage, Tape
+from app.planner.tape import NOTHING, Kind, Split, Storage, Tape
 from app.planner.weights import ITEMSIZE, other_itemsize
 
 
@@ -103,8 +103,9 @@ def is_masked(request: PlanRequest, index: int = 0) -> bool:
 
 
 def at_of(request: PlanRequest) -> At:
-    """Return tokens, row length and rank; packed rows are one long row."""
-    return At(request.tokens, request.tokens if request.packed else request.seq_len, request.rank)
+    """Return tokens, row length, rank and whether weights are unpacked; packed rows are one long row."""
+    length = request.tokens if request.packed else request.seq_len
+    return At(request.tokens, length, request.rank, int(request.tokens > FUSED_GEMM_ROWS))
 
 
 def shape_of(request: PlanRequest, index: int, at: At) -> AttentionShape:
@@ -116,8 +117,8 @@ def shape_of(request: PlanRequest, index: int, at: At) -> AttentionShape:
         length=at.length,
         heads=spec.heads,
         kv_heads=spec.heads if expanded else spec.kv_heads,
-        # ALiBi's mask is one tensor of numbers for all layers; the others are converted in each call.
-        masked=is_masked(request, index) and not spec.alibi,
+        # ALiBi's mask is one tensor of numbers for all layers; the others are converted in each call of the kernel.
+        masked=kernel_of(request, index) == "efficient" and is_masked(request, index) and not spec.alibi,
         dropout=spec.attention_dropout,
         sinks=spec.sinks,
         softcap=spec.attention_softcap,
@@ -137,7 +138,6 @@ def policy_of(request: PlanRequest, index: int, rank: int) -> LinearPolicy:
         adapted=frozenset(module.name for module in adapted),
         trained=request.method == "full",
         experts=request.has_adapter and adapts_experts(spec, request.targets),
-        few_rows=request.tokens <= FUSED_GEMM_ROWS,
     )
 
 
@@ -212,7 +212,7 @@ def _walk(key: _WalkKey, at: At) -> _OpenCost:
     tape = Tape(meter, keep_gradients=not key.accumulating)
     x = tape.leaf(at.tokens * key.spec.hidden, key.precision.stream, grad=True)
     kept = [x.size_bytes, 0, 0, 0]
-    output = Layer(Ops(tape, key.precision, at.tokens), plan).run(x)
+    output = Layer(Ops(tape, key.precision, at.tokens, at.unpacks), plan).run(x)
     del x
     output_itemsize, output_bytes = output.itemsize, output.size_bytes
     forward = None
@@ -241,39 +241,42 @@ class LossCost:
 
 def loss_cost(request: PlanRequest, head_grad_bytes: int, stream: int) -> LossCost:
     """Return the cost of the loss, forward and backward, for a residual stream of this item size."""
-    return _loss(
+    # The loss knows no rank: in its place stand the rows of one tile.
+    at = At(request.tokens, 0, min(request.tokens, TILE_TOKENS))
+    peak, held = _open_loss(
         request.model,
-        request.tokens,
         precision_of(request, stream),
         request.fused,
         request.holds_outputs,
         head_grad_bytes,
         request.gradient_accumulation > 1,
     )
+    return LossCost(peak.highest(at), at.value(held))
 
 
-@lru_cache(maxsize=2048)
-def _loss(
+@lru_cache(maxsize=1024)
+def _open_loss(
     spec: ModelSpec,
-    tokens: int,
     precision: Precision,
     fused: bool,
     hold_outputs: bool,
     head_grad_bytes: int,
     accumulating: bool,
-) -> LossCost:
-    meter = Meter()
+) -> tuple[Crests, Coefficients]:
+    """Walk the loss once for all tokens and tiles: its peak, and the logits that stay held."""
+    meter = CrestMeter()
     tape = Tape(meter, keep_gradients=not accumulating)
-    x = tape.leaf(tokens * spec.hidden, precision.stream, grad=True)
-    ops = Ops(tape, precision, tokens)
+    x = tape.leaf(OPEN.tokens * spec.hidden, precision.stream, grad=True)
+    ops = Ops(tape, precision, OPEN.tokens)
+    held = None
     if fused:
-        fused_tiles(ops, spec, x, head_grad_bytes=head_grad_bytes)
-        return LossCost(meter.peak_split, 0)
-    held = whole_logits(ops, spec, x, hold_outputs=hold_outputs, head_grad_bytes=head_grad_bytes)
-    return LossCost(meter.peak_split, held.size_bytes if held is not None else 0)
+        fused_tiles(ops, spec, x, tile_rows=OPEN.rank, head_grad_bytes=head_grad_bytes)
+    else:
+        held = whole_logits(ops, spec, x, hold_outputs=hold_outputs, head_grad_bytes=head_grad_bytes)
+    return meter.crests(), coefficients(held.size_bytes if held is not None else 0)
 
 
 def clear_walks() -> None:
     """Forget every walk that was done."""
     _open_cost.cache_clear()
-    _loss.cache_clear()
+    _open_loss.cache_clear()

@@ -40,8 +40,10 @@ def test_an_open_walk_answers_as_a_walk_with_the_numbers_does(name: str, setting
 
 def test_a_size_is_read_back_as_its_coefficients() -> None:
     size = 7 + 5 * OPEN.tokens + 3 * OPEN.tokens * OPEN.length + 2 * OPEN.rank + 11 * OPEN.tokens * OPEN.rank
-    assert coefficients(size) == (7, 5, 3, 2, 11)
+    assert coefficients(size) == (7, 5, 3, 2, 11, 0)
     assert At(100, 50, 8).value(coefficients(size)) == 7 + 500 + 15_000 + 16 + 8800
+    assert At(100, 50, 8, 1).value(coefficients(size + 13 * OPEN.unpacks)) == 24_323 + 13
+    assert At(100, 50, 8, 0).value(coefficients(size + 13 * OPEN.unpacks)) == 24_323
 
 
 def test_a_division_with_a_remainder_is_noticed() -> None:
