@@ -8,8 +8,9 @@ transformers' TrainingArguments, `adapter.*` as PEFT's LoraConfig, `quantization
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -40,6 +41,11 @@ _KNOWN_ELSEWHERE = {
     "optimizer": "training.optim",
     "warmup_ratio": "training.warmup_steps",
 }
+
+# A name such as q_proj or layers.0.mlp; what is none, such as a prompt, is not cut at its commas.
+_NAME = re.compile(r"[\w.-]+")
+# 1e-4 is a text to YAML 1.1, which wants 1.0e-4.
+_EXPONENT = re.compile(r"[-+]?[0-9.]+[eE][-+]?[0-9]+")
 
 
 def setting(default: Any, help: str, *, label: str = "", unit: str = "", **limits: Any) -> Any:
@@ -478,18 +484,34 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
         if not separator:
             problems.append(Problem(word, "has no '='", "write --set name=value"))
             continue
-        changes[name.strip()] = _value(text.strip())
+        changes[name.strip()] = value_of(name.strip(), text.strip())
     if problems:
         raise ConfigError(problems, "--set")
     return changes
 
 
-def _value(text: str) -> Any:
+def value_of(name: str, text: str) -> Any:
+    """Return what a word means for a setting; a list may be written as names with commas or plus signs.
+
+    Nothing is checked: that is done when the setting is used.
+    """
+    if _takes_list(name) and not text.startswith("["):
+        parts = [part.strip() for part in re.split(r"[,+]", text) if part.strip()]
+        if text in _words(name):
+            return text
+        return parts if all(_NAME.fullmatch(part) for part in parts) else [text]
     try:
-        return float(text) if "e" in text.lower() else yaml.safe_load(text)
+        return float(text) if _EXPONENT.fullmatch(text) else yaml.safe_load(text)
     except (ValueError, yaml.YAMLError):
-        pass
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
         return text
+
+
+def _takes_list(name: str) -> bool:
+    annotation = dict(settings())[name].annotation if name in dict(settings()) else None
+    return any(get_origin(kind) is list for kind in (annotation, *get_args(annotation)))
+
+
+def _words(name: str) -> list[Any]:
+    """Return the words that a setting takes in place of a list, such as all-linear."""
+    kinds = get_args(dict(settings())[name].annotation)
+    return [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]

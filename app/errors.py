@@ -42,8 +42,8 @@ class WorkbenchError(Exception):
 
     def line(self) -> str:
         """Return the one plain line that a person reads: what, why, what to do."""
-        said = ". ".join(_sentence(part) for part in (self.what, self.why, self.remedy) if part)
-        return " ".join(said.split()) + "."
+        said = " ".join(_sentence(part) for part in (self.what, self.why, self.remedy) if part)
+        return " ".join(said.split())
 
     def as_dict(self) -> dict[str, str]:
         """Return the parts for a status file or a JSON answer."""
@@ -51,9 +51,10 @@ class WorkbenchError(Exception):
 
 
 def _sentence(part: str) -> str:
-    """Begin with a capital, unless the first word is a name such as training.max_steps or adapter_config.json."""
+    """Begin with a capital and end with a mark, but leave a name such as training.max_steps or qwen3-8b as it is."""
     first = part.split(maxsplit=1)[0].rstrip(":,")
-    return part if "." in first or "_" in first else part[:1].upper() + part[1:]
+    is_name = any(mark in first for mark in "._/") or any(letter.isdigit() for letter in first)
+    return (part if is_name else part[:1].upper() + part[1:]) + ("" if part.endswith("?") else ".")
 
 
 class UsageError(WorkbenchError):

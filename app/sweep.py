@@ -11,12 +11,10 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Literal, get_args, get_origin
-
-import yaml
+from typing import Any
 
 from app import runs
-from app.config import RunConfig, nearest_name, settings
+from app.config import RunConfig, nearest_name, settings, value_of
 from app.errors import ConfigError, Problem, UsageError
 from app.jobs.directory import JobDirectory
 from app.workspace import Workspace
@@ -71,26 +69,14 @@ def parse_axes(words: Iterable[str]) -> dict[str, list[Any]]:
             near = nearest_name(name)
             problems.append(Problem(name, "no such setting", f"did you mean {near}?" if near else ""))
         else:
-            axes[name] = list({repr(value): value for value in (_value(name, part) for part in values)}.values())
+            axes[name] = list({repr(value): value for value in (value_of(name, part) for part in values)}.values())
     if problems:
         raise ConfigError(problems, "the sweep")
     return axes
 
 
-def _names() -> dict[str, Any]:
-    return {name: field.annotation for name, field in settings()}
-
-
-def _value(name: str, text: str) -> Any:
-    """Return what a word means for a setting; the setting's own check comes later."""
-    kinds = get_args(_names()[name]) or (_names()[name],)
-    if any(get_origin(kind) is list for kind in (*kinds, _names()[name])):
-        words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
-        return text if text in words else [part.strip() for part in text.split("+") if part.strip()]
-    try:
-        return float(text) if re.fullmatch(r"[-+0-9.]+e[-+]?[0-9]+", text, re.IGNORECASE) else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError):
-        return text
+def _names() -> set[str]:
+    return {name for name, _ in settings()}
 
 
 def members(config: RunConfig, axes: Mapping[str, Sequence[Any]]) -> list[Member]:

@@ -125,7 +125,7 @@ def existing_file(text: str, what: str = "file") -> Path:
     except OSError:
         found = False
     if not found:
-        why = "it is a folder" if path.is_dir() else "there is no such file"
+        why = "it is a folder" if path.is_dir() else "it is no file" if path.exists() else "there is no such file"
         raise WorkspaceError(f"The {what} {path} cannot be read", why, "check the name")
     return path
 

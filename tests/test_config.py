@@ -85,6 +85,24 @@ def test_method_follows_quantisation() -> None:
     assert RunConfig().changed({**plain, "adapter.method": "full"}).method == "full"
 
 
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("adapter.target_modules=q_proj,v_proj", ["q_proj", "v_proj"]),
+        ("adapter.target_modules=q_proj + v_proj", ["q_proj", "v_proj"]),
+        ("adapter.target_modules=q_proj", ["q_proj"]),
+        ("adapter.target_modules=all-linear", "all-linear"),
+        ("adapter.modules_to_save=[]", []),
+        ("data.repair=empty_answer", ["empty_answer"]),
+        ("training.sample_prompts=Red, or is it blue?", ["Red, or is it blue?"]),
+    ],
+)
+def test_a_list_is_written_as_the_other_options_write_it(word: str, value: object) -> None:
+    changes = config.parse_assignments([word])
+    assert list(changes.values()) == [value]
+    RunConfig().changed(changes)
+
+
 def test_assignments_are_yaml_and_scientific_numbers() -> None:
     read = config.parse_assignments(
         ["training.learning_rate=1e-4", "adapter.target_modules=[q_proj, v_proj]", "model.name=0e"]

@@ -59,7 +59,7 @@ def list_jobs(arguments: argparse.Namespace) -> None:
         {
             **job,
             "state": _state(job),
-            "step": f"{job['step']}/{job['of']}",
+            "step": f"{job['step']}/{job['of']}" if job["of"] else "",
             "loss": _loss(job),
             "when": _when(job["created"]),
         }
@@ -128,7 +128,11 @@ def follow(job: JobDirectory) -> Status:
             shown = line
             progress(line)
 
-    status = requests.wait(job, seen=show_change, poll_s=0.5)
+    try:
+        status = requests.wait(job, seen=show_change, poll_s=0.5)
+    except KeyboardInterrupt:
+        progress(f"\n{job.id} goes on. `jobs watch {job.id}` follows it, `jobs stop {job.id}` ends it.")
+        raise
     if status.state in ("failed", "interrupted"):
         is_run = job.job["kind"] == "train"
         again = f"; `jobs resume {job.id}` goes on from the newest checkpoint" if is_run else ""

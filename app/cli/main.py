@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import io
 import os
 import sys
 import traceback
@@ -66,22 +68,39 @@ def main(words: Sequence[str]) -> int:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     debug = "--debug" in words
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal without a letter shows its number
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         parser, verbs = build_parser()
         arguments = parser.parse_args(with_default_verb(words, verbs.names))
         arguments.run(arguments)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # a shell can start us with standard output closed
+            sys.stdout.flush()
         return 0
     except WorkbenchError as error:
         return _report(error.line(), error.exit_code, debug)
     except KeyboardInterrupt:
-        return _report("Stopped.", _INTERRUPTED, debug=False)
+        return _report("Interrupted.", _INTERRUPTED, debug=False)
     except BrokenPipeError:  # the reader of our output left; nothing is wrong
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
         return 0
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            return _unforeseen(error, debug)
+        _forget_output()
+        return _report("The answer cannot be written. The disk is full. Free some space and try again.", 1, debug)
     except Exception as error:  # a defect of ours: one line for the person, the traceback on request
-        line = f"Something unforeseen failed: {type(error).__name__}: {' '.join(str(error).split())}"
-        return _report(f"{line}. Run the same command with --debug and report what it shows.", 1, debug)
+        return _unforeseen(error, debug)
+
+
+def _unforeseen(error: Exception, debug: bool) -> int:
+    line = f"Something unforeseen failed: {type(error).__name__}: {' '.join(str(error).split())}"
+    return _report(f"{line}. Run the same command with --debug and report what it shows.", 1, debug)
+
+
+def _forget_output() -> None:
+    """Drop what standard output still holds, so that the interpreter's end does not try to write it again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _report(line: str, status: int, debug: bool) -> int:

@@ -55,6 +55,7 @@ class Verbs:
             help=help,
             description=help,
             epilog=f"example: {example}",
+            parents=[self._common],
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         inner = parser.add_subparsers(dest=f"{name}_verb", metavar="VERB", required=True, parser_class=Parser)
@@ -69,9 +70,13 @@ def workspace_of(arguments: argparse.Namespace) -> Workspace:
 def answer(arguments: argparse.Namespace, data: Any, lines: Sequence[str]) -> None:
     """Print the data as JSON when --json is given, else the lines for people."""
     if getattr(arguments, "json", False):
-        print(json.dumps(data, ensure_ascii=False, indent=2))
+        print(json.dumps(data, ensure_ascii=not _writes_unicode(), indent=2))
     else:
         print("\n".join(lines))
+
+
+def _writes_unicode() -> bool:
+    return (getattr(sys.stdout, "encoding", "") or "").lower().replace("-", "") == "utf8"
 
 
 def progress(text: str, *, end: str = "\n") -> None:

@@ -78,13 +78,7 @@ def run(arguments: argparse.Namespace) -> None:
         answer(arguments, {"id": job.id, "dir": str(job.path)}, lines)
         return
     progress(f"{job.id}: {job.path}")
-    try:
-        follow(job)
-    except KeyboardInterrupt:
-        progress(
-            f"\nThe run goes on in the background. `jobs watch {job.id}` follows it, `jobs stop {job.id}` ends it."
-        )
-        raise
+    follow(job)
     print_job(arguments, job)
 
 

@@ -78,7 +78,7 @@ def parse_mapping(pairs: dict[str, str] | None) -> Mapping:
 def check_format(name: str) -> str:
     """Return a format's name, or raise UsageError with the known ones."""
     if name not in ("", "auto", *FORMATS):
-        raise UsageError(f"{name} is no format", f"Formats: {', '.join(FORMATS)}", "Leave it out to have it found")
+        raise UsageError(f"{name!r:.60} is no format", f"formats: {', '.join(FORMATS)}", "leave it out to find it")
     return "" if name in ("auto", "mixed", "unknown") else name
 
 

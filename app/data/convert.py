@@ -68,12 +68,17 @@ def write_jsonl(records: Iterator[dict[str, Any]], out: Path) -> int:
                 count += 1
         part.replace(out)
     except OSError as error:
-        raise DiskError(
-            f"{out.name} cannot be written", str(error), "Free some space or choose another folder"
-        ) from error
+        raise _unwritten(out, error) from error
     finally:
         part.unlink(missing_ok=True)
     return count
+
+
+def _unwritten(out: Path, error: OSError) -> DiskError:
+    if not out.parent.is_dir():
+        return DiskError(f"{out.name} cannot be written", f"there is no folder {out.parent}", "make it first")
+    why = (error.strerror or str(error)).lower()
+    return DiskError(f"{out.name} cannot be written", why, "free some space or choose another folder")
 
 
 def _line(record: dict[str, Any]) -> bytes:
@@ -98,9 +103,7 @@ def _write_parquet(records: Iterator[dict[str, Any]], out: Path) -> int:
                 count += len(batch)
         part.replace(out)
     except OSError as error:
-        raise DiskError(
-            f"{out.name} cannot be written", str(error), "Free some space or choose another folder"
-        ) from error
+        raise _unwritten(out, error) from error
     finally:
         part.unlink(missing_ok=True)
     return count

@@ -23,6 +23,8 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs
 
+from starlette.formparsers import MultiPartException
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -198,6 +200,8 @@ class Guard:
             message = await receive()
             seen += len(message.get("body", b""))
             too_large = too_large or seen > limit
+            if request.is_upload and (too_large or message["type"] == "http.disconnect"):
+                raise MultiPartException("The upload ended early.")  # at this word alone the parser removes its files
             return {"type": "http.disconnect"} if too_large else message
 
         async def headed(message: Message) -> None:

@@ -106,8 +106,35 @@ def test_json_alone_is_on_standard_output(workspace: Workspace) -> None:
     assert done.stderr == b""
 
 
-def test_the_workspace_option_may_stand_before_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--workspace", str(tmp_path / "w"), "jobs", "list", "--json"]) == 0
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_or_closed_standard_output_is_one_plain_line_at_most(workspace: Workspace) -> None:
+    ask = f"{sys.executable} -m app.cli jobs list --json"
+    full = subprocess.run(["sh", "-c", f"{ask} >/dev/full"], cwd=HOUSE, capture_output=True, text=True, check=False)
+    assert (full.returncode, full.stderr.count("\n")) == (1, 1)
+    assert "disk is full" in full.stderr
+    closed = subprocess.run(["sh", "-c", f"{ask} >&-"], cwd=HOUSE, capture_output=True, text=True, check=False)
+    assert (closed.returncode, closed.stderr) == (0, "")
+
+
+def test_a_terminal_that_lacks_letters_shows_their_numbers(workspace: Workspace, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"问题": "你好 \U0001f600", "回答": "很好"}\n', "utf-8")
+    words = ["data", "convert", str(rows), "--out", str(tmp_path / "很好.jsonl")]
+    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    ask = [sys.executable, "-m", "app.cli", *words]
+    told = subprocess.run(ask, cwd=HOUSE, env=ascii_only, capture_output=True, text=True, check=True)
+    assert "\\u5f88\\u597d" in told.stdout
+    told = subprocess.run([*ask, "--json"], cwd=HOUSE, env=ascii_only, capture_output=True, text=True, check=True)
+    assert json.loads(told.stdout)["out"].endswith("很好.jsonl")
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_the_workspace_option_may_stand_anywhere(
+    place: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["jobs", "list", "--json"]
+    words[place:place] = ["--workspace", str(tmp_path / "w")]
+    assert main(words) == 0
     assert json.loads(capsys.readouterr().out) == []
     assert (tmp_path / "w" / "jobs").is_dir()
 

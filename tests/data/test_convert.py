@@ -10,7 +10,7 @@ from app.data.convert import convert
 from app.data.options import DataOptions
 from app.data.readers import read_rows
 from app.data.rows import Row
-from app.errors import UsageError
+from app.errors import DiskError, UsageError
 
 CALL = {"id": "1", "type": "function", "function": {"name": "get", "arguments": {"a": [1, "x"]}}}
 ROWS = [
@@ -53,6 +53,12 @@ def test_jsonl_is_the_canonical_form(source: Path) -> None:
     lines = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
     assert lines[1] == {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "你好"}]}
     assert lines[2]["messages"][1]["tool_calls"] == [CALL]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_a_missing_folder_is_named_and_is_no_full_disk(source: Path, suffix: str) -> None:
+    with pytest.raises(DiskError, match="There is no folder"):
+        convert(read_rows(source), source.parent / "gone" / f"out{suffix}", DataOptions())
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.xlsx", "out.tsv", "out"])

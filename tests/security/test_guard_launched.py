@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
@@ -295,6 +298,26 @@ def test_an_upload_of_ten_thousand_files_is_refused(page: RunningPage) -> None:
     assert answer.status in (400, 413, 422)
     for path in uploads(page):
         path.unlink()
+
+
+def test_an_upload_that_ends_early_leaves_nothing(page: RunningPage) -> None:
+    """What a closed tab had sent so far would otherwise lie on the disk until the page is started again."""
+    head = (
+        f"POST /gradio_api/upload HTTP/1.1\r\nHost: {page.address}\r\nContent-Length: {400 << 20}\r\n"
+        "Content-Type: multipart/form-data; boundary=xyz\r\n\r\n"
+        '--xyz\r\nContent-Disposition: form-data; name="files"; filename="a.jsonl"\r\n\r\n'
+    ).encode()
+    with closing(socket.create_connection(("127.0.0.1", page.port), timeout=10)) as connection:
+        connection.sendall(head + b"x" * (4 << 20))
+        assert reached(lambda: bool(uploads(page))), "the upload never began"
+    assert reached(lambda: not uploads(page)), f"these were left behind: {uploads(page)}"
+
+
+def reached(state: Callable[[], bool], patience_s: float = 30.0) -> bool:
+    end = time.monotonic() + patience_s
+    while not state() and time.monotonic() < end:
+        time.sleep(0.02)
+    return state()
 
 
 def test_every_route_needs_the_token(locked_page: RunningPage) -> None:
