@@ -7,6 +7,7 @@ RunConfig itself; a language may translate them under `setting.<dotted name>.lab
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,13 @@ class Speech:
     def known(self, key: str, otherwise: str) -> str:
         """Return a text that may not exist, such as the name of a new kind of part; else what is given."""
         return texts(self.language).get(key) or texts(ENGLISH).get(key) or otherwise
+
+
+def spoken(language: object, headers: Mapping[str, str]) -> Speech:
+    """Return the language that was chosen; on a first visit, when none was, the one that the browser asks for."""
+    if language is None and headers.get("accept-language", "").lower().startswith("zh"):
+        return Speech("zh")
+    return Speech(language)
 
 
 @lru_cache(maxsize=1)

@@ -56,3 +56,8 @@ def element(tag: str, *children: object, **attributes: object) -> Html:
 def joined(parts: Iterable[object], between: str = "") -> Html:
     """Return the parts one after another, each escaped."""
     return Html(between.join(escaped(part) for part in parts))
+
+
+def place(name: str) -> Html:
+    """Return an empty block with the room of what will stand there, so that nothing moves when it comes."""
+    return element("div", class_=name)

@@ -12,7 +12,7 @@ from app.jobs.supervisor import spawn_helper
 from app.ui import forms, live_panel, notices, run_box, strip, takeaway_sources, tour, tour_bar, trials
 from app.ui.draft import from_browser
 from app.ui.frame import QUIET, STORAGE, Frame, Tabs
-from app.ui.language import Key, Speech
+from app.ui.language import Key, Speech, spoken
 from app.ui.markup import Html
 from app.ui.tabs import data, plan, playground, takeaway, train
 from app.ui.wording import Wording
@@ -84,18 +84,18 @@ def _strip(frame: Frame) -> tuple[gr.Button, gr.Button]:
     """Build the strip; return its language switch and the button that starts the tour."""
     make = frame.wording.make
     with gr.Row(elem_id="wb-strip-row"):
-        line = gr.HTML(elem_id="wb-strip")
+        line = gr.HTML(strip.waiting(), elem_id="wb-strip")
         stop = make(gr.Button, value=Key("strip.stop"), size="sm", variant="stop", elem_id="wb-stop")
         again = make(gr.Button, value=Key("strip.tour"), size="sm", elem_id="wb-tour-again")
         switch = make(gr.Button, value=Key("strip.other_language"), size="sm", elem_id="wb-language")
         make(gr.Button, value=Key("strip.theme"), size="sm", elem_id="wb-theme")
 
-    def show(language: Any, shown: Any) -> list[Any]:
-        return [strip.content(frame.workspace, Speech(language)), _due(frame, shown)]
+    def show(language: Any, shown: Any, request: gr.Request) -> list[Any]:
+        return [strip.content(frame.workspace, spoken(language, request.headers)), _due(frame, shown)]
 
-    def halt(language: Any, shown: Any) -> list[Any]:
+    def halt(language: Any, shown: Any, request: gr.Request) -> list[Any]:
         strip.stop_current(frame.workspace)
-        return show(language, shown)
+        return show(language, shown, request)
 
     followed = gr.State([])
     inputs, outputs = [frame.language, frame.shown], [line, followed]
@@ -169,10 +169,7 @@ def _wire_language(frame: Frame, switch: gr.Button) -> None:
         return [speech.language, *frame.wording.updates(speech)]
 
     def greet(language: Any, request: gr.Request) -> list[Any]:
-        if language is None:
-            accepted = request.headers.get("accept-language", "")
-            language = "zh" if accepted.lower().startswith("zh") else "en"
-        speech = Speech(language)
+        speech = spoken(language, request.headers)
         texts = frame.wording.updates(speech) if speech.language != "en" else [gr.skip()] * len(controls)
         return [speech.language, *texts]
 

@@ -13,6 +13,7 @@ from app.ui.language import Speech
 from app.ui.markup import Html, element
 from app.workspace import Workspace
 
+BRAND = "LoRA Workbench"
 # The newest jobs are looked at; an older one that still runs is a queue longer than anyone has seen.
 _LOOKED_AT = 200
 # A job is followed a little longer than it lives, so that its end is shown.
@@ -108,11 +109,16 @@ def job_name(job: JobDirectory, say: Speech) -> str:
     return name[:40] or f"{say.known(f'kind.{kind}', kind)} {figures.moment(job.job.get('created'))}"
 
 
+def waiting() -> Html:
+    """Return the strip before anything is known: it takes its place, so that nothing moves when the page is filled."""
+    return element("div", element("span", BRAND, class_="wb-brand"), class_="wb-strip")
+
+
 def content(workspace: Workspace, say: Speech) -> Html:
     """Return the strip. Where no job stands in it, the style sheet hides the stop button."""
     readings = hardware.readings(workspace.root)
     job = current_job(workspace)
-    brand = element("span", "LoRA Workbench", class_="wb-brand")
+    brand = element("span", BRAND, class_="wb-brand")
     if job is None:
         idle = element("span", say("strip.idle"), class_="wb-job wb-muted")
         return element("div", brand, machine(readings, say), idle, class_="wb-strip")

@@ -9,7 +9,7 @@ import gradio as gr
 from app.errors import WorkbenchError
 from app.ui import forms, notices, tour, trials
 from app.ui.frame import QUIET, Frame, Tabs
-from app.ui.language import Key, Speech
+from app.ui.language import Key, Speech, spoken
 from app.ui.markup import Html, element
 from app.ui.tour import STEPS, Tour
 from app.workspace import Workspace
@@ -18,11 +18,17 @@ from app.workspace import Workspace
 def text(workspace: Workspace, standing: Tour | None, say: Speech) -> Html:
     """Return what the bar says: an invitation, or the step."""
     if standing is None:
-        return element("div", element("b", say("tour.invite")), " ", say("tour.invite_text"), class_="wb-tour")
+        return invitation(say)
     state = tour.state(workspace, standing)
     key = f"tour.{standing.tab}" if state == "ready" else f"tour.{standing.tab}_{state}"
     step = say("tour.step", step=standing.step + 1, of=len(STEPS))
     return element("div", element("b", step), " ", say(key), class_="wb-tour")
+
+
+def invitation(say: Speech, *, waiting: bool = False) -> Html:
+    """Return the invitation to take the tour; `waiting` marks it as not yet asked for."""
+    words = [element("b", say("tour.invite")), " ", say("tour.invite_text")]
+    return element("div", *words, class_="wb-tour", data_waiting=waiting)
 
 
 def buttons(workspace: Workspace, standing: Tour | None) -> tuple[bool, bool, bool]:
@@ -39,13 +45,18 @@ def is_shown(workspace: Workspace, standing: Tour | None) -> bool:
 
 
 def build(frame: Frame) -> tuple[gr.Group, gr.HTML, list[gr.Button]]:
-    """Build the bar above the tabs."""
+    """Build the bar above the tabs, in its place from the first paint on where it will be shown.
+
+    The script of the page hides it until it is asked for where the last visit ended without it.
+    """
     make = frame.wording.make
-    with gr.Row(elem_id="wb-tour-bar", visible=False) as bar:
-        line = gr.HTML(elem_id="wb-tour-text")
+    first = tour.read(frame.workspace) is None and is_shown(frame.workspace, None)
+    with gr.Row(elem_id="wb-tour-bar", visible=first) as bar:
+        line = gr.HTML(invitation(Speech(), waiting=True), elem_id="wb-tour-text")
         start = make(gr.Button, value=Key("tour.start"), variant="primary", size="sm", elem_id="wb-tour-start", scale=0)
-        onward = make(gr.Button, value=Key("tour.next"), variant="primary", size="sm", elem_id="wb-tour-next", scale=0)
-        end = make(gr.Button, value=Key("tour.end"), size="sm", elem_id="wb-tour-end", scale=0)
+        later: dict[str, Any] = {"size": "sm", "scale": 0, "visible": False}
+        onward = make(gr.Button, value=Key("tour.next"), variant="primary", elem_id="wb-tour-next", **later)
+        end = make(gr.Button, value=Key("tour.end"), elem_id="wb-tour-end", **later)
     return bar, line, [start, onward, end]
 
 
@@ -62,8 +73,8 @@ def wire(frame: Frame, bar: tuple[Any, gr.HTML, list[gr.Button]], again: gr.Butt
         shown = is_shown(workspace, standing)
         return [gr.update(visible=shown), said, *(gr.update(visible=one) for one in offered)]
 
-    def look(language: Any) -> list[Any]:
-        return stand(tour.read(workspace), Speech(language))
+    def look(language: Any, request: gr.Request) -> list[Any]:
+        return stand(tour.read(workspace), spoken(language, request.headers))
 
     def begin(language: Any) -> list[Any]:
         standing = tour.begin(workspace)

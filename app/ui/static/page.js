@@ -32,6 +32,15 @@
   const begin = () => watch.observe(document.body, { attributes: true, attributeFilter: ["class"] });
   if (document.body) begin();
   else document.addEventListener("DOMContentLoaded", begin);
+  // The tour's bar stands in the page from its first paint on. Where the last visit ended without it, it is hidden until
+  // the server has said again whether it is shown (style sheet: wb-tour-gone), so that the tabs do not jump.
+  const TOUR = "workbench-tour";
+  try {
+    document.documentElement.classList.toggle("wb-tour-gone", localStorage.getItem(TOUR) === "gone");
+    addEventListener("pagehide", () => localStorage.setItem(TOUR, document.querySelector("#wb-tour-bar") ? "" : "gone"));
+  } catch {
+    /* without storage the bar may be seen for a moment */
+  }
   document.addEventListener("click", async (event) => {
     const button = event.target.closest?.("[data-copy]");
     if (!button || !navigator.clipboard) return;

@@ -15,7 +15,7 @@ from app.ui import allowed, forms, measuring, notices, plan_view
 from app.ui.draft import Draft, first, from_browser
 from app.ui.frame import PICK, QUIET, Frame, picked
 from app.ui.language import Key, Speech
-from app.ui.markup import Html
+from app.ui.markup import Html, place
 from app.ui.plan_view import PlanView
 from app.workspace import Workspace
 
@@ -105,7 +105,7 @@ def build(frame: Frame) -> PlanTab:
     """Build the tab and wire it."""
     make = frame.wording.make
     start = forms.filling(first().config)
-    line = gr.HTML(elem_id="wb-plan-sentence")
+    line = gr.HTML(place("wb-sentence"), elem_id="wb-plan-sentence")
     wrong = gr.HTML(elem_id="wb-plan-error")
     with gr.Row(elem_classes="wb-columns"):
         with gr.Column(scale=5, min_width=320):
@@ -132,8 +132,9 @@ def build(frame: Frame) -> PlanTab:
             method = make(gr.Radio, label=Key("plan.method"), choices=kinds, value=start[1], elem_id="wb-method")
             settings = _settings(frame)
         with gr.Column(scale=6, min_width=320):
-            remedies = gr.HTML(elem_id="wb-remedies", js_on_load=PICK)
-            bars, curve = gr.HTML(elem_id="wb-bars"), gr.HTML(elem_id="wb-curve")
+            remedies = gr.HTML(place("wb-remedies-place"), elem_id="wb-remedies", js_on_load=PICK)
+            bars = gr.HTML(place("wb-bars-place"), elem_id="wb-bars")
+            curve = gr.HTML(place("wb-curve-place"), elem_id="wb-curve")
             facts = gr.HTML()
             with gr.Row(elem_classes="wb-actions"):
                 onward = make(gr.Button, value=Key("plan.use"), variant="primary", elem_id="wb-use-plan")
