@@ -188,6 +188,8 @@ def measure(folder: Path, layers: int, max_ram_bytes: int) -> dict[str, Any]:
         "arithmetic_seconds": arithmetic,
         "within_the_bound": own["above_interpreter_bytes"] <= max_ram_bytes,
         "peft_memory_over_ours": peft["peak_rss_bytes"] / own["peak_rss_bytes"],
+        "time_over_peft": own["seconds"] / peft["seconds"],
+        "time_over_copy": own["seconds"] / copy,
         "time_over_copy_and_arithmetic": own["seconds"] / (copy + arithmetic),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}",
     }

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-from transformers import AutoModelForCausalLM, PreTrainedConfig
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from app.errors import ExportError, ModelError, NetworkError
+from app.export.places import Place, places_of
 from app.export.run_record import job_of
 from app.models.adapters import AdapterFolder
 from app.models.loading import load_config, refuse_pickles
@@ -22,17 +24,22 @@ from app.models.tensors import StoredTensor, read_checkpoint
 
 # How publishers name their quantised copies.
 _COPIES = re.compile(r"[-_.](unsloth[-_.])?(bnb[-_.]?)?(4bit|8bit|nf4|awq|gptq|int4|int8|w4a16|fp8)([-_.].*)?$", re.I)
+_COMPARED_ELEMENTS = 1 << 22
 _WANTED = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 
 
 @dataclass(frozen=True)
 class Skeleton:
-    """A model without its weights: module types by name, and how its embeddings are tied."""
+    """A model without its weights: its parameters, module types by name, and how its embeddings are tied.
 
+    transposed: modules that store (in, out), as Conv1D does. transposed_experts: those that store experts so.
+    """
+
+    shapes: dict[str, tuple[int, ...]]
     transposed: frozenset[str]
+    transposed_experts: frozenset[str]
     input_embedding: str
     output_embedding: str
-    prefix: str
     tied: bool
 
 
@@ -46,16 +53,43 @@ class BaseModel:
         if getattr(self.config, "quantization_config", None):
             raise _quantised(name)
         self.tensors = read_checkpoint(folder)
-        self.skeleton = _skeleton(self.config)
+        model = _empty_model(self.config)
+        self.skeleton = _skeleton(model)
+        self.places = places_of(model, self.tensors)
+        self._parts: dict[str, dict[str, Place]] = {}
+        for name, place in self.places.items():
+            self._parts.setdefault(place.parameter, {})[name] = place
+
+    @cached_property
+    def tied(self) -> bool:
+        """Tell whether the output layer is the input embeddings.
+
+        A configuration may say so while the files hold two different matrices; transformers 5 then keeps both.
+        """
+        first, last = (self.tensor_name(end) for end in self.ends)
+        if not self.skeleton.tied or first is None or last is None or first == last:
+            return self.skeleton.tied
+        return _same_values(self.tensors[first], self.tensors[last])
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """Return the parameters of the input embeddings and of the output layer."""
+        return f"{self.skeleton.input_embedding}.weight", f"{self.skeleton.output_embedding}.weight"
 
     def tensor_name(self, parameter: str) -> str | None:
-        """Return the name under which the files have a parameter of the model, or None."""
-        prefix = f"{self.skeleton.prefix}."
-        candidates = [parameter, parameter.removeprefix(prefix), prefix + parameter]
-        return next((name for name in candidates if name in self.tensors), None)
+        """Return the name under which the files have a parameter of the model in one piece, or None.
+
+        A matrix of one expert counts by the name that it has in the files, as adapters of transformers 4 name it.
+        """
+        whole = [name for name, place in self._parts.get(parameter, {}).items() if place.expert is None]
+        return next(iter(whole), parameter if parameter in self.tensors else None)
+
+    def parts(self, parameter: str) -> dict[str, Place]:
+        """Return the stored tensors that make up a parameter, and their places. Raises ExportError for none."""
+        return self._parts.get(parameter) or {self.tensor(parameter).name: Place(parameter)}
 
     def tensor(self, parameter: str) -> StoredTensor:
-        """Return where a parameter of the model is stored. Raises ExportError."""
+        """Return where a parameter of the model is stored in one piece. Raises ExportError."""
         name = self.tensor_name(parameter)
         if name is None:
             raise ExportError(
@@ -159,18 +193,31 @@ def _fetched(hub_id: str, fetch: bool) -> Path:
         ) from None
 
 
-def _skeleton(config: PreTrainedConfig) -> Skeleton:
-    """Build the model without memory for its weights and look at it."""
+def _same_values(one: StoredTensor, other: StoredTensor) -> bool:
+    if (one.shape, one.dtype) != (other.shape, other.dtype):
+        return False
+    return all(
+        torch.equal(one.read(first, last), other.read(first, last)) for first, last in one.blocks(_COMPARED_ELEMENTS)
+    )
+
+
+def _empty_model(config: PreTrainedConfig) -> PreTrainedModel:
+    """Build the model without memory for its weights."""
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    return model
+
+
+def _skeleton(model: PreTrainedModel) -> Skeleton:
     modules = dict(model.named_modules())
     names = {id(module): name for name, module in modules.items()}
-    text = config.get_text_config(decoder=True)
+    text = model.config.get_text_config(decoder=True)
     return Skeleton(
+        shapes={name: tuple(parameter.shape) for name, parameter in model.named_parameters()},
         transposed=frozenset(name for name, module in modules.items() if hasattr(module, "nx")),
+        transposed_experts=frozenset(n for n, module in modules.items() if getattr(module, "is_transposed", False)),
         input_embedding=names[id(model.get_input_embeddings())],
         output_embedding=names.get(id(model.get_output_embeddings()), ""),
-        prefix=model.base_model_prefix,
         tied=bool(getattr(text, "tie_word_embeddings", False)),
     )
 

@@ -18,7 +18,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from app.data.templates import PLAIN_TEMPLATES, render_limit
-from app.models.loading import Quant, load_base, load_tokenizer
+from app.models.loading import Quant, load_base, load_config, load_tokenizer
 from app.models.prompts import Prompts
 
 PROMPTS = (
@@ -71,7 +71,8 @@ def fitting_dtype(parameters: int, vocabulary: int, max_ram_bytes: int) -> str |
 
 def measure(base: Path, adapter: Path, merged: Path, dtype: str, *, nf4: bool) -> Measurement:
     """Load one model after another on the CPU and compare them."""
-    with _loaded(base, adapter, "none", dtype) as model:
+    tokens = load_config(str(merged)).get_text_config(decoder=True).vocab_size
+    with _loaded(base, adapter, "none", dtype, tokens) as model:
         texts = _answers(model, merged)
         with_adapter = _logits(model, texts)
         with model.disable_adapter():
@@ -80,7 +81,7 @@ def measure(base: Path, adapter: Path, merged: Path, dtype: str, *, nf4: bool) -
         gap = compare(with_adapter, _logits(model, texts))
     nf4_base = nf4_adapter = None
     if nf4:
-        with _loaded(base, adapter, "nf4", dtype) as model:
+        with _loaded(base, adapter, "nf4", dtype, tokens) as model:
             nf4_adapter = compare(with_adapter, _logits(model, texts))
             with model.disable_adapter():
                 nf4_base = compare(plain, _logits(model, texts))
@@ -101,9 +102,11 @@ def compare(expected: list[torch.Tensor], found: list[torch.Tensor]) -> Gap:
 
 
 @contextmanager
-def _loaded(folder: Path, adapter: Path | None, quant: Quant, dtype: str) -> Iterator[Any]:
-    """Load a model for a while."""
+def _loaded(folder: Path, adapter: Path | None, quant: Quant, dtype: str, tokens: int | None = None) -> Iterator[Any]:
+    """Load a model for a while; with `tokens` it gets a vocabulary of this size, as it had in training."""
     model: Any = load_base(str(folder), quant=quant, dtype=dtype)
+    if tokens is not None and tokens != model.get_input_embeddings().weight.shape[0]:
+        model.resize_token_embeddings(tokens, mean_resizing=False)
     if adapter is not None:
         model = PeftModel.from_pretrained(model, str(adapter)).eval()
     try:

@@ -154,7 +154,7 @@ def _to_hub(export: _Export) -> dict[str, Any]:
 def _to_vllm(export: _Export) -> dict[str, Any]:
     request = export.request
     base = resolve(named_base(export.adapter, request.base))
-    answer = vllm.hand_over(export.adapter.path, base, export.box.folder, request.name)
+    answer = vllm.hand_over(export.adapter, base, export.box.folder, request.name)
     return {**answer, "run": f"cd {shlex.quote(str(export.box.out))} && {answer['command']}"}
 
 

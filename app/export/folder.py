@@ -142,6 +142,8 @@ def write_config(draft: Draft, base: BaseModel, plan: Plan, dtype: torch.dtype |
     for part in parts:
         if plan.untied and (part is config or "tie_word_embeddings" in part):
             part["tie_word_embeddings"] = False
+        if plan.vocabulary is not None and "vocab_size" in part:
+            part["vocab_size"] = plan.vocabulary
         if dtype is not None:
             _set_dtype(part, str(dtype).removeprefix("torch."))
     (draft.path / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8")

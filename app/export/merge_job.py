@@ -104,7 +104,12 @@ class Merge:
         trained = training_quantization(self.adapter.path)
         nf4 = trained is None or bool(trained.get("load_in_4bit"))
         self.child.progress(self.plan.bytes >> 20, self.plan.bytes >> 20, "checking")
-        return measure(self.base.folder, self.adapter.path, draft.path, dtype, nf4=nf4), ""
+        try:
+            return measure(self.base.folder, self.adapter.path, draft.path, dtype, nf4=nf4), ""
+        except (ValueError, RuntimeError, KeyError) as error:
+            # PEFT and transformers say so when they cannot put this adapter on this base; the merge needs neither.
+            said = str(error).strip().splitlines()[:1] or [type(error).__name__]
+            return None, f"base and adapter cannot be computed side by side here ({said[0]:.200})"
 
     def _receipt(
         self,
@@ -121,7 +126,8 @@ class Merge:
         dtypes = sorted({str(output.outline.dtype).removeprefix("torch.") for output in self.plan.outputs.values()})
         notes = list(self.notes)
         if self.plan.untied:
-            notes.append("The embeddings are no longer tied: the adapter changes one end only.")
+            why = "the adapter changes one end only" if self.base.tied else "the base holds two different matrices"
+            notes.append(f"Embeddings and output layer are not tied in the merged model: {why}.")
         return Receipt(
             model=name,
             adapter={"hash": self.adapter.hash, "files": {path.name: file_sha256(path) for path in own}},

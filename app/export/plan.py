@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 
 from app.errors import ExportError
 from app.export.base_model import BaseModel
+from app.export.changes import Addend, Changes, Rows, changes_of, share_ends
+from app.export.places import Place
 from app.export.shards import Outline, layout
 from app.models.adapters import AdapterFolder
 from app.models.tensors import StoredTensor, read_header
@@ -27,29 +29,31 @@ _FLOATS = {torch.float32, torch.float16, torch.bfloat16, torch.float64}
 class Output:
     """One tensor of the merged model.
 
-    source: where its plain values lie. layer: the adapted module whose update is added to it, as a weight or, with
-    `bias`, as a bias. transposed: stored as (in, out), as embeddings and GPT-2's Conv1D are.
+    source: where its plain values lie. place: what part of a parameter it is. addend: the update that is added to it,
+    as a weight or, with `bias`, as a bias. rows: rows that take the place of its own.
     """
 
     outline: Outline
     source: StoredTensor
-    layer: str | None = None
+    place: Place
+    addend: Addend | None = None
     bias: bool = False
-    transposed: bool = False
-
-    @property
-    def changed(self) -> bool:
-        """Tell whether the stored bytes cannot be copied as they are."""
-        return self.layer is not None or self.outline.dtype != self.source.dtype
+    rows: Rows | None = None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A merge, ready to be streamed. `digest` identifies inputs and layout; `untied` says that the ends part."""
+    """A merge, ready to be streamed.
+
+    `digest` identifies inputs and layout; `untied` says that the ends are two matrices where the
+    base's configuration ties them; `vocabulary` is the new number of tokens
+    where the adapter changes it.
+    """
 
     outputs: dict[str, Output]
     shards: dict[str, list[Outline]]
     untied: bool
+    vocabulary: int | None
     digest: str
 
     @property
@@ -58,114 +62,145 @@ class Plan:
         return sum(output.outline.bytes for output in self.outputs.values())
 
 
-@dataclass
-class _Changes:
-    """What an adapter does to parameters of the model, by their names in the model."""
-
-    layers: dict[str, str] = field(default_factory=dict)
-    biases: dict[str, str] = field(default_factory=dict)
-    whole: dict[str, StoredTensor] = field(default_factory=dict)
-    embeddings: set[str] = field(default_factory=set)
-
-    @property
-    def parameters(self) -> set[str]:
-        return {*self.layers, *self.biases, *self.whole}
-
-    def drop(self, parameter: str) -> None:
-        for found in (self.layers, self.biases, self.whole):
-            found.pop(parameter, None)
-
-
 def make_plan(base: BaseModel, adapter: AdapterFolder, dtype: torch.dtype | None, shard_bytes: int) -> Plan:
     """Plan a merge. Raises ExportError for an adapter that cannot be merged into this base."""
-    _refuse(adapter)
-    changes = _changes_of(adapter)
-    ends = (f"{base.skeleton.input_embedding}.weight", f"{base.skeleton.output_embedding}.weight")
-    touched = base.skeleton.tied and bool(changes.parameters & set(ends))
-    untied = touched and not adapter.config.get("ensure_weight_tying")
-    if touched and not untied:
-        changes.drop(ends[1])
-    # A stored copy of tied weights would be out of date once either end changes.
-    left_out = base.tensor_name(ends[1]) if touched else None
-    outputs = dict(_outputs(base, changes, dtype, left_out, ends if untied else None))
+    changes = changes_of(adapter, base)
+    _refuse_rescaled(adapter, base, changes)
+    touched = base.tied and bool(changes.parameters & set(base.ends))
+    untied = share_ends(changes, base, adapter)
+    vocabulary = _vocabulary(base, changes, one_end=base.tied and not untied)
+    outputs = dict(_outputs(base, changes, dtype, touched, untied))
     _check_shapes(adapter, outputs)
     shards = layout([output.outline for output in outputs.values()], shard_bytes)
-    return Plan(outputs, shards, untied, _digest(base, adapter, shards))
+    return Plan(outputs, shards, untied or base.tied != base.skeleton.tied, vocabulary, _digest(base, adapter, shards))
 
 
-def _refuse(adapter: AdapterFolder) -> None:
-    adapter.refuse_changed_base()
-    if adapter.foreign:
+def _refuse_rescaled(adapter: AdapterFolder, base: BaseModel, changes: Changes) -> None:
+    """Refuse rsLoRA on single experts, whose size PEFT changes when it stacks them: alpha / sqrt(r) does not survive.
+
+    It doubles rank and alpha of gate and up projections, which keeps alpha / r only.
+    """
+    single = [name for name in changes.updates if (place := base.places.get(name)) and place.expert is not None]
+    if single and adapter.config.get("use_rslora"):
         raise ExportError(
-            f"The adapter {adapter.path} cannot be merged",
-            f"it uses {', '.join(adapter.foreign)}, which is not a plain sum of low-rank updates",
-            "serve it beside its base",
+            "The adapter cannot be merged",
+            f"it uses rsLoRA on single experts ({single[0]}), and PEFT 0.21 computes another size for them than "
+            "the version that trained it",
+            "use it with transformers 4",
         )
 
 
-def _changes_of(adapter: AdapterFolder) -> _Changes:
-    changes, stored = _Changes(), read_header(adapter.weights_file)
-    for module, parts in adapter.layers.items():
-        changes.layers[f"{module}.weight"] = module
-        if "lora_embedding_A" in parts:
-            changes.embeddings.add(module)
-        if "lora_B.bias" in parts:
-            changes.biases[f"{module}.bias"] = module
-    changes.whole = {parameter: stored[key] for parameter, key in adapter.whole_tensors.items()}
-    return changes
+def _vocabulary(base: BaseModel, changes: Changes, *, one_end: bool) -> int | None:
+    """Return the new number of tokens, or None where it stays. Raises ExportError where the ends would not fit.
+
+    `one_end` says that the output layer is the embeddings.
+    """
+    first, last = base.ends
+    known = base.tensor(first).shape
+    sizes = {end: whole.shape for end in base.ends if (whole := changes.whole.get(end)) is not None}
+    grown = {end: shape for end, shape in sizes.items() if shape != known}
+    if not grown:
+        return None
+    end, shape = next(iter(grown.items()))
+    if len(shape) != 2 or shape[1:] != known[1:]:
+        raise ExportError(
+            "The adapter does not fit the base",
+            f"its {end} is {shape}, the base has {known}",
+            "name the model that it was trained on with --base",
+        )
+    missing = [other for other in ([first] if one_end else [first, last]) if sizes.get(other) != shape]
+    if missing or base.tensor_name(f"{base.skeleton.output_embedding}.bias"):
+        raise ExportError(
+            f"The adapter resizes the vocabulary to {shape[0]:,} tokens, but only in part",
+            f"it brings {end} in this size and not {(missing or [last])[0]}, so the new rows are not defined",
+            "train with both in modules_to_save",
+        )
+    return int(shape[0])
 
 
 def _outputs(
-    base: BaseModel,
-    changes: _Changes,
-    dtype: torch.dtype | None,
-    left_out: str | None,
-    parted: tuple[str, str] | None,
+    base: BaseModel, changes: Changes, dtype: torch.dtype | None, touched: bool, untied: bool
 ) -> Iterator[tuple[str, Output]]:
-    """Yield the tensors of the base in their order, changed ones marked, and the parted output layer last."""
-    of_model = {base.tensor(p).name: p for p in changes.parameters if not (parted and p == parted[1])}
+    """Yield the tensors of the base in their order, changed ones marked, and a parted output layer last."""
+    first, last = base.ends
+    of_file: dict[str, Place] = {}
+    for parameter in changes.parameters:
+        if not (untied and parameter == last):
+            of_file |= base.parts(parameter)
+    # A stored copy of tied weights would be out of date once either end changes.
+    left_out = base.tensor_name(last) if touched else None
     for name, stored in base.tensors.items():
         if name != left_out:
-            yield name, _output(name, of_model.get(name, name), stored, base, changes, dtype)
-    if parted:
-        yield parted[1], _output(parted[1], parted[1], base.tensor(parted[0]), base, changes, dtype)
+            yield name, _output(name, of_file.get(name, Place("")), stored, changes, dtype)
+    if untied:
+        yield last, _output(last, Place(last), base.tensor(first), changes, dtype)
 
 
-def _output(
-    name: str, parameter: str, stored: StoredTensor, base: BaseModel, changes: _Changes, dtype: torch.dtype | None
-) -> Output:
-    whole = changes.whole.get(parameter)
-    if whole is not None and whole.shape != stored.shape:
+def _output(name: str, place: Place, stored: StoredTensor, changes: Changes, dtype: torch.dtype | None) -> Output:
+    parameter = place.parameter
+    source = changes.whole.get(parameter)
+    if source is not None and place.expert is not None:
         raise ExportError(
-            f"The adapter changes the size of {parameter}",
-            f"it is {whole.shape}, the base has {stored.shape}",
-            "an adapter with a resized vocabulary cannot be merged yet",
+            "The adapter cannot be merged",
+            f"it brings all experts of {parameter} whole, and the base stores them one by one",
+            "serve it beside its base",
         )
+    addend = changes.updates.get(parameter) or changes.biases.get(parameter)
     wanted = dtype if dtype is not None and stored.dtype in _FLOATS else stored.dtype
-    layer = changes.layers.get(parameter)
+    source = stored if source is None else replace(source, name=name)
     return Output(
-        Outline(name, wanted, stored.shape),
-        stored if whole is None else replace(whole, name=name),
-        layer or changes.biases.get(parameter),
-        bias=layer is None and parameter in changes.biases,
-        transposed=layer is not None and (layer in base.skeleton.transposed or layer in changes.embeddings),
+        Outline(name, wanted, source.shape),
+        source,
+        place,
+        addend,
+        bias=parameter not in changes.updates and parameter in changes.biases,
+        rows=changes.rows.get(parameter),
     )
 
 
 def _check_shapes(adapter: AdapterFolder, outputs: dict[str, Output]) -> None:
-    """Compare every update with the weight it is added to. Raises ExportError."""
+    """Compare every update with the weight that it is added to. Raises ExportError."""
     stored = read_header(adapter.weights_file)
     for output in outputs.values():
-        if output.layer is None or output.bias:
+        if output.rows is not None:
+            _check_rows(output, stored[output.rows.key])
+        if output.addend is None or output.bias:
             continue
-        a, b = (stored[key].shape for part, key in sorted(adapter.layers[output.layer].items()) if part in _FACTORS)
-        expected = (a[1], b[0]) if output.transposed else (b[0], a[1])
-        if output.source.shape != expected:
+        a, b = _factors(adapter, stored, output.addend.layer)
+        found, expected = output.source.shape, _fitting(output, a, b)
+        if found != expected:
             raise ExportError(
-                f"The adapter does not fit the base at {output.layer}",
-                f"its update is {expected}, the weight is {output.source.shape}",
+                f"The adapter does not fit the base at {output.addend.layer}",
+                f"its update is {expected}, the weight is {found}",
                 "name the model that it was trained on with --base",
             )
+
+
+def _factors(
+    adapter: AdapterFolder, stored: dict[str, StoredTensor], layer: str
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    a, b = (stored[key].shape for part, key in sorted(adapter.layers[layer].items()) if part in _FACTORS)
+    return a, b
+
+
+def _fitting(output: Output, a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of the weight that A and B fit."""
+    addend, place = output.addend, output.place
+    assert addend is not None
+    matrix = (a[1], b[0]) if addend.transposed else (b[0] // place.parts, a[1])
+    return (addend.experts, *matrix) if addend.experts > 1 and place.expert is None else matrix
+
+
+def _check_rows(output: Output, rows: StoredTensor) -> None:
+    assert output.rows is not None
+    numbers, (count, width) = output.rows.numbers, output.source.shape
+    if rows.shape != (len(numbers), width) or max(numbers, default=0) >= count:
+        raise ExportError(
+            f"The adapter does not fit the base at {output.outline.name}",
+            f"it replaces {len(numbers)} rows up to number {max(numbers, default=0)} by a tensor of {rows.shape}, "
+            f"and the weight is {(count, width)}",
+            "name the model that it was trained on with --base",
+        )
 
 
 def _digest(base: BaseModel, adapter: AdapterFolder, shards: dict[str, list[Outline]]) -> str:

@@ -8,7 +8,7 @@ import torch
 
 from app.export.base_model import BaseModel
 from app.export.folder import Draft, copy_small_files, write_config
-from app.export.merge import block_elements, merged_blocks
+from app.export.merge import Updates, block_elements, merged_blocks
 from app.export.plan import Plan
 from app.export.shards import ShardWriter, write_index
 from app.models.adapters import AdapterFolder
@@ -28,14 +28,14 @@ def write_shards(
     `pause` is called before each block and may raise to stop; `progress` hears the bytes done. A shard that is
     complete stays, whatever happens later.
     """
-    elements, done = block_elements(max_ram_bytes), 0
+    elements, updates, done = block_elements(max_ram_bytes), Updates(adapter), 0
     for name, outlines in plan.shards.items():
         if draft.has(name):
             done += sum(outline.bytes for outline in outlines)
             continue
         with ShardWriter(draft.path / name, outlines) as writer:
             for outline in outlines:
-                writer.put(outline, merged_blocks(plan.outputs[outline.name], adapter, elements, pause))
+                writer.put(outline, merged_blocks(plan.outputs[outline.name], updates, elements, pause))
                 done += outline.bytes
                 progress(done)
             draft.record(name, writer.finish())

@@ -1,6 +1,6 @@
 """Hand an adapter over to a vLLM server: a clean copy, and the command that serves it beside its base.
 
-Free of heavy imports: the tensors are copied, not read. What vLLM refuses is refused here, with the reason
+The tensors are copied, not read. What vLLM refuses is refused here, with the reason
 (its LoRA support: https://docs.vllm.ai/en/latest/features/lora.html).
 """
 
@@ -9,17 +9,15 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-import struct
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from app.errors import ExportError
+from app.models.adapters import CONFIG_FILE, WEIGHTS_FILE, AdapterFolder
 from app.workspace import safe_name
 
 # The ranks that vLLM's --max-lora-rank takes.
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-_CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _TEMPLATE = "chat_template.jinja"
 _PROMPTS = ("Who are you?", "What is the capital of France?", "Write one sentence about the sea.")
 _SENDER = """\
@@ -33,23 +31,21 @@ done < "$(dirname "$0")/requests.jsonl"
 """
 
 
-def hand_over(adapter: Path, base: str, folder: Path, name: str = "adapter") -> dict[str, Any]:
+def hand_over(adapter: AdapterFolder, base: str, folder: Path, name: str = "adapter") -> dict[str, Any]:
     """Write the adapter, the command and test requests into `folder` and return {"command", "max_lora_rank"}.
 
     `base` is what vLLM shall load: a hub id, or a folder on the server. Raises ExportError.
     """
-    config = _config(adapter)
-    name = safe_name(name)
-    rank = _rank(config)
-    _refuse_whole_tensors(adapter)
+    _refuse(adapter)
+    name, rank = safe_name(name), _rank(adapter.rank)
     (folder / name).mkdir(parents=True)
     # A folder of this machine in the configuration would tell about it and lead the server nowhere.
-    scrubbed = {**config, "base_model_name_or_path": Path(base).name if Path(base).is_absolute() else base}
-    (folder / name / _CONFIG).write_text(json.dumps(scrubbed, indent=2, sort_keys=True), encoding="utf-8")
-    shutil.copyfile(adapter / _WEIGHTS, folder / name / _WEIGHTS)
+    scrubbed = {**adapter.config, "base_model_name_or_path": Path(base).name if Path(base).is_absolute() else base}
+    (folder / name / CONFIG_FILE).write_text(json.dumps(scrubbed, indent=2, sort_keys=True), encoding="utf-8")
+    shutil.copyfile(adapter.weights_file, folder / name / WEIGHTS_FILE)
     command = ["vllm", "serve", base, "--enable-lora", "--max-lora-rank", str(rank), "--lora-modules", f"{name}={name}"]
-    if (adapter / _TEMPLATE).is_file():
-        shutil.copyfile(adapter / _TEMPLATE, folder / _TEMPLATE)
+    if (adapter.path / _TEMPLATE).is_file():
+        shutil.copyfile(adapter.path / _TEMPLATE, folder / _TEMPLATE)
         command += ["--chat-template", _TEMPLATE]
     line = shlex.join(command)
     (folder / "requests.jsonl").write_text(_requests(name), encoding="utf-8")
@@ -67,13 +63,15 @@ def _requests(name: str) -> str:
     return "".join(json.dumps(body) + "\n" for body in bodies)
 
 
-def _config(adapter: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((adapter / _CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ExportError(f"{adapter} is not an adapter folder", str(error), "name result/adapter") from None
-    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-        raise ExportError(f"{adapter} is no LoRA adapter", "", "choose a LoRA adapter")
+def _refuse(adapter: AdapterFolder) -> None:
+    """Raise ExportError for what vLLM does not serve beside a base; the names in the file count, not the settings.
+
+    A configuration does not always tell of embeddings or biases that came along.
+    """
+    adapter.refuse_changed_base()
+    config = adapter.config
+    parts = {part for layer in adapter.layers.values() for part in layer} - {"lora_A.weight", "lora_B.weight"}
+    whole = [*adapter.whole_tensors, *sorted(parts)]
     obstacles = [
         reason
         for found, reason in (
@@ -81,6 +79,8 @@ def _config(adapter: Path) -> dict[str, Any]:
             (config.get("modules_to_save"), "it brings whole modules"),
             (config.get("bias", "none") != "none" or config.get("lora_bias"), "it brings biases"),
             (config.get("rank_pattern") or config.get("alpha_pattern"), "its rank or alpha differs between layers"),
+            (adapter.foreign, f"it uses {', '.join(adapter.foreign)}"),
+            (whole, f"it brings {whole[0] if whole else ''}"),
         )
         if found
     ]
@@ -88,33 +88,16 @@ def _config(adapter: Path) -> dict[str, Any]:
         raise ExportError(
             "vLLM cannot serve this adapter beside its base", ", and ".join(obstacles), "merge it and serve the model"
         )
-    return config
 
 
-def _rank(config: Mapping[str, Any]) -> int:
+def _rank(rank: int) -> int:
     """Return the smallest of vLLM's ranks that holds the adapter's."""
-    rank = int(config.get("r", 8))
     fitting = [allowed for allowed in _RANKS if allowed >= rank]
     if not fitting:
         raise ExportError(
             f"vLLM cannot serve rank {rank}", f"its highest is {_RANKS[-1]}", "merge the adapter and serve the model"
         )
     return fitting[0]
-
-
-def _refuse_whole_tensors(adapter: Path) -> None:
-    """Look at the names in the weights file; a configuration does not always tell of embeddings that came along."""
-    try:
-        with (adapter / _WEIGHTS).open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            names = [name for name in json.loads(file.read(min(length, 100 << 20))) if name != "__metadata__"]
-    except (OSError, ValueError, struct.error, MemoryError) as error:
-        raise ExportError(f"{adapter / _WEIGHTS} is damaged", str(error), "use another copy of the adapter") from None
-    others = [name for name in names if not name.endswith((".lora_A.weight", ".lora_B.weight"))]
-    if others:
-        raise ExportError(
-            "vLLM cannot serve this adapter beside its base", f"it brings {others[0]}", "merge it and serve the model"
-        )
 
 
 def _readme(name: str, command: str) -> str:

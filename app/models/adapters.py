@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,10 @@ _PARTS = re.compile(
     r"(?P<module>.+)\.(?P<part>lora_A\.weight|lora_B\.weight|lora_B\.bias|lora_magnitude_vector(?:\.weight)?"
     r"|lora_embedding_A|lora_embedding_B)"
 )
+_ROWS = ".token_adapter.trainable_tokens_delta"
+# What PEFT's wrappers put into the names of the tensors that they wrap.
+_INSIDE = re.compile(r"(\.token_adapter)?\.base_layer\.")
+_COPIES = re.compile(r"\.(modules_to_save|original_module)\.")
 _EMBEDDING = {"lora_embedding_A", "lora_embedding_B"}
 # Settings of PEFT 0.21 under which a forward pass is not base + scaling * B(A(x)).
 _FOREIGN = (
@@ -98,6 +102,20 @@ class LoraUpdate:
         """Return the rank of the update."""
         return int(self.a.shape[0])
 
+    def expert(self, number: int, experts: int) -> LoraUpdate:
+        """Return the update of one of several stacked experts: A lies expert by expert, B with the experts innermost.
+
+        As in PEFT's ParamWrapper.get_delta_weight (0.21).
+        """
+        a = self.a.view(experts, -1, self.a.shape[1])[number]
+        b = self.b.view(self.b.shape[0], -1, experts)[:, :, number]
+        return replace(self, a=a, b=b)
+
+    def share(self, part: int, parts: int) -> LoraUpdate:
+        """Return the update of one of several equal shares of the outputs."""
+        rows = self.b.shape[0] // parts
+        return replace(self, b=self.b[part * rows : (part + 1) * rows])
+
 
 class AdapterFolder:
     """One LoRA adapter on disk. Tensors are read when they are asked for."""
@@ -168,11 +186,25 @@ class AdapterFolder:
 
     @cached_property
     def whole_tensors(self) -> dict[str, str]:
-        """Return the base's parameters that the adapter brings whole (modules_to_save, biases), with tensor names."""
-        taken = {key for parts in self.layers.values() for key in parts.values()}
-        return {
-            key.removeprefix(_PREFIX).replace(".base_layer.", "."): key for key in sorted(self.keys) if key not in taken
-        }
+        """Return the base's parameters that the adapter brings whole (modules_to_save, biases), with tensor names.
+
+        With embeddings of another size PEFT also writes what lies inside of its wrappers; of those copies the one
+        that it reads back counts.
+        """
+        taken = {key for parts in self.layers.values() for key in parts.values()} | set(self.token_rows.values())
+        found: dict[str, str] = {}
+        for key in sorted(set(self.keys) - taken):
+            parameter = _INSIDE.sub(".", key.removeprefix(_PREFIX))
+            copied = _COPIES.sub(".", parameter)
+            if copied == parameter or f"{_PREFIX}{copied}" not in self.keys:
+                found[parameter] = key
+        return found
+
+    @cached_property
+    def token_rows(self) -> dict[str, str]:
+        """Return the modules of which the adapter replaces single rows (trainable_token_indices), with tensor names."""
+        named = {key: key.removeprefix(_PREFIX) for key in self.keys if key.endswith(_ROWS)}
+        return {name.removesuffix(_ROWS): key for key, name in named.items()}
 
     @property
     def rank(self) -> int:
@@ -218,35 +250,46 @@ class AdapterFolder:
         for module in self.layers:
             yield self.update(module)
 
-    def update(self, module: str) -> LoraUpdate:
+    def finite(self, key: str) -> torch.Tensor:
+        """Return one tensor of the file. Raises ModelError when it is not made of finite numbers."""
+        tensor = self.tensor(key)
+        problem = _not_numbers(key, {"a tensor": tensor})
+        if problem:
+            raise ModelError(f"{self.weights_file} is damaged", problem, "use another copy of the adapter")
+        return tensor
+
+    def update(self, module: str, *, name: str | None = None, experts: int = 1) -> LoraUpdate:
         """Return the update of one adapted layer.
 
-        Raises ModelError when A and B do not fit each other or the configuration, or are not finite.
+        `name` is what rank and alpha patterns are matched against where that is not the module itself; `experts` is
+        the number of matrices whose updates lie in one A and B. Raises ModelError when A and B do not fit each other or
+        the configuration, or are not finite.
         """
         parts = {part: self.tensor(key) for part, key in self.layers[module].items()}
         embedding = set(parts) >= _EMBEDDING
         a = parts["lora_embedding_A" if embedding else "lora_A.weight"]
         b = parts["lora_embedding_B" if embedding else "lora_B.weight"]
-        problem = self._misfit(module, a, b) or _not_numbers(module, parts)
+        name = name or module
+        problem = self._misfit(name, a, b, experts) or _not_numbers(module, parts)
         if problem:
             raise ModelError(f"{self.weights_file} is damaged", problem, "use another copy of the adapter")
         return LoraUpdate(
             module,
             a,
             b,
-            self.scaling(module, int(a.shape[0])),
+            self.scaling(name, int(a.shape[0]) // experts),
             magnitude=parts.get("lora_magnitude_vector"),
             bias=parts.get("lora_B.bias"),
             embedding=embedding,
         )
 
-    def _misfit(self, module: str, a: torch.Tensor, b: torch.Tensor) -> str:
-        """Return why A and B cannot be one update of the configured rank, or nothing."""
+    def _misfit(self, module: str, a: torch.Tensor, b: torch.Tensor, experts: int) -> str:
+        """Return why A and B cannot be an update of the configured rank, once an expert, or nothing."""
         if a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1] or not a.shape[0]:
             return f"A {tuple(a.shape)} and B {tuple(b.shape)} of {module} do not fit"
         rank = int(_of_pattern(self.config.get("rank_pattern"), module, self.config.get("r", a.shape[0])))
-        if a.shape[0] != rank:
-            return f"{module} has rank {a.shape[0]}, its {CONFIG_FILE} says {rank}"
+        if a.shape[0] != rank * experts:
+            return f"{module} has rank {a.shape[0] / experts:g}, its {CONFIG_FILE} says {rank}"
         return ""
 
     def scaling(self, module: str, rank: int) -> float:

@@ -10,7 +10,7 @@ import json
 import math
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,11 @@ class StoredTensor:
         if not buffer:
             return torch.empty(shape, dtype=self.dtype)
         return torch.frombuffer(buffer, dtype=self.dtype).view(shape)
+
+    def inner(self, number: int) -> StoredTensor:
+        """Return one entry of the first dimension as a tensor of its own."""
+        start = self.start + number * self.row_elements * int(self.dtype.itemsize)
+        return replace(self, shape=self.shape[1:], start=start)
 
     def blocks(self, elements: int) -> Iterator[tuple[int, int]]:
         """Yield row ranges of about this many elements, one row at least."""

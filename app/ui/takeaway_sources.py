@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.errors import UsageError
+from app.errors import ModelError, UsageError
 from app.jobs import directory as jobs
 from app.jobs.directory import JobDirectory
 from app.models.names import is_local, resolve
@@ -43,7 +43,10 @@ class Source:
         """Return the size of the model that a merge writes, or None where the base is not on this machine."""
         folder = self.folder
         if self.trial is not None:
-            resolved = resolve(self.base)
+            try:
+                resolved = resolve(self.base)
+            except ModelError:  # moved or removed since; the job says so when it is asked for
+                return None
             if not is_local(resolved):
                 return None
             folder = Path(resolved)

@@ -8,6 +8,7 @@ import pytest
 
 from app.errors import ExportError
 from app.export.vllm import hand_over
+from app.models.adapters import AdapterFolder
 from tests.models import tiny_models
 
 
@@ -21,7 +22,7 @@ def test_a_plain_adapter_is_handed_over_clean(tmp_path: Path, base: Path) -> Non
     (adapter / "training_args.bin").write_bytes(b"secret")
     (adapter / "chat_template.jinja").write_text(tiny_models.CHATML)
     out = tmp_path / "out"
-    answer = hand_over(adapter, "owner/model", out, "pirate; rm -rf")
+    answer = hand_over(AdapterFolder(adapter), "owner/model", out, "pirate; rm -rf")
     assert answer["max_lora_rank"] == 16
     assert answer["command"].startswith(
         "vllm serve owner/model --enable-lora --max-lora-rank 16 --lora-modules 'pirate"
@@ -56,5 +57,5 @@ def test_what_vllm_refuses_is_refused_with_the_reason(
 ) -> None:
     adapter = tiny_models.save_adapter(tmp_path / "adapter", base, **{"target_modules": ["q_proj"], **settings})
     with pytest.raises(ExportError, match=reason):
-        hand_over(adapter, "owner/model", tmp_path / "out")
+        hand_over(AdapterFolder(adapter), "owner/model", tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -336,6 +336,16 @@ def test_take_away_shows_the_adapter_and_its_size(workspace: Workspace) -> None:
     assert half.cards["gguf"] != found.cards["gguf"] and half.cards["vllm"] == found.cards["vllm"]
 
 
+def test_take_away_stands_when_the_base_has_moved(workspace: Workspace, tmp_path: Path) -> None:
+    config = presets.load("cpu-starter").config.changed({"model.name": str(tmp_path / "gone")})
+    job = jobs.create(workspace, "train", config.as_dict(), name="moved")
+    (job.result / "adapter").mkdir(parents=True)
+    (job.result / "adapter" / "adapter_config.json").write_text("{}")
+    job.write_status(jobs.Status(state="finished", step=10, of=10))
+    cards = takeaway.view(workspace, job.id, SAY).cards
+    assert all(card.can_make for card in cards.values()) and "that of the base" in cards["model"].html
+
+
 def test_an_export_shows_its_progress_and_then_the_line_that_runs_it(workspace: Workspace) -> None:
     job = finished_run(workspace)
     asked = {"adapter": str(job.result / "adapter"), "out": "/x", "to": "ollama"}

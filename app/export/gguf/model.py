@@ -55,7 +55,7 @@ def write_model(
     config = model.config.get_text_config(decoder=True)
     family = family_of(model.config)
     wanted = FORMATS[dtype]
-    parts, notes = parts_of(model.tensors, family, config, model.skeleton.tied)
+    parts, notes = parts_of(model.tensors, family, config, model.tied)
     rows = _embedding_rows(parts)
     writer = GGUFWriter(path, MODEL_ARCH_NAMES[family.arch])
     writer.add_type(GGUFType.MODEL)
