@@ -51,9 +51,13 @@ class WorkbenchError(Exception):
 
 
 def _sentence(part: str) -> str:
-    """Begin with a capital and end with a mark, but leave a name such as training.max_steps or qwen3-8b as it is."""
+    """Begin with a capital and end with a mark, but leave names such as training.max_steps, qwen3-8b and vLLM."""
     first = part.split(maxsplit=1)[0].rstrip(":,")
-    is_name = any(mark in first for mark in "._/") or any(letter.isdigit() for letter in first)
+    is_name = (
+        any(mark in first for mark in "._/")
+        or any(letter.isdigit() for letter in first)
+        or first[1:] != first[1:].lower()
+    )
     return (part if is_name else part[:1].upper() + part[1:]) + ("" if part.endswith("?") else ".")
 
 

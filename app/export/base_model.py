@@ -91,6 +91,12 @@ class BaseModel:
     def tensor(self, parameter: str) -> StoredTensor:
         """Return where a parameter of the model is stored in one piece. Raises ExportError."""
         name = self.tensor_name(parameter)
+        if name is None and parameter not in {*self.skeleton.shapes, *self.ends}:
+            raise ExportError(
+                f"The adapter does not fit the base {self.name}",
+                f"it changes {parameter}, and this model has no such parameter",
+                "name the model that it was trained on with --base",
+            )
         if name is None:
             raise ExportError(
                 f"The base {self.name} has no weights for {parameter}",
@@ -166,6 +172,12 @@ def training_quantization(adapter: Path) -> dict[str, Any] | None:
     """Return the quantisation settings of the job that an adapter lies in, or None when it lies in none."""
     config = _job_config(adapter)
     return None if config is None else dict(config.get("quantization") or {})
+
+
+def trained_on_a_copy(adapter: AdapterFolder) -> bool:
+    """Tell by its names whether an adapter was trained on a quantised copy, whose weights are not those of its base."""
+    names = (_name_in_job(adapter.path), str(adapter.config.get("base_model_name_or_path") or ""))
+    return any(original_name(name) for name in names)
 
 
 def public_name(name: str) -> str:

@@ -124,17 +124,9 @@ def _to_adapter(export: _Export) -> dict[str, Any]:
     base = base_name(adapter, request.base)
     pack_adapter(export.box, adapter, base, export.name, request.repo)
     folder = export.box.out if export.box.out.suffix != ".zip" else export.box.out.with_suffix("")
-    words = [
-        "python3",
-        "launch.py",
-        "chat",
-        "--model",
-        base,
-        "--adapter",
-        f"{request.name}={folder}",
-        "--prompt",
-        "Hello",
-    ]
+    # The line is for this machine, where the base may be a folder; the files call it by its public name.
+    words = ["python3", "launch.py", "chat", "--model", named_base(adapter, request.base)]
+    words += ["--adapter", f"{request.name}={folder}", "--prompt", "Hello"]
     return {"run": shlex.join(words)}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from app.errors import DiskError, ExportError
+from app.errors import DiskError, ExportError, ModelError
 from app.export.base_model import BaseModel, base_config
 from app.export.plan import Plan
 from app.jobs.directory import replace_file
@@ -98,16 +98,24 @@ def opened(out: Path, plan: Plan) -> Iterator[Draft]:
         draft = Draft(out, plan.digest)
         there = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
         check_disk(folder, plan.bytes - there)
-        yield draft
+        try:
+            yield draft
+        except (ExportError, ModelError):  # it would end so every time: nothing is left to go on with
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
 
 @contextmanager
 def sole_writer(out: Path) -> Iterator[None]:
     """Hold the right to write one export. Raises ExportError when it exists or another writes it."""
     refuse_existing(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(out.with_name(f".{out.name}.lock"))
-    if not lock.acquire():
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        acquired = lock.acquire()
+    except OSError as error:
+        raise ExportError(f"{out} cannot be made", error.strerror or "", "choose another folder") from None
+    if not acquired:
         raise ExportError(f"Another export is writing {out}", "", "wait for it")
     try:
         yield

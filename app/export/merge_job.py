@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,15 @@ from typing import Any
 import psutil
 import torch
 
-from app.errors import ExportError, MemoryShortError
-from app.export.base_model import BaseModel, base_place, is_quantised, public_name, training_quantization
+from app.errors import ExportError, MemoryShortError, ModelError
+from app.export.base_model import (
+    BaseModel,
+    base_place,
+    is_quantised,
+    public_name,
+    trained_on_a_copy,
+    training_quantization,
+)
 from app.export.check import Measurement, fitting_dtype, measure
 from app.export.dequantise import NOTE, write_copy
 from app.export.folder import Draft, opened, refuse_existing
@@ -23,6 +30,7 @@ from app.export.shards import SHARD_BYTES
 from app.export.streaming import write_shards, write_surroundings
 from app.jobs.child import JobChild, Outcome
 from app.models.adapters import CONFIG_FILE, AdapterFolder
+from app.models.identity import base_warning, fingerprint
 from app.models.loading import resolve_dtype
 from app.workspace import file_sha256
 
@@ -62,6 +70,7 @@ class Merge:
     max_ram_bytes: int
     began: float
     notes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
     @classmethod
     def prepare(cls, child: JobChild, adapter_folder: Path, config: Mapping[str, Any]) -> Merge:
@@ -69,10 +78,11 @@ class Merge:
         began = time.monotonic()
         child.progress(0, 0, "reading the models")
         adapter = AdapterFolder(adapter_folder)
-        base, notes = _base(child, adapter, config)
+        base, notes, doubts = _base(child, adapter, config)
         dtype = resolve_dtype(config["dtype"]) if config.get("dtype") else None
         plan = make_plan(base, adapter, dtype, int(config.get("shard_bytes") or SHARD_BYTES))
-        return cls(child, base, adapter, plan, dtype, allowed_memory(config.get("max_ram_bytes")), began, notes)
+        memory = allowed_memory(config.get("max_ram_bytes"))
+        return cls(child, base, adapter, plan, dtype, memory, began, notes, doubts)
 
     def write(self, draft: Draft, name: str) -> Receipt:
         """Write a model folder into its draft, check it, and return its receipt. Raises Stopped."""
@@ -106,10 +116,11 @@ class Merge:
         self.child.progress(self.plan.bytes >> 20, self.plan.bytes >> 20, "checking")
         try:
             return measure(self.base.folder, self.adapter.path, draft.path, dtype, nf4=nf4), ""
-        except (ValueError, RuntimeError, KeyError) as error:
-            # PEFT and transformers say so when they cannot put this adapter on this base; the merge needs neither.
-            said = str(error).strip().splitlines()[:1] or [type(error).__name__]
-            return None, f"base and adapter cannot be computed side by side here ({said[0]:.200})"
+        except (ModelError, ValueError, RuntimeError, KeyError) as error:
+            # Without a tokenizer, or where PEFT does not take this adapter, nothing can be compared; the merge needs
+            # neither. The error may name folders of this machine, so it goes to the log alone.
+            print(f"the check failed: {type(error).__name__}: {error}", flush=True)
+            return None, "base, adapter and tokenizer do not load together here; the job's log says why"
 
     def _receipt(
         self,
@@ -145,14 +156,18 @@ class Merge:
             measured=measured,
             not_measured=reason,
             notes=notes,
+            doubts=list(self.doubts),
         )
 
 
-def _base(child: JobChild, adapter: AdapterFolder, config: Mapping[str, Any]) -> tuple[BaseModel, tuple[str, ...]]:
-    """Return the base and notes on it; a base in 4 bits is copied into the job's folder where the person insists."""
+def _base(
+    child: JobChild, adapter: AdapterFolder, config: Mapping[str, Any]
+) -> tuple[BaseModel, tuple[str, ...], tuple[str, ...]]:
+    """Return the base, notes and doubts; a base in 4 bits is copied into the job's folder where the person insists."""
     name, folder = base_place(adapter, config.get("base"))
     if not config.get("dequantise") or not is_quantised(folder):
-        return BaseModel(name, folder), ()
+        base = BaseModel(name, folder)
+        return base, (), tuple(_doubts(adapter, folder))
 
     def pause() -> None:
         if child.stop_requested():
@@ -161,7 +176,16 @@ def _base(child: JobChild, adapter: AdapterFolder, config: Mapping[str, Any]) ->
     child.progress(0, 0, "dequantising the base")
     copy = child.directory.path / "base"
     write_copy(folder, copy, pause)
-    return BaseModel(name, copy), (NOTE,)
+    return BaseModel(name, copy), (NOTE,), tuple(_doubts(adapter, folder))
+
+
+def _doubts(adapter: AdapterFolder, base: Path) -> Iterator[str]:
+    """Yield what makes a merge doubtful before it is measured: unknown settings, and another base than in training."""
+    for name in adapter.unknown:
+        yield f"the setting {name} is not known here and was taken to change nothing"
+    warning = "" if trained_on_a_copy(adapter) else base_warning(adapter.path, fingerprint(str(base)))
+    if warning:
+        yield f"the adapter was {warning}"
 
 
 def allowed_memory(wanted: int | None) -> int:

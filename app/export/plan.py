@@ -71,6 +71,7 @@ def make_plan(base: BaseModel, adapter: AdapterFolder, dtype: torch.dtype | None
     vocabulary = _vocabulary(base, changes, one_end=base.tied and not untied)
     outputs = dict(_outputs(base, changes, dtype, touched, untied))
     _check_shapes(adapter, outputs)
+    _check_numbers(adapter, changes)
     shards = layout([output.outline for output in outputs.values()], shard_bytes)
     return Plan(outputs, shards, untied or base.tied != base.skeleton.tied, vocabulary, _digest(base, adapter, shards))
 
@@ -174,6 +175,12 @@ def _check_shapes(adapter: AdapterFolder, outputs: dict[str, Output]) -> None:
                 f"its update is {expected}, the weight is {found}",
                 "name the model that it was trained on with --base",
             )
+
+
+def _check_numbers(adapter: AdapterFolder, changes: Changes) -> None:
+    """Read every update once: what is damaged is said now, and not after an hour of merging. Raises ModelError."""
+    for addend in changes.updates.values():
+        adapter.update(addend.layer, name=addend.name, experts=addend.experts)
 
 
 def _factors(

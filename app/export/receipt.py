@@ -24,7 +24,11 @@ MOST_NF4_MEAN_KL = 0.5
 
 @dataclass
 class Receipt:
-    """Everything that a receipt says. `measured` is None when the check was left out, for the reason given."""
+    """Everything that a receipt says.
+
+    `measured` is None when the check was left out, for the reason given; `doubts` are known before anything is
+    measured, and each is a warning.
+    """
 
     model: str
     adapter: dict[str, Any]
@@ -39,13 +43,14 @@ class Receipt:
     measured: Measurement | None
     not_measured: str = ""
     notes: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
 
     @property
     def reasons(self) -> list[str]:
         """Return why the verdict is not a pass; empty for a pass."""
         if self.measured is None:
-            return [f"not measured: {self.not_measured}"]
-        found, gap = [], self.measured.merged
+            return [*self.doubts, f"not measured: {self.not_measured}"]
+        found, gap = list(self.doubts), self.measured.merged
         if gap.greedy_agreement < LEAST_AGREEMENT:
             found.append(f"greedy agreement {gap.greedy_agreement:.4f} is below {LEAST_AGREEMENT}")
         if not gap.mean_kl <= MOST_MEAN_KL:

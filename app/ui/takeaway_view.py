@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,10 @@ def _card(workspace: Workspace, source: Source, target: str, job: JobDirectory |
     status = job.status() if job is not None else None
     if status is None:
         return Card(_planned(workspace, source, target, dtype, say), can_make=True)
-    if not status.final:
-        return Card(
-            _article(target, "", [(say("take.state"), state(status, say))], say, _progress(status, say)), False, True
-        )
+    if not status.final and job is not None:
+        asked = job.stop_requested()
+        status = replace(status, state="stopping") if asked else status
+        return Card(_running(source, target, job, status, dtype, say), can_stop=not asked)
     if status.state == "finished":
         return Card(_done(target, status.result, say), can_make=target != "model", is_done=True)
     return Card(_ended(workspace, source, target, dtype, status, say), can_make=True)
@@ -62,9 +63,20 @@ def _planned(workspace: Workspace, source: Source, target: str, dtype: str, say:
     facts = [
         (say("take.size"), say("take.size_unknown") if size is None else figures.size(size)),
         (say("take.where"), element("code", free_place(workspace, source, target))),
-        (say("take.time_ahead"), say("take.time_unknown") if heavy else say("take.about", time=figures.duration(time))),
+        (say("take.time_ahead"), say("take.time_unknown") if heavy else say("take.about", time=_rough(time))),
     ]
     return _article(target, say(f"take.card.{target}.text"), facts, say, *rest)
+
+
+def _running(source: Source, target: str, job: JobDirectory, status: Status, dtype: str, say: Speech) -> Html:
+    """Return a card at work: as many rows as before it began, so that nothing jumps."""
+    size = _expected_bytes(source, target, dtype)
+    facts = [
+        (say("take.size"), say("take.size_unknown") if size is None else figures.size(size)),
+        (say("take.where"), element("code", job.config.get("out") or "")),
+        (say("take.state"), element("span", state(status, say), " ", _progress(status, say))),
+    ]
+    return _article(target, say(f"take.card.{target}.text"), facts, say)
 
 
 def _expected_bytes(source: Source, target: str, dtype: str) -> int | None:
@@ -87,7 +99,14 @@ def free_place(workspace: Workspace, source: Source, target: str) -> Path:
 
 def _progress(status: Status, say: Speech) -> Html:
     bar = meter(status.step / status.of, say("strip.progress")) if status.of else ""
-    return element("p", bar, " ", say.known(f"phase.{status.phase}", status.phase))
+    return element("span", bar, " ", say.known(f"phase.{status.phase}", status.phase))
+
+
+def _rough(seconds: float) -> str:
+    """Return a guessed time in its largest unit; more digits would promise too much."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _ended(workspace: Workspace, source: Source, target: str, dtype: str, status: Status, say: Speech) -> Html:
@@ -132,8 +151,21 @@ def receipt(result: Mapping[str, Any], say: Speech) -> Html:
     ]
     facts: list[tuple[str, object]] = [(say(key), value) for key, value in numbers if value is not None]
     facts.append((say("take.receipt_file"), element("code", result.get("receipt") or "")))
-    head = element("p", element("b", say("take.receipt")), " ", element("span", verdict, class_=colour))
-    return element("div", head, _facts(facts), class_="wb-receipt")
+    word = say.known(f"take.verdict.{verdict}", verdict)
+    head = element("p", element("b", say("take.receipt")), " ", element("span", word, class_=colour))
+    why = [element("p", reason, class_="wb-warn") for reason in _reasons(result)]
+    return element("div", head, *why, _facts(facts), class_="wb-receipt")
+
+
+def _reasons(result: Mapping[str, Any]) -> list[str]:
+    """Return why a verdict is not a pass, from the receipt itself; nothing where it has been moved away."""
+    if result.get("verdict") == "pass" or not result.get("receipt"):
+        return []
+    try:
+        found = json.loads(Path(str(result["receipt"])).read_text(encoding="utf-8"))
+        return [str(reason) for reason in found["reasons"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def _share(value: Any) -> str | None:

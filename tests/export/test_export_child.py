@@ -14,17 +14,20 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from app.errors import ExportError, ModelError
+from app.export import merge_job
 from app.export.base_model import find_base
 from app.export.folder import draft_path, opened
 from app.export.plan import make_plan
 from app.export.requests import merge_answer, start_merge
 from app.export.streaming import write_shards
 from app.jobs import requests as jobs
-from app.jobs.directory import JobDirectory
+from app.jobs.child import JobChild
+from app.jobs.directory import JobDirectory, create
 from app.models.adapters import AdapterFolder
+from app.models.identity import write_note
 from app.models.tensors import read_checkpoint
 from app.workspace import file_sha256, open_workspace
 from tests.export.merging import merge
@@ -71,6 +74,37 @@ def test_a_merge_job_leaves_a_model_with_a_receipt(tmp_path: Path, pair: tuple[P
     assert not draft_path(out).exists()
     with pytest.raises(ExportError, match="exists"):
         start_merge(workspace, pair[1], out)
+
+
+def test_what_is_doubtful_stands_in_the_receipt(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    """Another base than in training, a setting of another program, and nothing that the check could read with."""
+    base, adapter = (Path(shutil.copytree(folder, tmp_path / folder.name)) for folder in pair)
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps({**config, "use_magic": True}))
+    write_note(adapter, "0" * 64)
+    for path in base.glob("tokenizer*"):
+        path.unlink()
+    out = tmp_path / "out"
+    wish = {"adapter": str(adapter), "out": str(out), "base": str(base)}
+    with tiny_models.quiet_peft():
+        _, answer = merge_job.run(JobChild(create(open_workspace(tmp_path), "merge", wish)))
+    reasons = json.loads((out / "receipt.json").read_text())["reasons"]
+    assert answer["verdict"] == "warn" and [reason.split()[0] for reason in reasons] == ["the", "the", "not"]
+    assert "use_magic" in reasons[0] and "another base" in reasons[1] and str(tmp_path) not in str(reasons)
+
+
+def test_a_merge_that_can_never_succeed_leaves_nothing(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    settings = {"modules_to_save": ["lm_head"], "target_modules": ["q_proj"]}
+    adapter = tiny_models.save_adapter(tmp_path / "adapter", pair[0], **settings)
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    tensors["base_model.model.lm_head.weight"][-1, -1] = float("nan")
+    save_file(tensors, adapter / "adapter_model.safetensors", {"format": "pt"})
+    with pytest.raises(ExportError, match="not numbers"):
+        merge(adapter, tmp_path / "out")
+    assert not draft_path(tmp_path / "out").exists()
+    for place in (adapter / "adapter_config.json" / "out", Path("/proc/nothing/out")):
+        with pytest.raises(ExportError, match="cannot be made"):
+            merge(pair[1], place)
 
 
 def big_pair(folder: Path, layers: int) -> tuple[Path, Path]:
@@ -229,6 +263,6 @@ def test_a_damaged_base_is_refused(tmp_path: Path, pair: tuple[Path, Path]) -> N
     with pytest.raises(ModelError, match="damaged"):
         merge(pair[1], tmp_path / "merged", base=str(base))
     save_file({"model.norm.weight": torch.ones(3)}, weights)
-    with pytest.raises(ExportError, match="no weights for"):
+    with pytest.raises(ExportError, match=r"no weights for|no such parameter"):
         merge(pair[1], tmp_path / "merged", base=str(base))
     assert not (tmp_path / "merged").exists() and not draft_path(tmp_path / "merged").exists()

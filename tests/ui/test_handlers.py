@@ -352,6 +352,10 @@ def test_an_export_shows_its_progress_and_then_the_line_that_runs_it(workspace: 
     export = jobs.create(workspace, "export", asked)
     found = takeaway.view(workspace, job.id, SAY)
     assert found.cards["ollama"].can_stop and not found.cards["gguf"].can_stop
+    assert "/x" in found.cards["ollama"].html and "A GGUF file and a Modelfile" in found.cards["ollama"].html
+    export.stop_file.write_text("")
+    asked_to_stop = takeaway.view(workspace, job.id, SAY).cards["ollama"]
+    assert "stopping" in asked_to_stop.html and not asked_to_stop.can_stop
     figures = {"out": "/x", "to": "ollama", "bytes": 5, "run": "ollama run <x>", "verdict": "pass", "notes": ["mind"]}
     export.write_status(jobs.Status(state="finished", result=figures))
     card = takeaway.view(workspace, job.id, SAY).cards["ollama"]
@@ -379,10 +383,13 @@ def test_a_merge_shows_its_receipt(workspace: Workspace) -> None:
     job = finished_run(workspace)
     merge = jobs.create(workspace, "merge", {"adapter": str(job.result / "adapter"), "out": "/x"})
     assert takeaway.view(workspace, job.id, SAY).cards["model"].can_stop
-    figures = {"model": "/x", "receipt": "/x/receipt.json", "verdict": "warn", "greedy_agreement": 0.5, "mean_kl": None}
+    receipt = job.result / "receipt.json"
+    receipt.write_text('{"reasons": ["mean KL <is> high"]}')
+    figures = {"model": "/x", "receipt": str(receipt), "verdict": "warn", "greedy_agreement": 0.5, "mean_kl": None}
     merge.write_status(jobs.Status(state="finished", result=figures))
     found = takeaway.view(workspace, job.id, SAY).cards["model"]
     assert "warn" in found.html and "50.0 %" in found.html and "wb-good" not in found.html
+    assert "mean KL &lt;is&gt; high" in found.html
     assert not found.can_make
 
 

@@ -84,6 +84,7 @@ class _Controls:
     html: gr.HTML
     make: gr.Button
     stop: gr.Button
+    wrong: gr.HTML
 
     def outputs(self) -> list[Any]:
         """Return what a look renews."""
@@ -94,7 +95,7 @@ def build(frame: Frame, tab: gr.Tab) -> gr.Dropdown:
     """Build the tab, wire it, and return the choice of the adapter."""
     made = frame.wording.make
     digest = gr.State(0)
-    line, wrong = gr.HTML(elem_id="wb-take-sentence"), gr.HTML(elem_id="wb-take-error")
+    line = gr.HTML(elem_id="wb-take-sentence")
     with gr.Row(elem_classes="wb-columns"):
         chosen = made(gr.Dropdown, label=Key("take.chosen"), choices=[], elem_id="wb-take-run", scale=3, min_width=240)
         dtype = made(
@@ -108,7 +109,7 @@ def build(frame: Frame, tab: gr.Tab) -> gr.Dropdown:
         )
     cards = []
     for first in range(0, len(TARGETS), 2):
-        with gr.Row(elem_classes="wb-columns"):
+        with gr.Row(elem_classes="wb-columns wb-take-row"):
             cards += [_build_card(made, target) for target in TARGETS[first : first + 2]]
     outputs = [digest, line, *(part for card in cards for part in card.outputs())]
 
@@ -134,15 +135,18 @@ def build(frame: Frame, tab: gr.Tab) -> gr.Dropdown:
         **QUIET,
     )
     for card in cards:
-        card.make.click(_attempt(frame.workspace, make, card.target), [chosen, dtype], wrong, **QUIET).then(
+        card.make.click(_attempt(frame.workspace, make, card.target), [chosen, dtype], card.wrong, **QUIET).then(
             look, inputs, outputs, **QUIET
         )
-        card.stop.click(_attempt(frame.workspace, stop, card.target), [chosen], wrong, **QUIET)
+        card.stop.click(_attempt(frame.workspace, stop, card.target), [chosen], card.wrong, **QUIET).then(
+            look, inputs, outputs, **QUIET
+        )
+        chosen.change(lambda: Html(""), None, card.wrong, **QUIET)
     return chosen
 
 
 def _build_card(made: Callable[..., Any], target: str) -> _Controls:
-    with gr.Column(min_width=320):
+    with gr.Column(min_width=320, elem_classes="wb-take"):
         html = gr.HTML(elem_id=f"wb-take-{target}")
         with gr.Row(elem_classes="wb-actions"):
             label = Key("take.merge" if target == "model" else "take.make")
@@ -150,7 +154,8 @@ def _build_card(made: Callable[..., Any], target: str) -> _Controls:
                 gr.Button, value=label, variant="primary", visible=False, elem_id=f"wb-make-{target}", scale=0
             )
             end = made(gr.Button, value=Key("take.stop"), variant="stop", visible=False, scale=0)
-    return _Controls(target, html, button, end)
+        wrong = gr.HTML(elem_id=f"wb-take-error-{target}")
+    return _Controls(target, html, button, end, wrong)
 
 
 def _renewed(card: Card | None) -> list[Any]:
