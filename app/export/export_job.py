@@ -87,10 +87,10 @@ class _Export:
         """Return the folders of this machine that no file may name."""
         jobs = self.child.directory.path.parent
         named = [self.request.adapter, self.request.model, str(self.box.out.parent), str(jobs.parent), str(Path.home())]
-        # A folder right below the root, such as /tmp or /root, is a word that harmless texts may have. A base of this
-        # machine stands in vLLM's command, since it can be served from nowhere else.
-        base = resolve(named_base(self.adapter, self.request.base)) if self.request.to == "vllm" else ""
-        return sorted({place for place in named if len(Path(place).parts) > 2 and not base.startswith(place)})
+        if self.request.adapter:
+            named.append(str(Path(named_base(self.adapter, self.request.base)).expanduser()))
+        # A folder right below the root, such as /tmp or /root, is a word that harmless texts may have.
+        return sorted({place for place in named if Path(place).is_absolute() and len(Path(place).parts) > 2})
 
     @contextmanager
     def model(self, dtype: str | None) -> Iterator[tuple[BaseModel, ExportReceipt]]:

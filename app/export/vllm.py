@@ -34,24 +34,25 @@ done < "$(dirname "$0")/requests.jsonl"
 def hand_over(adapter: AdapterFolder, base: str, folder: Path, name: str = "adapter") -> dict[str, Any]:
     """Write the adapter, the command and test requests into `folder` and return {"command", "max_lora_rank"}.
 
-    `base` is what vLLM shall load: a hub id, or a folder on the server. Raises ExportError.
+    `base` is what vLLM shall load: a hub id, or a folder on the server. The command names it; in the files a folder is
+    called by its last name only. Raises ExportError.
     """
     _refuse(adapter)
     name, rank = safe_name(name), _rank(adapter.rank)
     (folder / name).mkdir(parents=True)
-    # A folder of this machine in the configuration would tell about it and lead the server nowhere.
-    scrubbed = {**adapter.config, "base_model_name_or_path": Path(base).name if Path(base).is_absolute() else base}
+    # A folder of this machine in the files would tell about it and lead the server nowhere.
+    shown = Path(base).name if Path(base).is_absolute() else base
+    scrubbed = {**adapter.config, "base_model_name_or_path": shown}
     (folder / name / CONFIG_FILE).write_text(json.dumps(scrubbed, indent=2, sort_keys=True), encoding="utf-8")
     shutil.copyfile(adapter.weights_file, folder / name / WEIGHTS_FILE)
-    command = ["vllm", "serve", base, "--enable-lora", "--max-lora-rank", str(rank), "--lora-modules", f"{name}={name}"]
+    options = ["--enable-lora", "--max-lora-rank", str(rank), "--lora-modules", f"{name}={name}"]
     if (adapter.path / _TEMPLATE).is_file():
         shutil.copyfile(adapter.path / _TEMPLATE, folder / _TEMPLATE)
-        command += ["--chat-template", _TEMPLATE]
-    line = shlex.join(command)
+        options += ["--chat-template", _TEMPLATE]
     (folder / "requests.jsonl").write_text(_requests(name), encoding="utf-8")
     (folder / "requests.sh").write_text(_SENDER, encoding="utf-8")
-    (folder / "README.md").write_text(_readme(name, line), encoding="utf-8")
-    return {"command": line, "max_lora_rank": rank}
+    (folder / "README.md").write_text(_readme(name, base, shown, options), encoding="utf-8")
+    return {"command": shlex.join(["vllm", "serve", base, *options]), "max_lora_rank": rank}
 
 
 def _requests(name: str) -> str:
@@ -100,9 +101,11 @@ def _rank(rank: int) -> int:
     return fitting[0]
 
 
-def _readme(name: str, command: str) -> str:
+def _readme(name: str, base: str, shown: str, options: list[str]) -> str:
+    place = "" if shown == base else f"`{shown}` stands for the folder of the base model on that machine.\n\n"
     return (
-        f"# {name}, for vLLM\n\nRun this in this folder, where vLLM is installed:\n\n    {command}\n\n"
+        f"# {name}, for vLLM\n\nRun this in this folder, where vLLM is installed:\n\n"
+        f"    {shlex.join(['vllm', 'serve', shown, *options])}\n\n{place}"
         "While it runs, `sh requests.sh` sends the test requests of requests.jsonl to it.\n\n"
         f"Ask for the model `{name}`, or for the base by its own name. vLLM loads the 16-bit base; the adapter may\n"
         "have been trained on a 4-bit one, whose answers differ a little.\n"

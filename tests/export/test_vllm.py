@@ -42,6 +42,15 @@ def test_a_plain_adapter_is_handed_over_clean(tmp_path: Path, base: Path) -> Non
     assert all(str(tmp_path) not in path.read_text("latin-1") for path in out.rglob("*") if path.is_file())
 
 
+def test_a_base_of_this_machine_stands_in_the_command_and_in_no_file(tmp_path: Path, base: Path) -> None:
+    adapter = tiny_models.save_adapter(tmp_path / "adapter", base)
+    answer = hand_over(AdapterFolder(adapter), str(base), tmp_path / "out")
+    assert answer["command"].startswith(f"vllm serve {base} --enable-lora")
+    readme = (tmp_path / "out" / "README.md").read_text()
+    assert "vllm serve base --enable-lora" in readme and "stands for the folder" in readme
+    assert all(str(base) not in path.read_text("latin-1") for path in (tmp_path / "out").rglob("*") if path.is_file())
+
+
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
