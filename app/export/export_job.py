@@ -18,6 +18,7 @@ from app.export.base_model import BaseModel, base_place, named_base
 from app.export.export_receipt import ExportReceipt
 from app.export.folder import check_disk, draft_path, opened
 from app.export.gguf.adapter import write_adapter
+from app.export.gguf.families import family_of
 from app.export.gguf.formats import FORMATS
 from app.export.gguf.model import GgufFile, write_model
 from app.export.merge_job import Merge, Stopped, allowed_memory
@@ -95,6 +96,8 @@ class _Export:
     @contextmanager
     def model(self, dtype: str | None) -> Iterator[tuple[BaseModel, ExportReceipt]]:
         """Give the model to write: the named one, or the adapter merged beside the export for as long as it lasts."""
+        if self.request.to == "gguf" or not self.request.safetensors:
+            self._refuse_unknown_family()
         if self.request.model:
             folder = Path(self.request.model)
             yield BaseModel(folder.name, folder), ExportReceipt(self.name, read_receipt(folder), _text_of(folder))
@@ -107,6 +110,12 @@ class _Export:
             receipt.write(draft.path)
             yield BaseModel(self.name, draft.path), ExportReceipt(self.name, receipt.as_dict(), receipt.text())
         shutil.rmtree(draft_path(beside))
+
+    def _refuse_unknown_family(self) -> None:
+        """Raise ExportError for a family that GGUF has no words for here, before an hour goes into its merge."""
+        request = self.request
+        folder = Path(request.model) if request.model else base_place(self.adapter, request.base)[1]
+        family_of(load_config(str(folder)))
 
     def progress(self, done_bytes: int, all_bytes: int, phase: str) -> None:
         """Report in MiB."""

@@ -57,6 +57,7 @@ def test_every_text_is_used() -> None:
         "method.",
         "tour.",
         "take.card.",
+        "take.verdict.",
         "data.sample.",
     )
     families += ("play.figure.", "play.figure_help.", "play.score.")
