@@ -134,6 +134,7 @@ def build(frame: Frame, tab: gr.Tab) -> gr.Dropdown:
         outputs,
         **QUIET,
     )
+    chosen.change(lambda: [Html("")] * len(cards), None, [card.wrong for card in cards], **QUIET)
     for card in cards:
         card.make.click(_attempt(frame.workspace, make, card.target), [chosen, dtype], card.wrong, **QUIET).then(
             look, inputs, outputs, **QUIET
@@ -141,7 +142,6 @@ def build(frame: Frame, tab: gr.Tab) -> gr.Dropdown:
         card.stop.click(_attempt(frame.workspace, stop, card.target), [chosen], card.wrong, **QUIET).then(
             look, inputs, outputs, **QUIET
         )
-        chosen.change(lambda: Html(""), None, card.wrong, **QUIET)
     return chosen
 
 
