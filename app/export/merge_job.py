@@ -30,7 +30,7 @@ from app.export.shards import SHARD_BYTES
 from app.export.streaming import write_shards, write_surroundings
 from app.jobs.child import JobChild, Outcome
 from app.models.adapters import CONFIG_FILE, AdapterFolder
-from app.models.identity import base_warning, fingerprint
+from app.models.identity import base_warning, fingerprint, noted_base
 from app.models.loading import resolve_dtype
 from app.workspace import file_sha256
 
@@ -116,7 +116,7 @@ class Merge:
         self.child.progress(self.plan.bytes >> 20, self.plan.bytes >> 20, "checking")
         try:
             return measure(self.base.folder, self.adapter.path, draft.path, dtype, nf4=nf4), ""
-        except (ModelError, ValueError, RuntimeError, KeyError) as error:
+        except (ModelError, ValueError, RuntimeError, KeyError, AttributeError, TypeError) as error:
             # Without a tokenizer, or where PEFT does not take this adapter, nothing can be compared; the merge needs
             # neither. The error may name folders of this machine, so it goes to the log alone.
             print(f"the check failed: {type(error).__name__}: {error}", flush=True)
@@ -183,9 +183,9 @@ def _doubts(adapter: AdapterFolder, base: Path) -> Iterator[str]:
     """Yield what makes a merge doubtful before it is measured: unknown settings, and another base than in training."""
     for name in adapter.unknown:
         yield f"the setting {name} is not known here and was taken to change nothing"
-    warning = "" if trained_on_a_copy(adapter) else base_warning(adapter.path, fingerprint(str(base)))
-    if warning:
-        yield f"the adapter was {warning}"
+    if noted_base(adapter.path) and not trained_on_a_copy(adapter):
+        warning = base_warning(adapter.path, fingerprint(str(base)))
+        yield from [f"the adapter was {warning}"] if warning else []
 
 
 def allowed_memory(wanted: int | None) -> int:
