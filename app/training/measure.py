@@ -80,25 +80,33 @@ class StepMarks(TrainerCallback):  # type: ignore[misc]
 
 def work(child: JobChild) -> tuple[Outcome, Mapping[str, Any]]:
     """Measure the job's RunConfig and keep the result in the history of this machine."""
-    config = _shortened(parse(child.config, child.directory.id))
+    config = shortened(parse(child.config, child.directory.id))
     folder = resolve(config.model.name)
     child.progress(0, STEPS, phase="reading the data")
     rows = prepare_rows(child, config, folder)
     if rows is None or child.stop_requested():
         return "stopped", {}
-    batch = _longest_batch(config, rows)
+    found = measure(child, config, folder, _longest_batch(config, rows))
+    return ("stopped", {}) if found is None else ("finished", _keep(child, *found))
+
+
+def measure(child: JobChild, config: RunConfig, folder: str, batch: TrainingRows) -> tuple[Measurement, int] | None:
+    """Run the steps of a shortened run on these rows, and compare with the plan; None when a stop came first.
+
+    The second value is what was in use before the model, in bytes.
+    """
     meter, marks = memory_meter(), Marks()
     trainer = _built(child, config, folder, batch, meter, marks)
     trainer.train()
     shutil.rmtree(child.directory.path / "work", ignore_errors=True)
     if len(marks.steps) < STEPS:
-        return "stopped", {}
+        return None
     request = _request(config, batch, meter.device)
-    measurement = _measurement(request, meter.device, marks)
-    return "finished", _keep(child, measurement, marks.before)
+    return _measurement(request, meter.device, marks), marks.before
 
 
-def _shortened(config: RunConfig) -> RunConfig:
+def shortened(config: RunConfig) -> RunConfig:
+    """Return the run with as few steps and micro-batches as show its peak."""
     accumulated = min(config.training.gradient_accumulation_steps, _MOST_ACCUMULATED)
     return config.changed({"training.max_steps": STEPS, "training.gradient_accumulation_steps": accumulated})
 
