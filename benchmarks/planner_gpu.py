@@ -23,7 +23,7 @@ from app import catalog, hardware
 from app.config import RunConfig
 from app.planner import estimate
 from app.planner.from_config import request_from_config
-from app.planner.history import COMPARED
+from app.planner.history import COMPARED, CPU
 from benchmarks.fresh_children import (
     NOT_MEASURED,
     Answer,
@@ -155,6 +155,8 @@ def line(row: Answer) -> str:
     if "error" in row or row["measured"] == NOT_MEASURED:
         return f"{head} {row.get('error', NOT_MEASURED)}"
     size = row["measured"]["allocated"] / 2**30
+    if row["card"] == CPU:
+        return f"{head} {size:8.3f} GiB of the process, a dry run"
     return f"{head} {size:8.3f} GiB, planned {_off(row, 'allocated'):+.2%}"
 
 
@@ -164,9 +166,10 @@ def _off(row: Answer, figure: str) -> float:
 
 def summary(rows: list[Answer]) -> Answer:
     """Return mean and worst error of what was measured on a card."""
+    rows = [row for row in rows if row["card"] != CPU]
     found: Answer = {"rows": len(rows), "cards": sorted({row["card"] for row in rows})}
     for figure in ("allocated", "reserved"):
-        errors = [_off(row, figure) for row in rows if row["measured"][figure] != NOT_MEASURED]
+        errors = [_off(row, figure) for row in rows]
         if errors:
             sizes = [abs(error) for error in errors]
             found[figure] = {

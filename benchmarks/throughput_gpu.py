@@ -87,7 +87,7 @@ def plain(config: RunConfig, rows: Any, scratch: Path, clock: Any) -> Any:
 
 def unsloth(config: RunConfig, rows: Any, scratch: Path, clock: Any) -> Any:
     """Return TRL's trainer on a model that Unsloth has loaded and adapted."""
-    from unsloth import FastLanguageModel
+    from unsloth import FastLanguageModel  # type: ignore[import-not-found,unused-ignore]
 
     model, _ = FastLanguageModel.from_pretrained(
         config.model.name, max_seq_length=config.data.max_length, load_in_4bit=True

@@ -47,11 +47,8 @@ def _core(fields: ConfigFields, **defaults: Any) -> Numbers:
 def _rotary_dim(fields: ConfigFields, head_dim: int) -> int:
     """Return how many features of a head are rotated."""
     parameters = fields.values.get("rope_parameters")
-    nested = parameters.get("partial_rotary_factor") if isinstance(parameters, dict) else None
-    factor = fields.values.get("partial_rotary_factor", nested)
-    if not isinstance(factor, (int, float)) or not 0 < factor <= 1:
-        factor = 1.0
-    return int(head_dim * factor)
+    nested = fields.part("partial_rotary_factor", 1.0, parameters if isinstance(parameters, dict) else {})
+    return int(head_dim * fields.part("partial_rotary_factor", nested))
 
 
 def _sliding(fields: ConfigFields, layers: int, every: int | None = None) -> Numbers:
@@ -60,7 +57,9 @@ def _sliding(fields: ConfigFields, layers: int, every: int | None = None) -> Num
     types = fields.values.get("layer_types")
     if window is None:
         return {}
-    if isinstance(types, list):
+    if types is not None and not isinstance(types, list):
+        raise fields.fail("layer_types", f"expected a list, found {type(types).__name__}")
+    if types is not None:
         if len(types) < layers:
             raise fields.fail("layer_types", f"has {len(types)} entries for {layers} layers")
         kinds: tuple[LayerKind, ...] = tuple("sliding" if "sliding" in str(kind) else "full" for kind in types[:layers])
@@ -325,7 +324,7 @@ def gpt_neox(fields: ConfigFields) -> Numbers:
     """Read GPT-NeoX (Pythia): parallel attention and MLP with a norm each, rotary on a part of each head."""
     bias = fields.flag("attention_bias", True)
     numbers = _core(fields, norm="layer", gated_mlp=False, fused_qkv=True, parallel=True)
-    numbers["rotary_dim"] = int(numbers["head_dim"] * float(fields.values.get("rotary_pct", 0.25) or 0.25))
+    numbers["rotary_dim"] = int(numbers["head_dim"] * fields.part("rotary_pct", 0.25))
     return numbers | {
         "parallel": fields.flag("use_parallel_residual", True),
         "activation": fields.text("hidden_act", "gelu"),
@@ -343,7 +342,7 @@ def opt(fields: ConfigFields) -> Numbers:
     hidden = fields.integer("hidden_size", limit=LIMITS["width"])
     if fields.integer("word_embed_proj_dim", limit=LIMITS["width"], default=hidden) != hidden:
         raise fields.fail("word_embed_proj_dim", "a projected embedding is not supported")
-    values.setdefault("intermediate_size", values.get("ffn_dim"))
+    values["intermediate_size"] = fields.integer("ffn_dim", "intermediate_size", limit=LIMITS["width"])
     numbers = _core(ConfigFields(values, fields.source), norm="layer", gated_mlp=False)
     positions = fields.integer("max_position_embeddings", limit=1 << 24, default=2048)
     bias = fields.flag("enable_bias", True)
@@ -360,9 +359,13 @@ def opt(fields: ConfigFields) -> Numbers:
 
 
 def _experts(fields: ConfigFields, count: tuple[str, ...], width: tuple[str, ...], **more: Any) -> Experts:
+    number = fields.integer(*count, limit=LIMITS["experts"])
+    per_token = fields.integer("num_experts_per_tok", limit=LIMITS["experts"])
+    if per_token > number:
+        raise fields.fail("num_experts_per_tok", f"{per_token} are more than the {number} experts")
     return Experts(
-        count=fields.integer(*count, limit=LIMITS["experts"]),
-        per_token=fields.integer("num_experts_per_tok", limit=LIMITS["experts"]),
+        count=number,
+        per_token=per_token,
         intermediate=fields.integer(*width, limit=LIMITS["width"]),
         **more,
     )

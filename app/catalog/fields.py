@@ -71,6 +71,15 @@ class ConfigFields:
             return float(value)
         return default
 
+    def part(self, name: str, default: float, values: Mapping[str, Any] | None = None) -> float:
+        """Return a share above 0 and at most 1, of `values` where the field lies in a nested mapping."""
+        value = (self.values if values is None else values).get(name)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1:
+            raise self.fail(name, "expected a number above 0 and at most 1")
+        return float(value)
+
     def text(self, name: str, default: str = "") -> str:
         """Return a short text field."""
         value = self.values.get(name)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from app.planner.phrases import Phrase
+
 # What a step moves. Weights, adapters, gradients and optimiser states are counted exactly and stay as they are.
 MOVING = ("activations", "logits", "scratch")
 
@@ -24,11 +26,10 @@ class Correction:
     mean_error: float
     by_process: bool = False
 
-    def line(self) -> str:
+    def line(self) -> Phrase:
         """Return the sentence that a plan carries."""
-        runs = "last measurement" if self.runs == 1 else f"last {self.runs} measurements"
-        what = " of the process's memory" if self.by_process else ""
-        return f"Corrected by the {runs}{what} on this machine: {100 * self.mean_error:+.1f} % on average"
+        key = "planner.corrected_process" if self.by_process else "planner.corrected"
+        return Phrase(key, count=self.runs, error=100 * self.mean_error)
 
 
 Corrections = tuple[Correction, ...]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import log2
 from typing import Any
 
+from app.planner.phrases import Phrase, Sentence
 from app.planner.request import PlanRequest
 
 # Values below these teach little; they are not suggested.
@@ -93,49 +94,25 @@ def harm_of(field: str, before: int, after: int, each_halving: float = 2.0) -> f
     return (1.5 if field == "rank" else each_halving) * log2(before / after)
 
 
-_NAMES = {
-    "seq_len": "sequence length {:,}",
-    "rank": "rank {}",
-    "micro_batch": "micro-batch {}",
-    "gradient_accumulation": "gradient accumulation {}",
-    "optimizer": "optimiser {}",
-    "columns": "{} columns",
-    "adapter_dtype": "adapter in {}",
-    "dtype": "computing in {}",
-}
-_METHODS = {"qlora": "QLoRA", "lora": "LoRA", "full": "full fine-tuning"}
-_STORAGES = {"nf4": "a 4-bit base", "nf4-dq": "a 4-bit base with double quantisation", "int8": "an 8-bit base"}
-
-
-def words(request: PlanRequest, changes: Mapping[str, Any]) -> str:
+def words(request: PlanRequest, changes: Mapping[str, Any]) -> Sentence:
     """Return the changes in words, as in 'Sequence length 1,024 and rank 8'."""
-    said = [
-        _word(request, changes, field, value)
+    return Sentence(
+        _word(request, field, value)
         for field, value in changes.items()
         if value is not None and value != getattr(request, field) and not (field == "quant" and "method" in changes)
-    ]
-    return sentence(said)
+    )
 
 
-def _word(request: PlanRequest, changes: Mapping[str, Any], field: str, value: Any) -> str:
+def _word(request: PlanRequest, field: str, value: Any) -> Phrase:
     if field == "method":
-        return f"{_METHODS[value]} instead of {_METHODS[request.method]}"
+        before = Phrase(f"planner.method.{request.method}")
+        return Phrase("planner.method", value=Phrase(f"planner.method.{value}"), before=before)
     if field == "quant":
-        return _STORAGES.get(value, "an unquantised base")
-    if field == "checkpointing":
-        return "recomputing all layers"
-    if field == "dora":
-        return "plain LoRA instead of DoRA"
+        return Phrase(f"planner.quant.{value}")
     if field == "columns" and value == 1:
-        return "one column"
+        return Phrase("planner.one_column")
     if field == "attn":
-        return f"{value.upper() if value == 'sdpa' else value} attention"
+        return Phrase("planner.attn", value=value.upper() if value == "sdpa" else value)
     if field == "model":
-        return f"the smaller model {value.listing.hub_id if value.listing else value.name}"
-    return _NAMES[field].format(value)
-
-
-def sentence(said: list[str]) -> str:
-    """Return words joined as a sentence begins: 'A, b and c'."""
-    joined = " and ".join([", ".join(said[:-1]), said[-1]] if len(said) > 2 else said)
-    return joined[:1].upper() + joined[1:]
+        return Phrase("planner.model", value=value.listing.hub_id if value.listing else value.name)
+    return Phrase(f"planner.{field}", value=value)

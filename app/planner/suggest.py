@@ -17,6 +17,7 @@ from app.catalog.spec import ModelSpec
 from app.errors import PlanError
 from app.planner.adapter import ALL_LINEAR, unknown_targets
 from app.planner.estimate import Plan, estimate
+from app.planner.phrases import Phrase
 from app.planner.remedies import Remedy, harm_of, remedies, words
 from app.planner.request import GIB, PlanRequest
 from app.planner.reserve import free_bytes
@@ -225,8 +226,10 @@ def _nothing_fits(request: PlanRequest, now: Plan, open_to: Sequence[Remedy]) ->
     least = min([now, *plans], key=lambda plan: plan.device_peak)
     weights = weights_at_rest(least.request).total_bytes
     alone = weights > (now.free_bytes or 0)
-    size = f"the weights alone take {weights / GIB:.1f} GB" if alone else f"it takes {least.device_peak / GIB:.1f} GB"
-    text = f"No setting makes it fit: {size} at the leanest"
+    if alone:
+        text = Phrase("planner.nothing.weights", size=weights / GIB)
+    else:
+        text = Phrase("planner.nothing.peak", size=least.device_peak / GIB)
     saved = now.device_peak - least.device_peak
     honest = Suggestion(_differences(request, least.request), text, saved, least.device_peak, False)
     return [honest, *_smaller_model(request, now, least.request)]

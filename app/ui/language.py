@@ -1,7 +1,8 @@
 """The texts of the page, by key, in the languages of assets/locale.
 
 English is complete; another language falls back to it where a text is missing. Labels and help of settings come from
-RunConfig itself; a language may translate them under `setting.<dotted name>.label` and `.help`.
+RunConfig itself, what the planner says from the planner; a language may translate them under
+`setting.<dotted name>.label` and `.help`, and under the planner's own keys.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from app.config import settings
+from app.planner.phrases import ENGLISH as PLANNER
+from app.planner.phrases import Phrase, Sentence, listed
 
 FOLDER = Path(__file__).resolve().parents[2] / "assets" / "locale"
 ENGLISH = "en"
@@ -44,12 +47,23 @@ class Speech:
 
     def __call__(self, key: str, **values: Any) -> str:
         """Return a text with its values filled in. With `count=1` the text's `.one` form is taken, where it has one."""
-        if values.get("count") == 1 and f"{key}.one" in texts(ENGLISH):
+        if values.get("count") == 1 and (f"{key}.one" in texts(ENGLISH) or f"{key}.one" in PLANNER):
             key = f"{key}.one"
         text = texts(self.language).get(key) or texts(ENGLISH).get(key)
         if text is None:
-            text = _of_settings().get(key, key)
+            text = PLANNER.get(key) or _of_settings().get(key, key)
         return text.format(**values) if values else text
+
+    def planned(self, said: str) -> str:
+        """Return what the planner says in this language; a text that is none of its phrases stays as it is."""
+        if isinstance(said, Sentence):
+            return listed(map(self.planned, said.phrases), self("planner.comma"), self("planner.and"))
+        if isinstance(said, Phrase):
+            values = said.values.items()
+            return self(
+                said.key, **{name: self.planned(each) if isinstance(each, str) else each for name, each in values}
+            )
+        return said
 
     def known(self, key: str, otherwise: str) -> str:
         """Return a text that may not exist, such as the name of a new kind of part; else what is given."""

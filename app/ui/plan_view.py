@@ -84,7 +84,7 @@ def verdict(plan: Plan, found: list[Suggestion], say: Speech) -> Html:
     rest: list[object] = [" ", *_filled(say("plan.not_numbers"), peak=peak, free=free)]
     if found and found[0].fits:
         saved = figures.size(found[0].saves_bytes)
-        rest += [" ", *_filled(say("plan.remedy", remedy=found[0].text), saved=saved)]
+        rest += [" ", *_filled(say("plan.remedy", remedy=say.planned(found[0].text)), saved=saved)]
     return element("span", said, *rest)
 
 
@@ -168,17 +168,22 @@ def peak_curve(request: PlanRequest, plan: Plan, say: Speech) -> Html:
 def remedies(found: list[Suggestion], say: Speech) -> Html:
     """Return what would make it fit, as buttons that set the form."""
     listed = [
-        notices.note(f"{suggestion.text}.")
+        notices.note(say.planned(suggestion.text) + say("planner.stop"))
         if suggestion.fits is False
-        else _button(config_changes(suggestion.changes), suggestion.text, _saving(suggestion, say), _each(suggestion))
+        else _button(
+            config_changes(suggestion.changes),
+            say.planned(suggestion.text),
+            _saving(suggestion, say),
+            _each(suggestion, say),
+        )
         for suggestion in found[:_MOST_SUGGESTIONS]
     ]
     return element("div", element("h3", say("plan.remedies")), *listed, class_="wb-remedies")
 
 
-def _each(suggestion: Suggestion) -> str:
+def _each(suggestion: Suggestion, say: Speech) -> str:
     """Return what each change of a set saves, for the hover."""
-    return "; ".join(f"{step.text}: -{figures.gigabytes(step.saves_bytes)}" for step in suggestion.steps)
+    return "; ".join(f"{say.planned(step.text)}: -{figures.gigabytes(step.saves_bytes)}" for step in suggestion.steps)
 
 
 def _saving(suggestion: Suggestion, say: Speech) -> str:
@@ -216,7 +221,7 @@ def facts(plan: Plan, say: Speech) -> Html:
         total=figures.count(plan.total_params),
         percent=f"{100 * plan.trainable_params / max(1, plan.total_params):.2g}",
     )
-    notes = [element("li", warning) for warning in plan.warnings]
+    notes = [element("li", say.planned(warning)) for warning in plan.warnings]
     return element(
         "div", notices.note(shares), element("ul", *notes, class_="wb-notes") if notes else "", class_="wb-facts"
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app import hardware
+from app import catalog, hardware
 from app.cli.main import main
 
 GOOD: dict[str, Any] = {
@@ -63,6 +63,22 @@ OPTIONS: dict[str, tuple[list[str], str]] = {
     "a measurement of nothing": (["--measure"], "data"),
     "a measurement of a profile": (["--measure", "--profile", "peft-classic", "--data", "x"], "profile"),
 }
+# family: its field, odd values of it, and what the line must name.
+ODD: tuple[tuple[str, str, tuple[Any, ...]], ...] = (
+    ("pythia-160m", "rotary_pct", ("x", math.inf, math.nan, 10**30, -1, True, [])),
+    ("glm-4-9b", "partial_rotary_factor", ("x", math.inf, -0.5, {})),
+    ("opt-125m", "ffn_dim", (0, -1, "x", True, 10**30)),
+    ("mistral-7b-v0.1", "layer_types", ("sliding_attention", 7)),
+    ("gemma-3-1b", "sliding_window", (-2, "x", True, 1.5, 10**30)),
+    ("gemma-3-1b", "layer_types", (["sliding_attention"], {})),
+    ("deepseek-v2-lite", "kv_lora_rank", (0, -1, "x", None)),
+    ("deepseek-v2-lite", "num_experts_per_tok", (0, 65, "x", True)),
+    ("deepseek-v2-lite", "first_k_dense_replace", (-1, "x", True)),
+    ("gpt-oss-20b", "num_local_experts", (0, -4, "x", 10**6)),
+    ("mixtral-8x7b", "num_experts_per_tok", (9,)),
+    ("gpt2", "n_inner", (-1, "x", True, 10**30)),
+    ("qwen3-8b", "tie_word_embeddings", ("yes", 1, [])),
+)
 NAMES = (
     "no/such-model",
     "http://host/model",
@@ -154,3 +170,22 @@ def test_a_processor_s_preset_counts_no_card(capsys: pytest.CaptureFixture[str],
     assert parts["cuda_context"] == 0 < parts["allocator_reserve"]
     assert main(["plan", "--model", "starter"]) == 0
     assert "--vram" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "field", "values"), ODD)
+def test_an_odd_number_of_a_family_names_its_field(
+    name: str, field: str, values: tuple[Any, ...], model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = dict(catalog.find(name).config)
+    model.write_text(json.dumps(good))
+    assert main(["plan", "--json", "--model", str(model)]) == 0
+    capsys.readouterr()
+    for value in values:
+        model.write_text(json.dumps({**good, field: value}))
+        refused(capsys, ["--model", str(model)], field)
+
+
+def test_a_file_of_100_mb_is_refused_unread(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with model.open("wb") as file:
+        file.truncate(100_000_000)
+    refused(capsys, ["--model", str(model)], "too large")

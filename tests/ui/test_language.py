@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from app import catalog
+from app.planner import PlanRequest, suggestions
+from app.planner.phrases import ENGLISH as PLANNER
+from app.planner.phrases import Phrase
 from app.ui import forms
 from app.ui.language import ENGLISH, NAMES, Speech, _of_settings, texts
 
@@ -28,13 +32,13 @@ def test_languages_are_in_step(language: str) -> None:
     # A language without a plural needs no form for one; settings are translated where English has RunConfig's words.
     shown = {f"setting.{name}.{part}" for name in forms.ORDER for part in ("label", "help")}
     wanted = {key for key in english if not key.endswith(".one")} | shown | {"setting.model.name.label"}
-    assert set(other) - set(english) - set(_of_settings()) == set()
-    assert wanted - set(other) == set()
+    assert set(other) - set(english) - set(_of_settings()) - set(PLANNER) == set()
+    assert (wanted | set(PLANNER)) - set(other) == set()
 
 
 @pytest.mark.parametrize("language", OTHERS)
 def test_places_are_the_same_in_every_language(language: str) -> None:
-    english = {**_of_settings(), **texts(ENGLISH)}
+    english = {**_of_settings(), **PLANNER, **texts(ENGLISH)}
     for key, text in texts(language).items():
         assert fields(text) == fields(english[key]), key
 
@@ -42,7 +46,7 @@ def test_places_are_the_same_in_every_language(language: str) -> None:
 def test_every_key_in_the_code_exists() -> None:
     used = set(re.findall(r'(?:say|Key)\(\s*"([a-z_0-9.-]+)"', CODE))
     assert len(used) > 100
-    assert used - set(texts(ENGLISH)) - set(_of_settings()) == set()
+    assert used - set(texts(ENGLISH)) - set(_of_settings()) - set(PLANNER) == set()
 
 
 def test_every_text_is_used() -> None:
@@ -86,3 +90,26 @@ def test_speech_falls_back_and_counts() -> None:
     assert say("setting.adapter.r.label") == "Rank"
     assert say("setting.data.max_length.label") == "Sequence length (tokens)"
     assert say.known("part.of_tomorrow", "of_tomorrow") == "of_tomorrow"
+
+
+def test_the_planner_speaks_every_language() -> None:
+    model = catalog.find("llama-3.1-8b")
+    close = PlanRequest(model=model, micro_batch=4, seq_len=8192, dora=True, attn="eager", vram_gb=12)
+    tight = PlanRequest(model=model, method="full", vram_gb=4)
+    found = [*suggestions(close), *suggestions(tight)]
+    assert any(one.fits is False for one in found) and any(len(one.changes) > 2 for one in found)
+    for one in found:
+        assert Speech(ENGLISH).planned(one.text) == one.text
+        assert all(ord(mark) < 128 for mark in one.text)
+        chinese = Speech("zh").planned(one.text)
+        assert chinese != one.text and re.search("[\u4e00-\u9fff]", chinese)
+    assert Speech("zh").planned("as it is") == "as it is"
+
+
+@pytest.mark.parametrize("language", [ENGLISH, *OTHERS])
+def test_a_note_of_the_planner_keeps_its_numbers(language: str) -> None:
+    say = Speech(language)
+    assert "131,072" in say.planned(Phrase("planner.note.positions", model="m", tokens=131_072))
+    one, more = (Phrase("planner.corrected", count=count, error=1.84) for count in (1, 5))
+    assert "+1.8 %" in say.planned(one) and "1 " not in say.planned(one).replace("+1.8 %", "")
+    assert "5" in say.planned(more)

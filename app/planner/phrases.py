@@ -1,0 +1,99 @@
+"""What the planner says, as text in English that remembers its key and values, so that a page can say it otherwise.
+
+A phrase is an ordinary string: the command line prints it and JSON holds it. The page looks the key up in its language
+and fills in the values; a value may be a phrase itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+ENGLISH = {
+    "planner.seq_len": "sequence length {value:,}",
+    "planner.rank": "rank {value}",
+    "planner.micro_batch": "micro-batch {value}",
+    "planner.gradient_accumulation": "gradient accumulation {value}",
+    "planner.optimizer": "optimiser {value}",
+    "planner.columns": "{value} columns",
+    "planner.one_column": "one column",
+    "planner.adapter_dtype": "adapter in {value}",
+    "planner.dtype": "computing in {value}",
+    "planner.attn": "{value} attention",
+    "planner.checkpointing": "recomputing all layers",
+    "planner.dora": "plain LoRA instead of DoRA",
+    "planner.model": "the smaller model {value}",
+    "planner.method": "{value} instead of {before}",
+    "planner.method.qlora": "QLoRA",
+    "planner.method.lora": "LoRA",
+    "planner.method.full": "full fine-tuning",
+    "planner.quant.nf4": "a 4-bit base",
+    "planner.quant.nf4-dq": "a 4-bit base with double quantisation",
+    "planner.quant.int8": "an 8-bit base",
+    "planner.quant.none": "an unquantised base",
+    "planner.nothing.weights": "No setting makes it fit: the weights alone take {size:.1f} GB at the leanest",
+    "planner.nothing.peak": "No setting makes it fit: it takes {size:.1f} GB at the leanest",
+    "planner.corrected": "Corrected by the last {count} measurements on this machine: {error:+.1f} % on average",
+    "planner.corrected.one": "Corrected by the last measurement on this machine: {error:+.1f} % on average",
+    "planner.corrected_process": (
+        "Corrected by the last {count} measurements of the process's memory on this machine: {error:+.1f} % on average"
+    ),
+    "planner.corrected_process.one": (
+        "Corrected by the last measurement of the process's memory on this machine: {error:+.1f} % on average"
+    ),
+    "planner.note.uncounted": "{model}: only its language part is counted; what {field} describes comes on top",
+    "planner.note.vision": (
+        "{model}: its vision part ({parameters:,} parameters) is counted as resident; images are not"
+    ),
+    "planner.note.own_linear": (
+        "{model}: its own linear class is not quantised by bitsandbytes; the weights stay 16-bit"
+    ),
+    "planner.note.experts": "{model}: routed experts are no linear modules and stay 16-bit",
+    "planner.note.mixture": "Mixture-of-experts activations assume tokens spread evenly over the experts; unmeasured",
+    "planner.note.eager_only": (
+        "{model} has eager attention only: it holds full score matrices whatever kernel is chosen"
+    ),
+    "planner.note.eager": "Eager attention grows with the square of the length; sdpa needs far less",
+    "planner.note.paged": "Paged optimiser states may leave the card between steps; they are counted as on it",
+    "planner.note.int8": "int8 estimates are unmeasured",
+    "planner.note.positions": "{model} was made for at most {tokens:,} tokens",
+    "planner.note.packed": "Packed rows pass a full mask of length squared; shorter rows or flash attention avoid it",
+    "planner.comma": ", ",
+    "planner.and": " and ",
+    "planner.stop": ".",
+}
+"""Every phrase in English, with the fields of its values."""
+
+
+class Phrase(str):
+    """One phrase in English; `key` and `values` say it in another language."""
+
+    key: str
+    values: dict[str, Any]
+
+    def __new__(cls, key: str, **values: Any) -> Phrase:
+        """Return the phrase with its values filled in; with `count=1` its `.one` form, where it has one."""
+        form = f"{key}.one" if values.get("count") == 1 else key
+        phrase = super().__new__(cls, ENGLISH.get(form, ENGLISH[key]).format(**values))
+        phrase.key, phrase.values = key, values
+        return phrase
+
+
+class Sentence(str):
+    """Phrases listed as a sentence begins: 'A, b and c'."""
+
+    phrases: tuple[Phrase, ...]
+
+    def __new__(cls, phrases: Iterable[Phrase]) -> Sentence:
+        """Join the phrases in English."""
+        said = tuple(phrases)
+        sentence = super().__new__(cls, listed(said, ENGLISH["planner.comma"], ENGLISH["planner.and"]))
+        sentence.phrases = said
+        return sentence
+
+
+def listed(said: Iterable[str], comma: str, last: str) -> str:
+    """Return texts as a list with a capital letter first: 'A, b and c'."""
+    *before, end = tuple(said) or ("",)
+    joined = f"{comma.join(before)}{last}{end}" if before else end
+    return joined[:1].upper() + joined[1:]
