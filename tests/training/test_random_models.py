@@ -23,8 +23,8 @@ def test_a_folder_has_the_weights_that_its_configuration_states(name: str, tmp_p
     with safe_open(tmp_path / "model" / "model.safetensors", "pt") as file:
         stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
     assert sum(tensor.numel() for tensor in stored.values()) == parameters
-    first, *_, last = stored.values()
-    assert first.abs().sum() > 0 and last.abs().sum() == 0
+    filled = [bool(tensor.any()) for tensor in stored.values()]
+    assert any(filled) and not all(filled)
 
 
 def test_rows_have_the_length_that_was_asked_for() -> None:
