@@ -81,10 +81,11 @@ def _refuse(adapter: AdapterFolder) -> None:
             (config.get("bias", "none") != "none" or config.get("lora_bias"), "it brings biases"),
             (config.get("rank_pattern") or config.get("alpha_pattern"), "its rank or alpha differs between layers"),
             (adapter.foreign, f"it uses {', '.join(adapter.foreign)}"),
-            (whole, f"it brings {whole[0] if whole else ''}"),
         )
         if found
     ]
+    if not obstacles and whole:
+        obstacles.append(f"it brings {whole[0]}")
     if obstacles:
         raise ExportError(
             "vLLM cannot serve this adapter beside its base", ", and ".join(obstacles), "merge it and serve the model"

@@ -46,9 +46,13 @@ class Speech:
         self.language = language if isinstance(language, str) and language in NAMES else ENGLISH
 
     def __call__(self, key: str, **values: Any) -> str:
-        """Return a text with its values filled in. With `count=1` the text's `.one` form is taken, where it has one."""
-        if values.get("count") == 1 and (f"{key}.one" in texts(ENGLISH) or f"{key}.one" in PLANNER):
-            key = f"{key}.one"
+        """Return a text with its values filled in. With `count=1` the text's `.one` form is taken, where it has one.
+
+        A language that knows no number has the plain form alone.
+        """
+        one, own = f"{key}.one", texts(self.language)
+        if values.get("count") == 1 and (one in texts(ENGLISH) or one in PLANNER) and (one in own or key not in own):
+            key = one
         text = texts(self.language).get(key) or texts(ENGLISH).get(key)
         if text is None:
             text = PLANNER.get(key) or _of_settings().get(key, key)
