@@ -13,29 +13,35 @@ from app.data.json_rows import Record
 from app.data.rows import BadRow
 from app.errors import DataError
 
-_BATCH_ROWS = 1024
+# Few, since a dictionary may stand for a long text in each of them.
+_BATCH_ROWS = 64
 # Dictionary and run-length encoding pack repeated values far better than deflate does, so the cap is wider.
 _MAX_COLUMN_RATIO = 5_000
 _SMALL_FILE_BYTES = 1024
-# The text of the rows themselves is held to the ratio of archives, once the file is larger than this or its text than
-# 200 times this: a dictionary can stand for the same long text millions of times.
+# The cells themselves are held to the ratio of archives, once the file is larger than this or its cells than 200 times
+# this: a dictionary can stand for the same long text millions of times.
 _HARMLESS_BYTES = 128 * 1024
+# Run lengths and nulls make millions of rows from nothing; rows that say something take at least a byte each.
+_HARMLESS_ROWS = 65_536
 
 
 def read_columns(path: Path, name: str) -> Iterator[Record]:
     """Read the rows of a Parquet, Feather or Arrow file, called `name` in errors; the line is the position from 1."""
     import pyarrow as pa
 
-    position, chars = 0, 0
-    most_chars = limits.MAX_ARCHIVE_RATIO * max(path.stat().st_size, _HARMLESS_BYTES)
+    position, cells_bytes = 0, 0
+    packed_bytes = path.stat().st_size
+    most_bytes = limits.MAX_ARCHIVE_RATIO * max(packed_bytes, _HARMLESS_BYTES)
     try:
-        for batch in _batches(path, name):
+        for batch in map(_written_out, _batches(path, name)):
+            cells_bytes += batch.nbytes
+            if cells_bytes > most_bytes:
+                raise _bomb(name, limits.MAX_ARCHIVE_RATIO)
             for fields in batch.to_pylist():
                 position += 1
-                chars += sum(len(value) for value in fields.values() if isinstance(value, str))
-                if chars > most_chars:
-                    raise _bomb(name, limits.MAX_ARCHIVE_RATIO)
                 yield position, _checked(fields)
+            if position > max(packed_bytes, _HARMLESS_ROWS):
+                raise _too_many(name, position)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"{name} cannot be read as a column file", str(error)[:200], "Write it again, or use JSONL",
@@ -63,9 +69,21 @@ def _batches(path: Path, name: str) -> Iterator[Any]:
                 yield batch.slice(start, _BATCH_ROWS)
 
 
+def _written_out(batch: Any) -> Any:
+    """Return a batch with dictionaries resolved, so that its size is that of its cells."""
+    import pyarrow as pa
+
+    if not any(pa.types.is_dictionary(column.type) for column in batch.columns):
+        return batch
+    columns = [c.dictionary_decode() if pa.types.is_dictionary(c.type) else c for c in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
 def _refuse_bomb(path: Path, name: str, metadata: Any) -> None:
     if metadata.num_columns > limits.MAX_COLUMNS:
         raise DataError(f"{name} has {metadata.num_columns:,} columns", "", f"Keep below {limits.MAX_COLUMNS:,}")
+    if metadata.num_rows > max(path.stat().st_size, _HARMLESS_ROWS):
+        raise _too_many(name, metadata.num_rows)
     unpacked = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
     if unpacked > _MAX_COLUMN_RATIO * max(path.stat().st_size, _SMALL_FILE_BYTES):
         raise _bomb(name, _MAX_COLUMN_RATIO)
@@ -75,6 +93,14 @@ def _bomb(name: str, ratio: int) -> DataError:
     return DataError(
         f"{name} unpacks to more than {ratio:,} times its size",
         "This is how archive bombs look",
+        "Write it as JSONL if you trust it",
+    )
+
+
+def _too_many(name: str, rows: int) -> DataError:
+    return DataError(
+        f"{name} claims {rows:,} rows and more than one a byte",
+        "This is how bombs look",
         "Write it as JSONL if you trust it",
     )
 

@@ -6,7 +6,7 @@ import json
 import re
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -154,23 +154,17 @@ class Check:
 
     def run(self, records: Iterable[Row | RowProblem], progress: Progress | None = None) -> CheckReport:
         """Check all records; without a renderer no tokens are counted."""
-        counted = self._counting(records)
-        for outcome in outcomes(counted, self._options, self._renderer):
+        for outcome in outcomes(records, self._options, self._renderer):
             self._take(outcome)
             if progress and self.report.rows % 1000 == 0:
                 progress(self.report.rows, 0)
         self._finish()
         return self.report
 
-    def _counting(self, records: Iterable[Row | RowProblem]) -> Iterator[Row | RowProblem]:
-        for record in records:
-            if isinstance(record, Row):
-                name, why = format_of(record.fields)
-                self._formats.add(name, why)
-            yield record
-
     def _take(self, outcome: Outcome) -> None:
         self.report.rows += 1
+        if outcome.row is not None and not self._formats.add_known(outcome.format):
+            self._formats.add(*format_of(outcome.row.fields))
         if outcome.problem is not None:
             self.report.add(outcome.problem, outcome.row)
         problems: list[RowProblem] = []

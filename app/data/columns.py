@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 INSTRUCTION = ("instruction", "instructions", "指令", "任务")
@@ -19,15 +20,30 @@ HISTORY = ("history", "历史")
 TOOLS = ("tools", "functions", "工具")
 CHOSEN = ("chosen", "选中", "preferred")
 REJECTED = ("rejected", "拒绝", "dispreferred")
+_FEW_COLUMNS = 64
 
 
 def find(fields: dict[str, Any], names: tuple[str, ...]) -> str | None:
     """Return the row's column that goes by one of these names, compared without case and outer spaces."""
-    for name in names:
-        if name in fields:
-            return name
-    lowered = {key.strip().lower(): key for key in fields if isinstance(key, str)}
-    return next((lowered[name] for name in names if name in lowered), None)
+    keys = tuple(fields)
+    return _found(keys, names) if len(keys) <= _FEW_COLUMNS else _search(keys, names)
+
+
+def _search(keys: tuple[str, ...], names: tuple[str, ...]) -> str | None:
+    exact, bare = _known(keys)
+    return next((name for name in names if name in exact), None) or next(
+        (bare[name] for name in names if name in bare), None
+    )
+
+
+# The rows of a file mostly have the same columns, and each is asked for them some forty times.
+_found = lru_cache(maxsize=4096)(_search)
+
+
+@lru_cache(maxsize=64)
+def _known(keys: tuple[str, ...]) -> tuple[frozenset[str], dict[str, str]]:
+    """Return the columns as they are called, and by their bare names."""
+    return frozenset(keys), {key.strip().lower(): key for key in keys if isinstance(key, str)}
 
 
 def value(fields: dict[str, Any], names: tuple[str, ...]) -> Any:

@@ -21,6 +21,8 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+# Chinese rows in UTF-16 hold a quote, a comma or a line end every few characters.
+_CJK_BYTES_A_ZERO = 64
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CJK = re.compile("[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
 _LATIN_ACCENT = re.compile(r"[\x80-\u02af]")
@@ -32,11 +34,25 @@ def sniff_encoding(head: bytes) -> tuple[str, int]:
         if head.startswith(mark):
             return name, len(mark)
     sample = head[: limits.SNIFF_BYTES]
-    if len(sample) >= 4 and sample.count(0) > len(sample) // 4:
-        return ("utf-16-le" if sample[1::2].count(0) > sample[::2].count(0) else "utf-16-be"), 0
+    if wide := _unmarked_utf16(sample):
+        return wide, 0
     if _decodes(sample, "utf-8"):
         return "utf-8", 0
     return ("gb18030" if _looks_like_gb18030(sample) else "utf-8"), 0
+
+
+def _unmarked_utf16(sample: bytes) -> str | None:
+    """Return which UTF-16 a sample without byte order mark is in, None for anything else.
+
+    Latin text has a zero in every second byte; Chinese text only where its quotes, commas and line ends are.
+    """
+    first, second = sample[::2].count(0), sample[1::2].count(0)
+    if first + second > len(sample) // 4 and len(sample) >= 4:
+        return "utf-16-le" if second > first else "utf-16-be"
+    if min(first, second) == 0 and max(first, second) >= max(4, len(sample) // _CJK_BYTES_A_ZERO):
+        encoding = "utf-16-le" if second else "utf-16-be"
+        return encoding if _decodes(sample, encoding) else None
+    return None
 
 
 def _decodes(sample: bytes, encoding: str) -> bool:

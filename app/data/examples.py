@@ -86,10 +86,10 @@ class ExampleMaker:
         """Convert and render one record, or say why not."""
         if isinstance(record, RowProblem):
             return Outcome(None, "unknown", problem=record)
-        name = "mapped" if self.options.mapping else self.options.format or format_of(record.fields)[0]
+        name = _format(record, self.options)
         conversation = None
         try:
-            conversation = conversation_of(record.fields, self.options.format, self.options.mapping)
+            conversation = conversation_of(record.fields, name, self.options.mapping)
             tokens = self.renderer.tokenizer.added_tokens
             conversation = repair(conversation, self.options.repair, tokens) if self.options.repair else conversation
             refuse_empty(conversation)
@@ -103,11 +103,14 @@ class ExampleMaker:
     def _certainly_over(self, row: Row, name: str, rendered: Rendered) -> Outcome | None:
         """Drop a row that is over the limit whatever its tokens are: tokenising millions of characters takes seconds.
 
-        Its length is then the least it can be. White space is not counted: some tokenizers drop it.
+        Its length is then the least it can be. White space is not counted, since some tokenizers drop it; a row of
+        little else is judged by the tokens of its beginning, which the cut changes by few.
         """
         if self.options.over_length != "drop" or len(rendered.text) <= max(self._certain_chars, _LONG_CHARS):
             return None
         least = sum(map(len, rendered.text.split())) // self.renderer.tokenizer.longest_token_chars
+        if least <= self.options.max_length:
+            least = len(self.renderer.tokenizer.backend.encode(rendered.text[:_LONG_CHARS]).ids) // 2
         if least <= self.options.max_length:
             return None
         problem = over_limit(row, least, self.options, 0, at_least=True)
@@ -195,14 +198,19 @@ def outcomes(records: Iterable[Row | RowProblem], options: DataOptions, renderer
         yield _converted(record, options) if isinstance(record, Row) else Outcome(None, "unknown", problem=record)
 
 
+def _format(row: Row, options: DataOptions) -> str:
+    return "mapped" if options.mapping else options.format or format_of(row.fields)[0]
+
+
 def _converted(row: Row, options: DataOptions) -> Outcome:
+    name = _format(row, options)
     try:
-        conversation = conversation_of(row.fields, options.format, options.mapping)
+        conversation = conversation_of(row.fields, name, options.mapping)
         conversation = repair(conversation, options.repair, frozenset())
         refuse_empty(conversation)
-        return Outcome(row, "", conversation)
+        return Outcome(row, name, conversation)
     except BadRow as bad:
-        return Outcome(row, "", problem=bad.at(row.line, row.number, row.file))
+        return Outcome(row, name, problem=bad.at(row.line, row.number, row.file))
 
 
 def _batches(records: Iterable[Row | RowProblem]) -> Iterator[list[Row | RowProblem]]:

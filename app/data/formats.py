@@ -117,6 +117,13 @@ class FormatCount:
         self._count[format_name] += 1
         self._why.setdefault(format_name, why)
 
+    def add_known(self, format_name: str) -> bool:
+        """Count one row of a format whose reason is known; False where it is not, and nothing was counted."""
+        if format_name not in self._why:
+            return False
+        self._count[format_name] += 1
+        return True
+
     def verdict(self) -> Detection:
         """Return the format of the whole: `mixed` where two known formats each have a real share."""
         total = self._count.total()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -24,7 +25,14 @@ def _refuse_constant(name: str) -> None:
     raise BadRow("number", f"{name} is not a number that JSON knows", "Write null or a real number")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, strict=False)
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise BadRow("number", f"{text[:40]} is too large for a number", "Write it as text")
+    return value
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite, strict=False)
 
 
 def read_json_lines(stream: BinaryIO) -> Iterator[Record]:
@@ -147,11 +155,16 @@ def read_json_values(stream: BinaryIO) -> Iterator[Record]:
     window = _Window(stream)
     while not window.text.strip() and window.fill():
         pass
-    in_array = _enter_array(window)
+    in_array, broken = _enter_array(window), 0
     while window.skip_blank():
         if window.text[window.at] == "]" and in_array:
             return
-        yield _next_record(window)
+        line, record = _next_record(window)
+        yield line, record
+        broken = broken + 1 if isinstance(record, BadRow) else 0
+        if broken >= limits.MAX_BROKEN_VALUES:
+            message = f"{broken:,} values after one another cannot be parsed"
+            raise DataError(message, "This is not JSON", "Check the file from this line on", line)
     if in_array:
         yield window.line, BadRow("json", "The list is never closed", "The file may have been cut; check its end")
 

@@ -20,6 +20,8 @@ MAX_COLUMNS = 10_000
 MAX_DEPTH = 100
 # Quotes and brackets that are passed over in search of a broken row's end: about 2 s of work.
 MAX_SKIPPED_MARKS = 3_000_000
+# Each unreadable value of a JSON file costs a search for its end; so many without a good one between are no JSON.
+MAX_BROKEN_VALUES = 1000
 # A quoted CSV cell may span lines, but an open quote must not swallow the file.
 MAX_QUOTED_LINES = 10_000
 CHUNK_BYTES = 1024 * 1024

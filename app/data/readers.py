@@ -22,8 +22,36 @@ PROSE_SUFFIXES = (".txt", ".text", ".md", ".markdown")
 SUFFIXES = (*JSON_SUFFIXES, *TABLE_SUFFIXES, *COLUMN_SUFFIXES, *PROSE_SUFFIXES, ".gz", ".zip")
 _COLUMN_MAGIC = (b"PAR1", b"ARROW1")
 _PROSE_MARK = re.compile(r"^\s*(#{1,3} |<\|im_start\|>)")
+# How rows in JSON begin, whatever the file is called.
+_JSON_OPENING = re.compile(r'\s*(\{\s*"|\[\s*[\[{]\s*["{])')
+_JSON_SIGNS = ("{", "[", '"')
 # More than 1,000 NUL bytes at the start and no UTF-16 pattern: pictures, archives and the like.
 _BINARY_NULS = 1000
+_MAGIC_BYTES = 512
+_TAR_AT = 257
+# Files that people take for rows, by their first bytes. None of them is opened.
+_FOREIGN = {
+    b"BZh": "a bzip2 archive",
+    b"\xfd7zXZ": "an xz archive",
+    b"(\xb5/\xfd": "a Zstandard archive",
+    b"7z\xbc\xaf": "a 7z archive",
+    b"Rar!": "a rar archive",
+    b"PK\x03\x04": "a zip archive inside an archive",
+    b"PK\x05\x06": "an empty zip archive",
+    b"\x1f\x8b": "a gzip archive inside an archive",
+    b"%PDF": "a PDF",
+    b"\x89PNG": "a picture",
+    b"\xff\xd8\xff": "a picture",
+    b"GIF8": "a picture",
+    b"\x7fELF": "a program",
+    b"SQLite format 3": "a database",
+    b"\xd0\xcf\x11\xe0": "an old Office file",
+    b"\x93NUMPY": "a NumPy array",
+    b"\x80\x02": "a pickle, which could run code",
+    b"\x80\x03": "a pickle, which could run code",
+    b"\x80\x04": "a pickle, which could run code",
+    b"\x80\x05": "a pickle, which could run code",
+}
 
 
 def read_rows(path: Path) -> Iterator[Row | RowProblem]:
@@ -37,36 +65,89 @@ def read_pasted(text: str) -> Iterator[Row | RowProblem]:
 
 
 def _numbered(sources: Iterator[Source]) -> Iterator[Row | RowProblem]:
-    number = 0
+    """Number the rows of all sources. One unreadable file of several becomes a problem, a lone one is refused."""
+    number = line = 0
     for source in sources:
-        for line, record in _records(source):
+        try:
+            for line, record in _records(source):
+                number += 1
+                if isinstance(record, BadRow):
+                    yield record.at(line, number, source.name)
+                else:
+                    yield Row(number, line, record, source.name)
+        except DataError as error:
+            if not source.name:
+                raise _after(line, error) from error
             number += 1
-            if isinstance(record, BadRow):
-                yield record.at(line, number, source.name)
-            else:
-                yield Row(number, line, record, source.name)
+            yield _unreadable(source, number, error)
+    if not number:
+        raise DataError(
+            "The file holds no row", "There is nothing below its header or between its brackets", "Add rows"
+        )
+
+
+def _after(line: int, error: DataError) -> DataError:
+    """Return an error with the line behind the last row that could be read."""
+    if error.line_number is not None or not line:
+        return error
+    return DataError(error.what, error.why, error.remedy, line + 1)
+
+
+def _unreadable(source: Source, number: int, error: DataError) -> RowProblem:
+    what = error.what.removeprefix(f"Line {error.line_number}: ")
+    message = f"{what}. {error.why}" if error.why else what
+    return RowProblem(error.line_number, "file", message, error.remedy, number, source.name)
 
 
 def _records(source: Source) -> Iterator[Record]:
     with source.open() as stream:
-        magic = stream.read(6)
-    if magic.startswith(_COLUMN_MAGIC) or source.suffix in COLUMN_SUFFIXES:
+        magic = stream.read(_MAGIC_BYTES)
+    _refuse_foreign(source, magic)
+    if magic.startswith(_COLUMN_MAGIC) or (source.suffix in COLUMN_SUFFIXES and not _is_plain(magic)):
         yield from _column_records(source)
         return
     head = _head(source)
+    kind = _text_kind(source.suffix, head)
     with source.open() as stream:
-        if source.suffix in JSON_SUFFIXES or (not _is_known(source) and _looks_like_json(head)):
+        if kind == "json":
             as_lines = source.suffix in (".jsonl", ".ndjson") or looks_like_lines(head)
             as_lines = as_lines and not _is_spread_array(head)
             yield from read_json_lines(stream) if as_lines else read_json_values(stream)
-        elif source.suffix in TABLE_SUFFIXES or (not _is_known(source) and _looks_like_table(head)):
+        elif kind == "table":
             yield from read_table(stream, "\t" if source.suffix in (".tsv", ".tab") else sniff_delimiter(head))
         else:
             yield from read_prose(stream, source.suffix in (".md", ".markdown"), head)
 
 
-def _is_known(source: Source) -> bool:
-    return source.suffix in SUFFIXES
+def _refuse_foreign(source: Source, magic: bytes) -> None:
+    found = next((name for start, name in _FOREIGN.items() if magic.startswith(start)), None)
+    if magic[_TAR_AT : _TAR_AT + 5] == b"ustar":
+        found = "a tar archive"
+    if found:
+        known = ", ".join(SUFFIXES)
+        raise DataError(f"{source.name or 'The file'} is {found}", "It holds no rows that can be read", f"Use {known}")
+
+
+def _is_plain(magic: bytes) -> bool:
+    """Say whether a file that is called a column file begins as text."""
+    start = magic[:16].translate(None, b"\t\r\n")
+    return bool(start) and start.isascii() and start.decode("ascii").isprintable()
+
+
+def _text_kind(suffix: str, head: str) -> str:
+    """Return how text is read: `json`, `table` or `prose`. What it holds counts for more than its name."""
+    if suffix in JSON_SUFFIXES:
+        is_table = head.lstrip()[:1] not in _JSON_SIGNS and _looks_like_table(head)
+        return "table" if is_table else "json"
+    if suffix not in (".md", ".markdown") and _JSON_OPENING.match(head):
+        return "json"
+    if suffix in TABLE_SUFFIXES:
+        return "table"
+    if suffix in PROSE_SUFFIXES:
+        return "prose"
+    if head.lstrip()[:1] in ("[", "{"):
+        return "json"
+    return "table" if _looks_like_table(head) else "prose"
 
 
 def _column_records(source: Source) -> Iterator[Record]:
@@ -88,10 +169,6 @@ def _head(source: Source) -> str:
     return head
 
 
-def _looks_like_json(head: str) -> bool:
-    return head.lstrip()[:1] in ("[", "{")
-
-
 def _is_spread_array(head: str) -> bool:
     """Say whether text opens a list of rows that goes on over the next lines, whatever the file is called."""
     return bool(re.match(r"\s*\[\s*(\n|\{[^\n]*\},?\s*\n)", head)) and not looks_like_lines(head)
@@ -102,6 +179,8 @@ def _looks_like_table(head: str) -> bool:
     if _PROSE_MARK.match(head):
         return False
     lines = [line for line in head[: limits.SNIFF_BYTES].splitlines()[:10] if line.strip()]
+    if any(line.lstrip()[:1] in ("{", "[") for line in lines[1:]):
+        return False
     delimiter = sniff_delimiter(head)
     cells = lines[0].count(delimiter)
     names = [name.strip().strip('"') for name in lines[0].split(delimiter)]

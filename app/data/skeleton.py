@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from app.data.conversation import Conversation, Turn
@@ -52,6 +53,14 @@ class Skeleton:
     appended: str = ""
     warnings: tuple[str, ...] = ()
     inspections: Inspections | None = None
+
+    @cached_property
+    def pieces_of_turn(self) -> dict[int, list[int]]:
+        """Return the numbers of the leaves of each turn that has any."""
+        pieces: dict[int, list[int]] = {}
+        for number, leaf in enumerate(self.leaves):
+            pieces.setdefault(leaf.turn, []).append(number)
+        return pieces
 
     def fill(self, leaves: dict[tuple[int, str], str]) -> tuple[str, list[int]] | None:
         """Return the rendered text and the places of its leaves without rendering, None where that is not certain."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections import Counter
 from dataclasses import replace
 
 from app.data.conversation import Conversation, Turn
@@ -112,7 +113,7 @@ class SkeletonBuilder:
         answers: list[AnswerPlace] = []
         appended = ""
         for index, turn in enumerate(marked.turns):
-            if turn.role != "assistant" or not (turn.tool_calls or any(leaf.turn == index for leaf in skeleton.leaves)):
+            if turn.role != "assistant" or not (turn.tool_calls or index in skeleton.pieces_of_turn):
                 continue
             start = self._start(marked, index, skeleton, text)
             end, mark = self._end(marked, index, skeleton, start)
@@ -130,7 +131,7 @@ class SkeletonBuilder:
         as far as the generation prompt does not already give it.
         """
         turn = marked.turns[index]
-        own = [i for i, leaf in enumerate(skeleton.leaves) if leaf.turn == index]
+        own = skeleton.pieces_of_turn.get(index, [])
         if own and skeleton.leaves[own[0]].part == "content":
             return Place(own[0], len(skeleton.literals[own[0]]))
         prompt = self._prompt(marked, index, skeleton.dialect)
@@ -202,7 +203,7 @@ class SkeletonBuilder:
     def _end(self, marked: Conversation, index: int, skeleton: Skeleton, start: Place) -> tuple[Place | None, str]:
         """Return the place behind the end-of-turn mark and the mark; no place where it has to be appended."""
         turn = marked.turns[index]
-        own = [i for i, leaf in enumerate(skeleton.leaves) if leaf.turn == index]
+        own = skeleton.pieces_of_turn.get(index, [])
         piece = own[-1] + 1 if own else start.piece
         offset = 0 if own else start.offset
         literal = skeleton.literals[piece]
@@ -268,8 +269,9 @@ def _cut(text: str, leaves: list[Leaf]) -> tuple[list[str], list[Leaf]]:
 def _refuse_missing(conversation: Conversation, leaves: list[Leaf], found: list[Leaf]) -> None:
     """Refuse templates that leave a turn out or write an answer twice; the thinking of earlier turns may go."""
     last_answer = max((i for i, turn in enumerate(conversation.turns) if turn.role == "assistant"), default=-1)
+    counts = Counter(found)
     for leaf in leaves:
-        turn, count = conversation.turns[leaf.turn], found.count(leaf)
+        turn, count = conversation.turns[leaf.turn], counts[leaf]
         if count == 0 and (leaf.part == "content" or leaf.turn == last_answer):
             what = "thinking" if leaf.part == "reasoning" else "text"
             raise TemplateError(
@@ -303,7 +305,7 @@ def _warnings(leaves: list[Leaf], found: list[Leaf], appended: str, dialect: Dia
     warnings = []
     if dialect.thinking_in_content:
         warnings.append("The template has no place for thinking; it is written between <think> tags in the answer")
-    if any(leaf not in found for leaf in leaves):
+    if not set(leaves) <= set(found):
         warnings.append("The template leaves the thinking of earlier turns out, so it is not trained")
     if appended:
         warnings.append(f"The template writes no end of turn after the last answer; {appended} is appended")

@@ -20,6 +20,8 @@ from app.errors import DataError
 _BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError, RuntimeError)
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZIP_MAGIC = b"PK\x03\x04"
+_ABOUT = ("readme", "license", "licence", "changelog", "citation")
+_OFFICE_MEMBER = "[Content_Types].xml"
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class _CountingFile(io.RawIOBase):
 
 
 def open_sources(path: Path) -> Iterator[Source]:
-    """List the streams of a file, an archive or a folder, in a stable order."""
+    """List the streams of a file, an archive or a folder, in a stable order; read each before the next is asked for."""
     if path.is_dir():
         yield from _folder_sources(path)
     elif not path.is_file():
@@ -139,13 +141,32 @@ def _folder_sources(folder: Path) -> Iterator[Source]:
         raise DataError(
             f"The folder {folder.name} holds no data file", "", "Put .jsonl, .csv or .parquet files into it"
         )
-    for path in files:
-        yield from _file_sources(path, path.relative_to(folder).as_posix())
+    for path in [path for path in files if not _is_about(path.name)] or files:
+        name = path.relative_to(folder).as_posix()
+        try:
+            yield from _file_sources(path, name)
+        except DataError as error:  # one damaged archive must not cost the other files
+            yield _refused(name, error)
 
 
 def _is_data_file(path: Path, folder: Path) -> bool:
-    parts = path.relative_to(folder).parts
-    return path.is_file() and not path.is_symlink() and not any(part.startswith(".") for part in parts)
+    if path.is_symlink() or not path.is_file():
+        return False
+    return not any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def _is_about(name: str) -> bool:
+    """Say whether a file speaks about the data rather than being a part of it."""
+    return name.lower().startswith(_ABOUT)
+
+
+def _refused(name: str, error: DataError) -> Source:
+    """Return a source that cannot be opened, so that the reader names it and goes on."""
+
+    def opened() -> AbstractContextManager[BinaryIO]:
+        raise error
+
+    return Source(name, "", opened)
 
 
 def _file_sources(path: Path, name: str) -> Iterator[Source]:
@@ -187,34 +208,37 @@ def _zip_sources(path: Path, name: str) -> Iterator[Source]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = [info for info in archive.infolist() if _is_data_member(info)]
+            members = [info for info in members if not _is_about(PurePosixPath(info.filename).name)] or members
     except _BROKEN as error:
         raise DataError(f"{path.name} is a damaged archive", str(error), "Pack or download it again") from error
+    if any(info.filename == _OFFICE_MEMBER for info in members):
+        raise DataError(f"{path.name} is an Office file", "Its cells are not read here", "Save it as CSV (UTF-8)")
     if not members or len(members) > limits.MAX_ARCHIVE_MEMBERS:
         raise DataError(
             f"{path.name} holds {len(members)} data files",
             f"Between 1 and {limits.MAX_ARCHIVE_MEMBERS:,} can be read",
             "Pack the .jsonl or .csv files themselves",
         )
-    for info in members:
-        label = f"{name}/{info.filename}" if name else (info.filename if len(members) > 1 else "")
-        yield Source(label, inner_suffix(info.filename), _member_opener(path, info))
+    with zipfile.ZipFile(path) as archive:  # open once for all members: reading its directory again costs most
+        for info in members:
+            label = f"{name}/{info.filename}" if name else (info.filename if len(members) > 1 else "")
+            yield Source(label, inner_suffix(info.filename), _member_opener(archive, info))
 
 
 def _is_data_member(info: zipfile.ZipInfo) -> bool:
     parts = PurePosixPath(info.filename).parts
-    hidden = any(part.startswith((".", "__MACOSX")) for part in parts)
+    hidden = any(part.startswith((".", "__MACOSX")) and part != ".." for part in parts)  # names are labels here
     return not info.is_dir() and not hidden
 
 
-def _member_opener(path: Path, info: zipfile.ZipInfo) -> Callable[[], AbstractContextManager[BinaryIO]]:
+def _member_opener(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[], AbstractContextManager[BinaryIO]]:
     @contextmanager
     def opened() -> Iterator[BinaryIO]:
         try:
-            archive = zipfile.ZipFile(path)
             member = archive.open(info)
         except _BROKEN as error:
             raise DataError(f"{info.filename} cannot be unpacked", str(error), "Pack it without a password") from error
-        with archive, member:
+        with member:
             packed = info.compress_size
             guarded = GuardedStream(cast(BinaryIO, member), lambda: packed, info.filename)
             yield cast(BinaryIO, io.BufferedReader(guarded, limits.CHUNK_BYTES))
