@@ -1,6 +1,8 @@
 """Fetch a dataset from the hub, as a job: only its files of rows, only when its name was given.
 
-<workspace>/uploads/hub/<owner>--<name>/<revision>/    complete or not there
+<workspace>/uploads/hub/<owner>--<name>/<revision>[-<part>]/    complete or not there
+
+A job of the same kind tells beforehand what would be fetched: the files, their size and the licence.
 """
 
 from __future__ import annotations
@@ -13,28 +15,39 @@ from typing import Any
 
 from app.data.hub_sets import choose_files
 from app.errors import DataError, NetworkError, UsageError, WorkbenchError
+from app.jobs import directory as jobs
 from app.jobs import requests
 from app.jobs.child import JobChild, Outcome
 from app.jobs.directory import JobDirectory, Status
 from app.models.names import is_repository
-from app.workspace import Workspace
+from app.workspace import Workspace, safe_name
 
 _TIMEOUT_S = 10.0
 _STOP_SEEN_S = 0.3
 _REMEDY = "Connect to the network, or download the files elsewhere and name their folder"
 
 
-def start(workspace: Workspace, hub_id: str) -> JobDirectory:
-    """Hand in the download of a dataset and return its job at once. Raises UsageError for what is no hub id."""
+def start(workspace: Workspace, hub_id: str, part: str = "", ask_only: bool = False) -> JobDirectory:
+    """Hand in the download of a dataset, or of one of its splits or files, and return its job at once.
+
+    With `ask_only` nothing is fetched but the listing; the job's result says what would be. A download that is under
+    way already is returned as it is. Raises UsageError for what is no hub id.
+    """
     if not is_repository(hub_id):
         raise UsageError(f"{hub_id!r:.120} is no dataset of the hub", "", "write owner/name")
-    config = {"dataset": hub_id, "folder": str(workspace.uploads / "hub" / hub_id.replace("/", "--"))}
+    folder = str(workspace.uploads / "hub" / hub_id.replace("/", "--"))
+    config = {"dataset": hub_id, "folder": folder, "part": part, "ask_only": ask_only}
+    for job in jobs.all_jobs(workspace, "download"):
+        if job.config == config and not job.status().final:
+            return job
     return requests.submit(workspace, "download", config, name=f"download: {hub_id}")
 
 
-def fetch(workspace: Workspace, hub_id: str, seen: Callable[[Status], None] = lambda status: None) -> Path:
+def fetch(
+    workspace: Workspace, hub_id: str, seen: Callable[[Status], None] = lambda status: None, part: str = ""
+) -> Path:
     """Download a dataset and wait for it; return its folder. Raises NetworkError or DataError with the job's reason."""
-    status = requests.wait(start(workspace, hub_id), seen=seen)
+    status = requests.wait(start(workspace, hub_id, part), seen=seen)
     if status.state != "finished":
         kind = DataError if status.kind == "data" else NetworkError
         raise kind(status.reason or f"The download of {hub_id} was {status.state}")
@@ -44,12 +57,17 @@ def fetch(workspace: Workspace, hub_id: str, seen: Callable[[Status], None] = la
 def work(child: JobChild) -> tuple[Outcome, Mapping[str, Any]]:
     """Fetch the files one after another; a stop is seen within a second, also inside a file."""
     hub_id, root = str(child.config["dataset"]), Path(str(child.config["folder"]))
+    wanted = str(child.config.get("part") or "")
     child.progress(0, 0, phase="listing")
-    revision, listing = _listing(hub_id)
-    chosen = choose_files(hub_id, listing)
-    folder, part = root / revision[:12], root / f".part-{child.directory.id}"
+    revision, licence, listing = _listing(hub_id)
+    chosen = choose_files(hub_id, listing, wanted)
+    name = f"{revision[:12]}-{safe_name(wanted)}" if wanted else revision[:12]
+    folder, part = root / name, root / f".part-{child.directory.id}"
     total_bytes, done_bytes = sum(size for _, size in chosen), 0
-    facts = {"folder": str(folder), "files": [path for path, _ in chosen], "bytes": total_bytes, "revision": revision}
+    facts = {"folder": str(folder), "files": [path for path, _ in chosen], "bytes": total_bytes}
+    facts |= {"revision": revision, "licence": licence}
+    if child.config.get("ask_only"):
+        return "finished", facts
     try:
         for path, size in [] if folder.is_dir() else chosen:
             child.progress(done_bytes, total_bytes, phase="downloading")
@@ -85,12 +103,14 @@ def _fetched(download: Callable[[], None], child: JobChild) -> bool:
     return True
 
 
-def _listing(hub_id: str) -> tuple[str, list[tuple[str, int]]]:
-    """Return the newest revision and the files of a dataset with their sizes in bytes."""
+def _listing(hub_id: str) -> tuple[str, str, list[tuple[str, int]]]:
+    """Return the newest revision, the licence (empty where none is named), and the files with their sizes in bytes."""
     from huggingface_hub import HfApi
 
     info = _asked(hub_id, lambda: HfApi().dataset_info(hub_id, files_metadata=True, timeout=_TIMEOUT_S))
-    return str(info.sha), [(one.rfilename, int(one.size or 0)) for one in info.siblings or []]
+    named = getattr(info.card_data, "license", None) or ""
+    licence = ", ".join(map(str, named)) if isinstance(named, list) else str(named)
+    return str(info.sha), licence, [(one.rfilename, int(one.size or 0)) for one in info.siblings or []]
 
 
 def _download(hub_id: str, revision: str, path: str, folder: Path) -> None:

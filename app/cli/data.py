@@ -53,6 +53,7 @@ def register(verbs: Verbs) -> None:
 
 def _add_source_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="file or folder of rows, or owner/name of a dataset of the hub")
+    parser.add_argument("--part", metavar="NAME", default="", help="split, file or folder of a dataset of the hub")
     parser.add_argument("--format", metavar="F", default="", help="row format, where detection is not wanted")
     parser.add_argument(
         "--map", metavar="ROLE=COLUMN", action="append", default=[], help="which column plays which role; repeatable"
@@ -104,7 +105,7 @@ def _source(arguments: argparse.Namespace) -> Path:
     """Return the file or folder of rows; a dataset of the hub is fetched first."""
     path = user_path(arguments.file)
     if not path.exists() and is_repository(arguments.file):
-        return downloads.fetch(workspace_of(arguments), arguments.file, _print_download)
+        return downloads.fetch(workspace_of(arguments), arguments.file, _print_download, arguments.part)
     if not path.exists():
         raise UsageError(f"The data file {path} cannot be read", "there is no such file", "check the name")
     return path

@@ -20,18 +20,21 @@ _NOT_ROWS = ("dataset_infos.json", "dataset_info.json", "package.json", "state.j
 Listed = tuple[str, int]
 
 
-def choose_files(hub_id: str, listing: Sequence[Listed]) -> list[Listed]:
+def choose_files(hub_id: str, listing: Sequence[Listed], part: str = "") -> list[Listed]:
     """Return the (path, bytes) of the files to fetch: one form, the training split where splits are named.
 
-    Raises DataError where no file holds rows, or where they are larger than MAX_BYTES together.
+    `part` names a file, a folder or a split instead. Raises DataError where no file holds rows, where the part is not
+    there, or where the files are larger than MAX_BYTES together.
     """
     rows = sorted(one for one in listing if _form(one[0]) is not None)
     if not rows:
         known = ", ".join((*JSON_SUFFIXES, *TABLE_SUFFIXES, *COLUMN_SUFFIXES))
         raise DataError(f"{hub_id} holds no file of rows", f"Known are {known}", "Choose another set, or convert it")
+    if part:
+        rows = _part_of(hub_id, rows, part)
     training = [one for one in rows if _TRAIN_SPLIT.search(one[0].lower())]
     others = [one for one in rows if not _OTHER_SPLIT.search(one[0].lower())]
-    split = training or others or rows
+    split = rows if part else training or others or rows
     form = min(_form(path) or 0 for path, _ in split)
     chosen = [one for one in split if _form(one[0]) == form]
     size_bytes = sum(size for _, size in chosen)
@@ -42,6 +45,20 @@ def choose_files(hub_id: str, listing: Sequence[Listed]) -> list[Listed]:
             "Download the part you want yourself, and name its folder",
         )
     return chosen
+
+
+def _part_of(hub_id: str, rows: list[Listed], part: str) -> list[Listed]:
+    """Return the file of this name, else the files of this folder, else those that carry the name of this split."""
+    word = re.compile(rf"(?:^|[^a-z]){re.escape(part.lower())}(?:[^a-z]|$)")
+    for is_meant in (
+        lambda path: path == part,
+        lambda path: path.startswith(part.rstrip("/") + "/"),
+        lambda path: word.search(path.lower()) is not None,
+    ):
+        if found := [one for one in rows if is_meant(one[0])]:
+            return found
+    there = ", ".join(path for path, _ in rows[:5]) + (" and more" if len(rows) > 5 else "")
+    raise DataError(f"{hub_id} has no part {part!r:.80}", f"Its files of rows are {there}", "Name one of them")
 
 
 def _form(path: str) -> int | None:

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from app.errors import ModelError, WorkspaceError
-from app.workspace import Workspace, existing_file
+from app.workspace import Workspace, existing_file, existing_source
 
 SAMPLES = Path(__file__).resolve().parents[2] / "assets" / "datasets"
 _PATH_LIKE = re.compile(r"^[./~\\]|^[A-Za-z]:|\\|\.\.")
@@ -30,8 +30,13 @@ def model_name(workspace: Workspace, text: str) -> str:
 
 
 def data_file(workspace: Workspace, text: str) -> Path:
-    """Return a data file that the page may open: an upload or a sample. Raises WorkspaceError for any other."""
-    path = existing_file(text, "data file")
+    """Return a data file that the page may open: an upload, a fetched set (a folder) or a sample.
+
+    Raises WorkspaceError for any other.
+    """
+    path = existing_source(text)
+    if path.is_dir() and not _inside(path, workspace.uploads / "hub"):
+        path = existing_file(text, "data file")
     if _inside(path, workspace.uploads) or _inside(path, SAMPLES):
         return path
     raise WorkspaceError(

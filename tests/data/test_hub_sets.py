@@ -13,7 +13,11 @@ import pytest
 from app import downloads
 from app.cli.main import main
 from app.data.hub_sets import MAX_BYTES, choose_files
-from app.errors import DataError, NetworkError, UsageError
+from app.errors import DataError, NetworkError, UsageError, WorkspaceError
+from app.jobs import requests
+from app.ui import allowed, hub_box
+from app.ui.language import Speech
+from app.ui.look import rows
 from app.workspace import open_workspace
 
 ROW = '{"question": "a", "answer": "b"}\n'
@@ -59,6 +63,22 @@ def test_splits_and_forms(names: list[str], chosen: list[str]) -> None:
     assert [path for path, _ in choose_files("o/n", [(name, 1) for name in names])] == chosen
 
 
+@pytest.mark.parametrize(
+    ("part", "chosen"),
+    [
+        ("test", ["data/test-00000.jsonl"]),
+        ("data/train.csv", ["data/train.csv"]),
+        ("extra", ["extra/train.jsonl"]),
+        ("train", ["data/train-00000.jsonl", "data/train-00001.jsonl", "extra/train.jsonl"]),
+    ],
+)
+def test_a_part_is_a_file_a_folder_or_a_split(part: str, chosen: list[str]) -> None:
+    listed = [(name, 1) for name in (*FILES, "extra/train.jsonl")]
+    assert [path for path, _ in choose_files("o/n", listed, part)] == chosen
+    with pytest.raises(DataError, match=r"no part 'moon'\. Its files of rows are data/test-00000\.jsonl"):
+        choose_files("o/n", listed, "moon")
+
+
 def test_what_is_not_fetched() -> None:
     with pytest.raises(DataError, match="no file of rows"):
         choose_files("o/n", [("model.safetensors", 5), ("script.py", 1), ("../../x.jsonl/..", 1)])
@@ -87,7 +107,8 @@ class Hub(BaseHTTPRequestHandler):
     def _answer(self, body: bytes | None) -> None:
         if self.path.startswith("/api/datasets/o/n"):
             siblings = [{"rfilename": name, "size": len(text)} for name, text in FILES.items()]
-            content = json.dumps({"id": "o/n", "sha": SHA, "siblings": siblings}).encode()
+            card = {"license": "cc-by-4.0"}
+            content = json.dumps({"id": "o/n", "sha": SHA, "siblings": siblings, "cardData": card}).encode()
         else:
             name = self.path.partition(f"/resolve/{SHA}/")[2]
             content = FILES.get(name, "").encode()
@@ -122,3 +143,25 @@ def test_a_set_is_fetched_once_and_checked(hub: None, tmp_path: Path, capsys: py
     assert folder == workspace.uploads / "hub" / "o--n" / SHA[:12]
     assert sorted(path.name for path in folder.rglob("*.jsonl")) == ["train-00000.jsonl", "train-00001.jsonl"]
     assert not list(folder.rglob("README.md")) and not list(folder.parent.glob(".part*"))
+
+
+def test_size_and_licence_are_told_before(hub: None, tmp_path: Path) -> None:
+    workspace = open_workspace(tmp_path)
+    asked = downloads.start(workspace, "o/n", part="test", ask_only=True)
+    status = requests.wait(asked, timeout_s=60)
+    assert status.state == "finished" and not (workspace.uploads / "hub" / "o--n").exists()
+    assert status.result["bytes"] == len(ROW) and status.result["licence"] == "cc-by-4.0"
+    assert "cc-by-4.0" in hub_box.told(asked, status, Speech("en"))
+    fetched = downloads.start(workspace, "o/n", part="test")
+    look = hub_box.fetched(fetched, requests.wait(fetched, timeout_s=60))
+    assert look.label == "o/n (test)" and allowed.data_file(workspace, look.file) == Path(look.file)
+    assert [row.number for row in rows(look, 0, 20)] == [1]
+
+
+def test_what_went_wrong_is_said_in_the_box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    asked = downloads.start(open_workspace(tmp_path), "o/n", ask_only=True)
+    said = hub_box.told(asked, requests.wait(asked, timeout_s=60), Speech("en"))
+    assert "cannot be fetched" in said and "cannot be reached" in said
+    with pytest.raises(WorkspaceError):
+        allowed.data_file(open_workspace(tmp_path), str(tmp_path / "jobs"))

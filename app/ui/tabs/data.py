@@ -13,7 +13,7 @@ import gradio as gr
 from app.config import RunConfig
 from app.data.formats import FORMATS
 from app.errors import UsageError, WorkbenchError
-from app.ui import allowed, data_view, look, mapping_form, notices
+from app.ui import allowed, data_view, hub_box, look, mapping_form, notices
 from app.ui.draft import Draft, from_browser
 from app.ui.frame import PICK, QUIET, STORAGE, Frame, picked
 from app.ui.language import Key, Speech
@@ -153,7 +153,7 @@ def build(frame: Frame, tab: gr.Tab) -> gr.BrowserState:
     line, wrong = gr.HTML(elem_id="wb-data-sentence"), gr.HTML(elem_id="wb-data-error")
     with gr.Row(elem_classes="wb-columns"):
         with gr.Column(scale=4, min_width=300):
-            sources = _sources(frame)
+            sources = _sources(frame, seen, wrong)
         with gr.Column(scale=7, min_width=320):
             views = _views(frame)
             onward = frame.wording.make(gr.Button, value=Key("data.use"), variant="primary", elem_id="wb-use-data")
@@ -163,8 +163,8 @@ def build(frame: Frame, tab: gr.Tab) -> gr.BrowserState:
     return seen
 
 
-def _sources(frame: Frame) -> dict[str, Any]:
-    """Build where data come from: samples, a file, pasted text; and how rows are read."""
+def _sources(frame: Frame, seen: gr.BrowserState, wrong: gr.HTML) -> dict[str, Any]:
+    """Build where data come from: samples, a file, pasted text, the hub; and how rows are read."""
     make = frame.wording.make
     make(gr.HTML, value=Key("data.samples"), elem_classes="wb-heading")
     with gr.Row(elem_classes="wb-actions"):
@@ -181,6 +181,7 @@ def _sources(frame: Frame) -> dict[str, Any]:
     with make(gr.Accordion, label=Key("data.paste"), open=False):
         pasted = make(gr.Textbox, label=Key("data.pasted"), info=Key("data.pasted_help"), lines=6, max_lines=12)
         keep = make(gr.Button, value=Key("data.keep"))
+    hub_box.build(frame, seen, wrong)
     with make(gr.Accordion, label=Key("data.reading"), open=False, elem_id="wb-reading") as reading:
         kinds = [
             (Key("format.auto"), "auto"),
