@@ -137,7 +137,8 @@ class SkeletonBuilder:
         prompt = self._prompt(marked, index, skeleton.dialect)
         if own:
             opening = "<think>\n" if skeleton.dialect.thinking_in_content else split_thinking(turn)[0]
-            return self._thinking_start(own[0], skeleton, text, prompt, opening)
+            given = prompt if self._cue else self._longer_prompt(marked, index, skeleton.dialect, text, prompt)
+            return self._thinking_start(own[0], skeleton, text, given, opening)
         at = self._call_start(marked, index, skeleton.dialect, text)
         if at is None and prompt is not None and text.startswith(prompt):
             at = len(prompt)
@@ -153,6 +154,14 @@ class SkeletonBuilder:
             return self._render(replace(marked, turns=marked.turns[:index]), dialect, generation_prompt=True)
         except TemplateError:
             return None
+
+    def _longer_prompt(
+        self, marked: Conversation, index: int, dialect: Dialect, text: str, prompt: str | None
+    ) -> str | None:
+        """Return what stands before a thinking turn and before a plain one alike: the template tells of no cue."""
+        at = self._call_start(marked, index, dialect, text)
+        before = [one for one in (prompt, text[:at] if at else None) if one is not None and text.startswith(one)]
+        return max(before, key=len, default=None)
 
     @functools.cached_property
     def _cue(self) -> str:
@@ -210,6 +219,8 @@ class SkeletonBuilder:
         found = list(self._ends.finditer(literal, offset))
         if found:
             mark = found[-1] if turn.tool_calls else found[0]
+            if own and not turn.tool_calls and skeleton.leaves[own[-1]].part == "content":
+                _refuse_addition(literal[offset : mark.start()], index)
             return Place(piece, mark.end()), mark.group()
         if piece < len(skeleton.leaves) and marked.turns[skeleton.leaves[piece].turn].role == "assistant":
             return Place(piece, 0), ""  # merged with the next turn, which carries the mark
@@ -285,6 +296,16 @@ def _refuse_missing(conversation: Conversation, leaves: list[Leaf], found: list[
                 "It is not clear which of them the model should learn",
                 "Choose another chat template",
             )
+
+
+def _refuse_addition(between: str, index: int) -> None:
+    """Refuse templates that add words of their own to an answer: the model would be trained to say them."""
+    if _MARKER.sub("", between).strip():
+        raise TemplateError(
+            f"The chat template adds {between.strip()[:40]!r} behind the answer of turn {index + 1}",
+            "It would be trained as if the row said it",
+            "Choose another chat template",
+        )
 
 
 def _refuse_lost_calls(turn: Turn, index: int, skeleton: Skeleton, start: Place, end: Place | None) -> None:

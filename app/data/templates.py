@@ -105,6 +105,10 @@ class ChatTemplate:
                 )
         except EndlessTemplateError:
             raise
+        except MemoryError as error:
+            raise EndlessTemplateError(
+                "The chat template fills the memory", "It writes without end", "Choose another chat template"
+            ) from error
         except Exception as error:  # foreign code: a template can raise anything, from KeyError to MemoryError
             raise _refusal(error) from error
         return str(rendered[0])

@@ -232,15 +232,16 @@ def _found(listed: list[tuple[Answer, str]], number: int, say: Speech) -> Html:
     if not listed:
         return Html("")
     shown = listed[:_MOST_OF_A_KIND]
-    header = element(
-        "tr", *(element("th", say(key), scope="col") for key in ("data.line", "data.message", "data.text"))
-    )
+    # Kinds that are found when all rows were seen come without the rows' texts.
+    quoted = any(excerpt for _, excerpt in shown)
+    keys = ("data.line", "data.message", *(["data.text"] if quoted else []))
+    header = element("tr", *(element("th", say(key), scope="col") for key in keys))
     body = [
         element(
             "tr",
             element("td", problem["line"], class_="wb-number"),
             element("td", _cut(str(problem["message"]))),
-            element("td", excerpt, class_="wb-excerpt"),
+            element("td", excerpt, class_="wb-excerpt") if quoted else "",
         )
         for problem, excerpt in shown
     ]

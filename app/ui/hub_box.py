@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,7 @@ def build(frame: Frame, seen: gr.BrowserState, wrong: gr.HTML) -> None:
 
     inputs = [name, part, frame.language]
     for events, ask_only in (([look_up.click, name.submit, part.submit], True), ([get.click], False)):
-        gr.on(events, lambda *given, only=ask_only: begin(*given, only), inputs, shown, **QUIET)
+        gr.on(events, partial(begin, ask_only=ask_only), inputs, shown, **QUIET)
     gr.on([name.input, part.input], lambda: gr.update(visible=False), None, get, **QUIET)
     stop.click(halt, job_id, None, **QUIET)
     timer.tick(follow, [job_id, frame.language], [*shown, seen, wrong], **QUIET)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +214,7 @@ REFUSED = {
     "leaves the question out": ("{{ messages[-1].content + eos_token }}", "leaves out the user text"),
     "upper case": (WRAP.replace("BODY", "m.content | upper"), "rewrites"),
     "cuts": (WRAP.replace("BODY", "m.content[:8]"), "rewrites|leaves out|cannot render"),
+    "adds to answers": (WRAP.replace("BODY", "m.content + (' Bye.' if m.role == 'assistant' else '')"), "adds 'Bye.'"),
     "answers twice": (WRAP.replace("BODY", "m.content + m.content"), "2 times"),
     "no end": ("{% for m in messages %}{{ m.role + ': ' + m.content + '\\n' }}{% endfor %}", "no end of turn"),
     "syntax": ("{% for m in messages %}", "cannot render"),
@@ -358,3 +362,34 @@ def test_end_of_turn_split_over_tokens_is_still_trained(make_tokenizer: MakeToke
     tokenizer = load_tokenizer(folder)
     example = example_of(Renderer(tokenizer), asked="hello", said="world")
     assert [tokenizer.decode(example.input_ids[a:b]) for a, b in example.trained] == ["world<|im_end|>"]
+
+
+def test_thinking_is_found_where_the_template_has_no_cue(make_tokenizer: MakeTokenizer) -> None:
+    template = WRAP.replace(
+        "BODY", "('<think>\\n' + m.reasoning_content + '\\n</think>\\n\\n' if m.reasoning_content else '') + m.content"
+    )
+    first, last = trained(Renderer(make_tokenizer(template)), THINKING["field"])
+    assert (first, last) == (
+        "<think>\nfirst thought\n</think>\n\none<|im_end|>",
+        "<think>\nI think.\n</think>\n\ntwo<|im_end|>",
+    )
+
+
+def test_a_template_that_fills_memory_is_stopped(make_tokenizer: MakeTokenizer) -> None:
+    doubling = (
+        "{% set ns = namespace(x='a') %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}{{ ns.x }}"
+    )
+    with memory_limit(2_000_000_000), pytest.raises(TemplateError, match=r"fills the memory|still computes"):
+        Renderer(make_tokenizer(doubling)).example(PLAIN["single"])
+
+
+@contextmanager
+def memory_limit(more_bytes: int) -> Iterator[None]:
+    """Let this process take so much more address space than it has."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + more_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
