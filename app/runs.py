@@ -64,7 +64,7 @@ def check(workspace: Workspace, config: RunConfig) -> Path:
     there, ConfigError for settings that this model or machine cannot run, DiskError when the disk has too little room.
     """
     if not config.data.file:
-        raise UsageError("No training data is named", "", "add --data FILE, or set data.file")
+        raise UsageError("No training data is named", "", "choose it on the Data tab, or add --data FILE")
     file = existing_source(config.data.file)
     resolve(config.model.name)
     refuse(config)

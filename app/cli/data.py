@@ -189,4 +189,6 @@ def convert(arguments: argparse.Namespace) -> None:
     source, out = _source(arguments), user_path(arguments.out)
     with data_client() as client:
         facts = client.convert(out, _options(arguments), path=source)
-    answer(arguments, facts, [f"{out}: {', '.join(f'{value} {name}' for name, value in facts.items())}"])
+    why = ", ".join(f"{count:,} {kind}" for kind, count in facts["problem_counts"].items())
+    left = f", {facts['left_out']:,} left out ({why})" if facts["left_out"] else ""
+    answer(arguments, facts, [f"{out}: {facts['rows']:,} rows{left}"])

@@ -53,7 +53,7 @@ def resolve_adapter(name: str) -> str:
     """
     folder = Path(name).expanduser()
     if _is_folder(folder) or not is_repository(name):
-        if "://" in name or "\0" in name:
+        if "://" in name or name.startswith(("\\\\", "//")) or "\0" in name:
             raise ModelError(
                 f"{name!r:.120} is not an adapter", "addresses are not opened", "name a folder or a hub id"
             )

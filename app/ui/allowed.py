@@ -10,7 +10,7 @@ import os
 import re
 from pathlib import Path
 
-from app.errors import ModelError, WorkspaceError
+from app.errors import ModelError, UsageError, WorkspaceError
 from app.workspace import Workspace, existing_file, existing_source
 
 SAMPLES = Path(__file__).resolve().parents[2] / "assets" / "datasets"
@@ -32,8 +32,10 @@ def model_name(workspace: Workspace, text: str) -> str:
 def data_file(workspace: Workspace, text: str) -> Path:
     """Return a data file that the page may open: an upload, a fetched set (a folder) or a sample.
 
-    Raises WorkspaceError for any other.
+    Raises WorkspaceError for any other, and UsageError when none is named.
     """
+    if not text.strip():
+        raise UsageError("No data is chosen yet", "", "choose a sample set, drop a file or paste rows on the Data tab")
     path = existing_source(text)
     if path.is_dir() and not _inside(path, workspace.uploads / "hub"):
         path = existing_file(text, "data file")

@@ -19,6 +19,7 @@ from app.ui.wording import Wording
 from app.workspace import Workspace
 
 POLL_S = 2.0
+_TELL_LANGUAGE = "(language) => { document.documentElement.lang = language || 'en'; }"
 TABS = ("plan", "data", "train", "playground", "takeaway")
 
 
@@ -173,5 +174,7 @@ def _wire_language(frame: Frame, switch: gr.Button) -> None:
         texts = frame.wording.updates(speech) if speech.language != "en" else [gr.skip()] * len(controls)
         return [speech.language, *texts]
 
+    # A screen reader and the browser's hyphenation take the language from the document itself.
+    frame.language.change(None, frame.language, None, js=_TELL_LANGUAGE, show_progress="hidden")
     switch.click(turn, frame.language, [frame.language, *controls], **QUIET)
     frame.blocks.load(greet, frame.language, [frame.language, *controls], **QUIET)

@@ -94,22 +94,8 @@ class Opened:
         self.watch.leaving = False
 
     def tab(self, name: str) -> None:
-        """Open one of the five tabs, through the overflow menu where the window is narrow."""
-        button = self.page.locator(f"#tab-{name}-button")
-        if not button.is_visible():
-            self.page.locator("#wb-tabs > .tab-wrapper .overflow-menu > button").first.click()
-            button = self.page.locator(
-                f"#wb-tabs .overflow-dropdown #tab-{name}-button, #wb-tabs .overflow-dropdown button"
-            )
-            label = {
-                "plan": "Plan",
-                "data": "Data",
-                "train": "Train",
-                "playground": "Playground",
-                "takeaway": "Take away",
-            }
-            button = button.filter(has_text=label[name]).first
-        button.click()
+        """Open one of the five tabs; all of them fit beside each other at any width."""
+        self.page.click(f"#wb-tabs > .tab-wrapper #tab-{name}-button")
 
 
 @pytest.fixture
@@ -125,8 +111,8 @@ def open_page(browser: Browser) -> Iterator[object]:
         opened = Opened(page, Watch(served.address))
         opened.watch.follow(page)
         page.goto(served.url)
-        page.wait_for_selector("#wb-strip .wb-strip")
-        page.wait_for_selector("#wb-plan-sentence .wb-sentence")
+        page.wait_for_selector("#wb-strip .wb-machine")  # an empty strip and an empty sentence stand there before
+        page.wait_for_selector("#wb-plan-sentence .wb-sentence:not(:empty)")
         return opened
 
     yield opener

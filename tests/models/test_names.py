@@ -49,7 +49,7 @@ def test_an_adapter_is_a_folder_or_a_hub_id(tmp_path: Path) -> None:
     assert resolve_adapter(str(tmp_path)) == str(tmp_path)
     assert resolve_adapter("someone/an-adapter") == "someone/an-adapter"
     assert resolve_adapter("nowhere") == str(Path("nowhere").absolute())
-    for name in ("http://127.0.0.1/x", "a\0b"):
+    for name in ("http://127.0.0.1/x", "a\0b", "//host/share", "\\\\host\\share"):
         with pytest.raises(ModelError):
             resolve_adapter(name)
 

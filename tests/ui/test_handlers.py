@@ -179,13 +179,18 @@ def test_a_strangers_draft_is_forgotten(stored: Any) -> None:
     assert isinstance(look.from_browser(stored), look.Look)
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", "../x.jsonl", "http://127.0.0.1/", "\\\\host\\share\\x", ""])
+@pytest.mark.parametrize("path", ["/etc/passwd", "../x.jsonl", "http://127.0.0.1/", "\\\\host\\share\\x"])
 def test_files_outside_the_workspace_are_refused(workspace: Workspace, path: str) -> None:
     with pytest.raises(WorkspaceError):
         allowed.data_file(workspace, path)
     with pytest.raises(WorkbenchError):
         train.start(workspace, draft.first().with_data(look.Look(path, "x"), 1), queue=False)
     assert jobs.all_jobs(workspace) == []
+
+
+def test_no_file_is_no_folder_of_this_machine(workspace: Workspace) -> None:
+    with pytest.raises(UsageError, match="No data is chosen yet"):
+        allowed.data_file(workspace, "")
 
 
 def test_an_upload_is_kept_under_its_content(workspace: Workspace, tmp_path: Path) -> None:
