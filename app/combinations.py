@@ -140,4 +140,5 @@ def refused_here(config: RunConfig, *, card: bool) -> Iterator[Problem]:
         yield Problem("model.attn_implementation", lacks, "use sdpa")
     for tracker in config.training.report_to:
         if not any(find_spec(package) for package in _TRACKERS[tracker]):
-            yield Problem("training.report_to", f"{tracker} is not installed", f"install the package {tracker} first")
+            remedy = f"run `python -m pip install {tracker}` in the environment of the workbench, or leave it out"
+            yield Problem("training.report_to", f"{tracker} is not installed", remedy)

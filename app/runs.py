@@ -25,13 +25,15 @@ from app.errors import (
 from app.hardware import disk_free_bytes, readings
 from app.jobs import requests
 from app.jobs.directory import JobDirectory
-from app.models.names import resolve
+from app.models.names import is_local, resolve
 from app.planner import estimate
 from app.planner.from_config import request_from_config
 from app.workspace import Workspace, existing_source, source_sha256
 
 # Below this a run cannot even keep its log, metrics and one small checkpoint.
 LEAST_FREE_BYTES = 500 << 20
+# One of these is in every folder that a tokenizer was saved in.
+_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "vocab.*", "*.model", "*.tiktoken")
 
 
 def start(
@@ -66,10 +68,22 @@ def check(workspace: Workspace, config: RunConfig) -> Path:
     if not config.data.file:
         raise UsageError("No training data is named", "", "choose it on the Data tab, or add --data FILE")
     file = existing_source(config.data.file)
-    resolve(config.model.name)
+    _check_folder(resolve(config.model.name))
     refuse(config)
     check_disk(workspace.root, LEAST_FREE_BYTES + saved_bytes(config))
     return file
+
+
+def _check_folder(model: str) -> None:
+    """Raise ModelError for a folder with which one can plan but not train: without weights or without a tokenizer."""
+    folder = Path(model)
+    if not is_local(model):
+        return
+    if not any(folder.glob("*.safetensors")):
+        why = "its weights are in another format" if any(folder.glob("*.bin")) else "there are no weights in it"
+        raise ModelError(f"{folder} cannot be trained", why, "the folder needs *.safetensors files")
+    if not any(any(folder.glob(name)) for name in _TOKENIZERS):
+        raise ModelError(f"{folder} cannot be trained", "it has no tokenizer", "put the model's tokenizer files there")
 
 
 def again(workspace: Workspace, job: JobDirectory, *, queue: bool = False) -> JobDirectory:

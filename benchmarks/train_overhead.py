@@ -29,7 +29,7 @@ from app.jobs import directory
 from app.jobs.child import HEARTBEAT_S, JobChild
 from app.models.loading import load_tokenizer
 from app.models.names import resolve
-from app.training import child as training
+from app.training import assembly
 from app.training.rows import prepare_rows
 from app.workspace import open_workspace
 
@@ -79,9 +79,9 @@ def step_seconds(folder: Path, steps: int) -> tuple[list[float], float]:
     base = resolve(config.model.name)
     rows = prepare_rows(child, config, base)
     assert rows is not None
-    model, tokenizer = training.build_model(config, base), load_tokenizer(base)
-    switch = Switch(training.watchers(child, config, model, tokenizer, rows))
-    trainer = training.build_trainer(child, config, model, tokenizer, rows, [switch])
+    model, tokenizer = assembly.build_model(config, base), load_tokenizer(base)
+    switch = Switch(assembly.watchers(child, config, model, tokenizer, rows))
+    trainer = assembly.build_trainer(child, config, model, tokenizer, rows, [switch])
     trainer._save_checkpoint = lambda *args, **kwargs: None  # type: ignore[method-assign]
     trainer.train()
     begin = time.perf_counter()

@@ -151,7 +151,7 @@ def explain(error: BaseException) -> tuple[str, str]:
     if isinstance(error, WorkbenchError):
         return error.kind, error.line()
     text = " ".join(str(error).split())
-    line = f"{type(error).__name__}: {text}"[:500]
+    line = f"{type(error).__name__}: {text}"[:500].rstrip(".")
     if is_out_of_memory(error):
         return "memory", f"Out of memory. {line}. Choose a smaller micro-batch or sequence length."
     if is_disk_full(error):

@@ -17,7 +17,20 @@ from typing import Any, BinaryIO
 from app.jobs.metrics import parse_lines
 from app.jobs.series import Point, Series
 
-NAMES = ("loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_s", "vram_bytes", "rss_bytes")
+NAMES = (
+    "loss",
+    "eval_loss",
+    "learning_rate",
+    "grad_norm",
+    "tokens_per_s",
+    "vram_bytes",
+    "rss_bytes",
+    "gpu_load_percent",
+    "gpu_temperature_c",
+    "gpu_power_w",
+    "ram_free_bytes",
+    "disk_free_bytes",
+)
 # Curves of this many runs are kept; the page shows one and compares a few.
 _KEPT_RUNS = 12
 _KEPT_EVENTS = 200

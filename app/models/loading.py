@@ -49,7 +49,7 @@ def resolve_dtype(name: str) -> torch.dtype:
 
 def load_tokenizer(model: str, *, revision: str | None = None) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a folder or hub id; one without a padding token pads with its end token."""
-    with _explained(model):
+    with explained(model):
         tokenizer = AutoTokenizer.from_pretrained(
             model, revision=revision, trust_remote_code=False, local_files_only=is_local(model)
         )
@@ -60,7 +60,7 @@ def load_tokenizer(model: str, *, revision: str | None = None) -> PreTrainedToke
 
 def load_config(model: str, *, revision: str | None = None) -> Any:
     """Load the configuration of a folder or hub id, without running code of the model."""
-    with _explained(model):
+    with explained(model):
         return AutoConfig.from_pretrained(
             model, revision=revision, trust_remote_code=False, local_files_only=is_local(model)
         )
@@ -90,7 +90,7 @@ def load_base(
         quantization = _quantization(
             quant, double_quant, base_dtype if compute_dtype == "auto" else resolve_dtype(compute_dtype)
         )
-    with _explained(model):
+    with explained(model):
         loaded = AutoModelForCausalLM.from_pretrained(
             model,
             config=config,
@@ -179,7 +179,7 @@ def _already_quantized(config: Any, quant: Quant) -> bool:
 
 
 @contextmanager
-def _explained(model: str) -> Iterator[None]:
+def explained(model: str) -> Iterator[None]:
     """Turn what transformers and the hub raise into one plain line."""
     try:
         yield

@@ -11,36 +11,24 @@ import json
 import pickle
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from peft import get_peft_model
-from transformers import (
-    EarlyStoppingCallback,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    TrainerCallback,
-    set_seed,
-)
+from transformers import PreTrainedTokenizerBase
 
 from app.config import RunConfig, parse
-from app.errors import JobError, MemoryShortError
+from app.errors import DataError, JobError, MemoryShortError
 from app.jobs.child import JobChild, Outcome, is_out_of_memory
 from app.jobs.metrics import rewind
 from app.models.identity import fingerprint, write_note
-from app.models.loading import device, load_base, load_tokenizer, resolve_dtype
+from app.models.loading import load_tokenizer
 from app.models.names import resolve
 from app.training import checkpoints, ladder
-from app.training.arguments import lora_config, sft_arguments
-from app.training.optimizers import peft_optimizer
-from app.training.reporting import JobReporter, SampleReporter
-from app.training.room import check_before_save, check_room, saved_bytes
+from app.training.assembly import build_model, build_trainer, watchers
+from app.training.room import check_room, saved_bytes, told_with_figures
 from app.training.rows import TrainingRows, prepare_rows
-from app.training.samples import Sampler
 from app.training.trainer import WorkbenchTrainer
-
-_ADAPTER_DTYPES = {"auto": torch.float32, "fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def work(child: JobChild) -> tuple[Outcome, Mapping[str, Any]]:
@@ -51,6 +39,7 @@ def work(child: JobChild) -> tuple[Outcome, Mapping[str, Any]]:
     rows = prepare_rows(child, config, folder)
     if rows is None or child.stop_requested():
         return "stopped", {}
+    check_rows(child, config, rows)
     tokenizer = load_tokenizer(folder, revision=config.model.revision)
     if config.data.chat_template or not tokenizer.chat_template:
         # What the rows were written with goes with the adapter, so that it is asked in the same way.
@@ -66,6 +55,24 @@ def work(child: JobChild) -> tuple[Outcome, Mapping[str, Any]]:
         take_the_best(child, trainer)
     save_result(child, config, trainer, tokenizer)
     return "finished", report(child, trainer, rows)
+
+
+def check_rows(child: JobChild, config: RunConfig, rows: TrainingRows) -> None:
+    """Say on the curve what so few rows mean. Raises DataError for settings that need rows that were not kept back."""
+    training, share = config.training, config.data.validation_split
+    if share and rows.validation is None:
+        message = f"none of the {rows.count} rows was kept back to validate on, {share:g} of them is too few"
+        if training.early_stopping_patience is not None or training.load_best_model_at_end:
+            raise DataError(
+                f"{message[0].upper()}{message[1:]}",
+                "early stopping and keeping the best need a validation loss",
+                "raise data.validation_split, add rows, or switch both off",
+            )
+        child.event("note", message)
+    if len(rows.training) < config.effective_batch:
+        kind = "packed rows" if config.data.packing else "rows"
+        message = f"one pass over the data has {len(rows.training)} {kind}, fewer than the effective batch"
+        child.event("note", f"{message} of {config.effective_batch}: every step sees all of them")
 
 
 def take_the_best(child: JobChild, trainer: WorkbenchTrainer) -> None:
@@ -123,81 +130,6 @@ def step_down(child: JobChild, config: RunConfig, said: str) -> RunConfig:
     return config.changed(rung.changes)
 
 
-def build_model(config: RunConfig, folder: str) -> PreTrainedModel:
-    """Load the base and put the adapter on it."""
-    return add_adapter(config, load_model(config, folder))
-
-
-def load_model(config: RunConfig, folder: str) -> PreTrainedModel:
-    """Load the base as the run stores it."""
-    quantization = config.quantization
-    quant = quantization.bnb_4bit_quant_type if quantization.load_in_4bit else "none"
-    return load_base(
-        folder,
-        quant="int8" if quantization.load_in_8bit else quant,
-        double_quant=quantization.bnb_4bit_use_double_quant,
-        compute_dtype=quantization.bnb_4bit_compute_dtype,
-        dtype=config.model.dtype,
-        attn_implementation=config.model.attn_implementation,
-        revision=config.model.revision,
-    )
-
-
-def add_adapter(config: RunConfig, model: PreTrainedModel) -> PreTrainedModel:
-    """Put the adapter on a base, or open the whole of it to training."""
-    if config.adapter.method == "full":
-        return model.requires_grad_(True).train()
-    # The seed is set just before the adapter's random start, so that nothing done earlier can move it.
-    set_seed(config.training.seed)
-    return get_peft_model(model, lora_config(config))
-
-
-def build_trainer(
-    child: JobChild,
-    config: RunConfig,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    rows: TrainingRows,
-    callbacks: Sequence[TrainerCallback],
-) -> WorkbenchTrainer:
-    """Assemble the trainer from the run's parts."""
-    work_folder = child.directory.path / "work"
-    dtype = resolve_dtype(config.model.dtype)
-    arguments = sft_arguments(config, work_folder, dtype, device().type, validate=rows.validation is not None)
-    full = config.adapter.method == "full"
-    return WorkbenchTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=rows.training,
-        eval_dataset=rows.validation,
-        processing_class=tokenizer,
-        callbacks=list(callbacks),
-        optimizers=(None if full else peft_optimizer(config, model, arguments), None),
-        adapter_dtype=None if full else _ADAPTER_DTYPES[config.adapter.dtype],
-        before_save=lambda: check_before_save(child, model),
-    )
-
-
-def watchers(
-    child: JobChild,
-    config: RunConfig,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    rows: TrainingRows,
-) -> list[TrainerCallback]:
-    """Return what watches the training: the reporter, the fixed prompts, early stopping."""
-    training = config.training
-    full = config.adapter.method == "full"
-    base_hash = "" if full else fingerprint(resolve(config.model.name), revision=config.model.revision)
-    watching: list[TrainerCallback] = [JobReporter(child, config, base_hash)]
-    if training.sample_prompts:
-        sampler = Sampler(model, tokenizer, training.sample_prompts, training.sample_tokens)
-        watching.append(SampleReporter(child, sampler, every=training.eval_steps))
-    if training.early_stopping_patience is not None and rows.validation is not None:
-        watching.append(EarlyStoppingCallback(training.early_stopping_patience, training.early_stopping_threshold))
-    return watching
-
-
 def train(child: JobChild, trainer: WorkbenchTrainer) -> None:
     """Train from the newest complete checkpoint, or from the start."""
     checkpoint, passed = checkpoints.newest(child.directory.checkpoints)
@@ -228,13 +160,15 @@ def save_result(
     """Write the adapter (or the whole model) and its tokenizer; the folder appears only when it is complete."""
     name = "model" if config.adapter.method == "full" else "adapter"
     child.progress(trainer.state.global_step, trainer.state.max_steps, phase="saving the result")
-    check_room(child, saved_bytes(trainer.model, states=0))
+    needed_bytes = saved_bytes(trainer.model, states=0)
+    check_room(child, needed_bytes)
     child.directory.result.mkdir(exist_ok=True)
     fresh, target = child.directory.result / f"{name}.part", child.directory.result / name
     shutil.rmtree(fresh, ignore_errors=True)
-    trainer.model.save_pretrained(str(fresh))
-    write_note(fresh, fingerprint(resolve(config.model.name), revision=config.model.revision))
-    tokenizer.save_pretrained(str(fresh))
+    with told_with_figures(child, needed_bytes):
+        trainer.model.save_pretrained(str(fresh))
+        write_note(fresh, fingerprint(resolve(config.model.name), revision=config.model.revision))
+        tokenizer.save_pretrained(str(fresh))
     (fresh / "README.md").unlink(missing_ok=True)
     shutil.rmtree(target, ignore_errors=True)
     fresh.rename(target)

@@ -25,7 +25,7 @@ from app.planner import PlanRequest, estimate
 from app.planner.from_config import request_from_config
 from app.planner.history import COMPARED, CPU, Measurement, append, predicted_parts
 from app.planner.request import Dtype
-from app.training.child import add_adapter, build_trainer, load_model
+from app.training.assembly import add_adapter, build_trainer, load_model
 from app.training.memory_meter import MemoryMeter, memory_meter
 from app.training.rows import TrainingRows, prepare_rows
 from app.training.trainer import WorkbenchTrainer, longest_rows

@@ -18,6 +18,7 @@ from app.jobs.metrics import MetricsWriter, read_rows, steps_of
 from app.models.identity import write_note
 from app.training import checkpoints
 from app.training.divergence import Divergence
+from app.training.machine import Machine
 from app.training.samples import Sampler
 
 
@@ -30,6 +31,7 @@ class JobReporter(TrainerCallback):  # type: ignore[misc]
         self._training = config.training
         self._base_hash = base_hash
         self._process = psutil.Process()
+        self._machine = Machine(child.directory.path)
         self._last_tokens, self._last_time = 0.0, time.monotonic()
         self._divergence = Divergence(config.training.divergence_factor, config.training.divergence_steps)
 
@@ -85,6 +87,7 @@ class JobReporter(TrainerCallback):  # type: ignore[misc]
             "tokens_per_s": pace,
             "vram_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
             "rss_bytes": self._process.memory_info().rss,
+            **self._machine.row(),
         }
 
     def _judge(self, row: dict[str, Any]) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from app.errors import DiskError, DivergedError
 from app.hardware import disk_free_bytes
-from app.jobs.child import JobChild
+from app.jobs.child import JobChild, is_disk_full
 
 # Left free beside a checkpoint for the log, the curve and the status of the run.
 MARGIN_BYTES = 32 << 20
@@ -26,6 +29,30 @@ def check_before_save(child: JobChild, model: torch.nn.Module) -> None:
     check_room(child, saved_bytes(model, states=2))
 
 
+@contextmanager
+def saving(child: JobChild, model: torch.nn.Module) -> Iterator[None]:
+    """Check what must hold before a checkpoint is written in this context. Raises DiskError when the disk fills up."""
+    check_before_save(child, model)
+    with told_with_figures(child, saved_bytes(model, states=2)):
+        yield
+
+
+@contextmanager
+def told_with_figures(child: JobChild, needed_bytes: int) -> Iterator[None]:
+    """Turn what the libraries raise when a file cannot grow into a DiskError that names the bytes needed and free."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if not is_disk_full(error):
+            raise
+        free = _megabytes(disk_free_bytes(child.directory.path))
+        raise DiskError(
+            "The disk is full, or a file may not grow further",
+            f"saving needs about {_megabytes(needed_bytes)}, {free} are free; {str(error).splitlines()[0][:200]}",
+            "free some room, or lift the limit on file sizes, and resume the run; the checkpoint before is whole",
+        ) from error
+
+
 def saved_bytes(model: torch.nn.Module, states: int) -> int:
     """Return the size of what is saved: the trained weights, and `states` numbers of the optimiser for each (Adam: 2).
 
@@ -42,6 +69,10 @@ def check_room(child: JobChild, needed_bytes: int) -> None:
     if free < needed_bytes + MARGIN_BYTES:
         raise DiskError(
             "The disk is too full to save",
-            f"{free / 1e6:.0f} MB are free, saving needs {(needed_bytes + MARGIN_BYTES) / 1e6:.0f} MB",
+            f"{_megabytes(free)} are free, saving needs {_megabytes(needed_bytes + MARGIN_BYTES)}",
             "free some room and resume the run; the checkpoint before is whole",
         )
+
+
+def _megabytes(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:,.{0 if size_bytes >= 1e7 else 1}f} MB"

@@ -15,6 +15,7 @@ from app.data.options import DataOptions
 from app.errors import DataError
 from app.jobs.child import JobChild
 from app.jobs.directory import replace_file
+from app.models.loading import explained
 from app.models.names import is_local
 from app.workspace import source_sha256
 
@@ -102,7 +103,8 @@ def tokenizer_folder(model: str, revision: str | None) -> Path:
     """Return the folder of a model's tokenizer files; for a hub id they are fetched."""
     if is_local(model):
         return Path(model)
-    return Path(snapshot_download(model, revision=revision, allow_patterns=_TOKENIZER_FILES))
+    with explained(model):
+        return Path(snapshot_download(model, revision=revision, allow_patterns=_TOKENIZER_FILES))
 
 
 def _read(built: BuiltDataset, packing: bool) -> TrainingRows:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +27,22 @@ class WorkbenchTrainer(SFTTrainer):  # type: ignore[misc]
     one.
 
     PEFT also makes every part of an adapter trainable when it loads a checkpoint; what the optimiser froze (LoRA-FA's A
-    matrices) is frozen again. `before_save` is called before anything of a checkpoint is written and may raise.
+    matrices) is frozen again. A checkpoint is written inside of the context `saving`, which may raise.
 
     The first training step is preceded by a rehearsal of the longest batch, so that a run that cannot fit fails in its
     first minute. The rehearsal leaves no trace: random numbers are put back and gradients dropped.
     """
 
     def __init__(
-        self, *args: Any, adapter_dtype: torch.dtype | None, before_save: Callable[[], None], **kwargs: Any
+        self,
+        *args: Any,
+        adapter_dtype: torch.dtype | None,
+        saving: Callable[[], AbstractContextManager[None]],
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self._adapter_dtype = adapter_dtype
-        self._before_save = before_save
+        self._saving = saving
         self._rehearsed = False
         self._cast_adapters()
 
@@ -61,8 +66,8 @@ class WorkbenchTrainer(SFTTrainer):  # type: ignore[misc]
         self._load_from_checkpoint(str(checkpoint))
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        self._before_save()
-        super()._save_checkpoint(*args, **kwargs)
+        with self._saving():
+            super()._save_checkpoint(*args, **kwargs)
 
     @property
     def stopped_early(self) -> bool:

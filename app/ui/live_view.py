@@ -30,9 +30,19 @@ _SMALL_POINTS = 400
 _MOST_LABELS = 8
 _MOST_TICKS = 60
 # What happens so often that it is a tick at the foot of the curve and not a label.
-_QUIET = frozenset({"checkpoint", "validation", "samples", "unloaded"})
+_QUIET = frozenset({"checkpoint", "validation", "samples", "unloaded", "note"})
 _STEPS = re.compile(r"\s*([0-9]{0,9})\s*[-–]\s*([0-9]{0,9})\s*")
 _BAD = frozenset({"failed", "not finite", "diverged"})
+# Curves of the machine: series, title, scale, unit.
+_MACHINE: tuple[tuple[str, str, float, str], ...] = (
+    ("gpu_load_percent", "train.gpu_load", 1, "%"),
+    ("gpu_temperature_c", "train.gpu_temperature", 1, "°C"),
+    ("gpu_power_w", "train.gpu_power", 1, "W"),
+    ("ram_free_bytes", "train.ram_free", figures.GB, "GB"),
+    ("disk_free_bytes", "train.disk_free", figures.GB, "GB"),
+)
+# Every machine can be asked for these: their place is kept before the first reading, so that nothing jumps.
+_ALWAYS_READ: frozenset[str] = frozenset({"ram_free_bytes", "disk_free_bytes"})
 
 
 @dataclass(frozen=True)
@@ -123,6 +133,10 @@ def _small(job: JobDirectory, found: Curves, span: Span | None, say: Speech, emp
         ("train.pace", found["tokens_per_s"], 1, "", []),
         ("train.vram" if on_card else "train.ram", memory, figures.GB, "GB", limits),
     ]
+    # Of the machine only what it can be asked for: no empty chart of a card that is not there.
+    expected = frozenset() if job.status().final else _ALWAYS_READ
+    readable = [one for one in _MACHINE if len(found[one[0]]) or one[0] in expected]
+    shown += [(key, found[name], scale, unit, []) for name, key, scale, unit in readable]
     low, high = (span.low, span.high) if span else (-math.inf, math.inf)
     return [
         chart(

@@ -14,6 +14,7 @@ import torch
 
 from app.jobs.child import run_job
 from app.jobs.directory import JobDirectory
+from app.training import assembly
 from app.training import child as training
 from app.training.trainer import WorkbenchTrainer
 
@@ -26,7 +27,7 @@ for place in places:
     where, separator, rows = place.partition(":")
     if separator:
         limits[int(where.rpartition("-")[2])] = (int(rows), place.startswith("cap-"))
-load_base = training.load_base
+load_base = assembly.load_base
 real_step = WorkbenchTrainer.training_step
 
 
@@ -58,6 +59,6 @@ def short_step(self: WorkbenchTrainer, *args: object, **settings: object) -> tor
     return real_step(self, *args, **settings)
 
 
-training.load_base = short_load
+assembly.load_base = short_load
 WorkbenchTrainer.training_step = short_step  # type: ignore[method-assign]
 sys.exit(run_job(JobDirectory(Path(job)), lambda: training.work))

@@ -1,6 +1,9 @@
 """Guards of a run: losses that go wrong, early stopping, the best state, a full disk."""
 
+import json
 import math
+import os
+import re
 import resource
 import shutil
 from dataclasses import replace
@@ -10,14 +13,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from app.errors import DiskError, DivergedError
+from app import runs
+from app.errors import DiskError, DivergedError, ModelError
 from app.jobs.child import JobChild
 from app.jobs.metrics import events_of, read_rows, steps_of
 from app.models.names import resolve
-from app.training import checkpoints, room
+from app.training import checkpoints, room, trackers
 from app.training.divergence import Divergence
 from app.workspace import Workspace
-from tests.training.in_process import go, prepare, run, small, stop_at
+from tests.training.in_process import DATA, go, prepare, run, small, stop_at
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -159,6 +163,7 @@ def test_a_file_that_may_not_grow_in_the_middle_of_a_save_costs_that_checkpoint_
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert (job.status().state, job.status().kind) == ("failed", "disk")
+    assert re.search("Saving needs about [0-9.]+ MB, [0-9,.]+ MB are free", job.status().reason)
     assert [(found.step, found.problem) for found in checkpoints.found(job.checkpoints)] == [(3, "")]
     assert go(job).status().state == "finished"
 
@@ -170,3 +175,44 @@ def test_room_is_checked_with_figures(workspace: Workspace, monkeypatch: pytest.
     with pytest.raises(DiskError, match="100 MB are free, saving needs 134 MB"):
         room.check_room(child, 100_000_000)
     child.end("stopped")
+
+
+def test_rows_too_few_to_keep_any_back_are_told_or_refused(workspace: Workspace, tmp_path: Path) -> None:
+    few = tmp_path / "few.json"
+    few.write_text(json.dumps(json.loads(DATA.read_text())[:2]))
+    settings = {"data__file": str(few), "data__validation_split": 0.01, "training__max_steps": 1}
+    settings["training__gradient_accumulation_steps"] = 8
+    told = run(workspace, small(**settings))
+    notes = [row["message"] for row in events_of(read_rows(told.metrics_file)) if row["event"] == "note"]
+    assert told.status().state == "finished"
+    assert "none of the 2 rows was kept back" in notes[0] and "fewer than the effective batch" in notes[1]
+    refused = run(workspace, small(**settings, training__load_best_model_at_end=True)).status()
+    assert (refused.state, refused.kind) == ("failed", "data") and "raise data.validation_split" in refused.reason
+
+
+def test_a_module_to_save_that_is_not_there_is_refused(workspace: Workspace) -> None:
+    status = run(workspace, small(adapter__modules_to_save=["nothing"])).status()
+    assert status.state == "failed"
+    assert "the model has no module nothing; it has embed_tokens" in status.reason
+
+
+def test_trackers_write_into_the_job(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", "")  # so that what is set below is taken back
+    monkeypatch.delenv("TENSORBOARD_LOGGING_DIR")
+    monkeypatch.setenv("WANDB_DIR", "/elsewhere")
+    job = prepare(workspace, small())
+    trackers.settle(job, small(training__report_to=["tensorboard", "wandb", "trackio"]))
+    assert os.environ["TENSORBOARD_LOGGING_DIR"] == str(job.path / "tensorboard")
+    assert os.environ["WANDB_DIR"] == "/elsewhere"
+
+
+def test_a_folder_that_can_only_be_planned_with_is_refused(workspace: Workspace, tmp_path: Path) -> None:
+    folder = tmp_path / "bare"
+    folder.mkdir()
+    starter = Path(resolve("starter"))
+    for name, lacks in (("config.json", "no weights"), ("model.safetensors", "no tokenizer")):
+        shutil.copy(starter / name, folder)
+        with pytest.raises(ModelError, match=lacks):
+            runs.check(workspace, small(model__name=str(folder)))
+    shutil.copy(starter / "tokenizer.json", folder)
+    runs.check(workspace, small(model__name=str(folder)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ def packed_loss(model: Any, dataset: BuiltDataset, folder: Path) -> float:
         train_dataset=Dataset.from_file(str(dataset.packed)),
         processing_class=PreTrainedTokenizerFast.from_pretrained(STARTER),
         adapter_dtype=None,
-        before_save=lambda: None,
+        saving=nullcontext,
     )
     batch = trainer.data_collator(list(trainer.train_dataset))
     assert "attention_mask" not in batch

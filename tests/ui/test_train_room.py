@@ -100,16 +100,28 @@ def test_runs_are_found_by_words_and_state(workspace: Workspace, words: Any, sta
     assert {job.name for job in (one, two, three) if only.takes(job)} == found
 
 
+def test_a_filter_that_finds_nothing_says_so(workspace: Workspace) -> None:
+    assert SAY("train.no_match") in run_cards.cards([], "", (), SAY)
+
+
+def test_a_name_that_is_taken_gets_a_number() -> None:
+    mine = Draft(presets.load("cpu-starter").config)
+    name = train.run_name(mine)
+    assert train.run_name(mine, {name}) == f"{name} 2"
+    assert train.run_name(mine, {name, f"{name} 2", "other"}) == f"{name} 3"
+
+
 def test_runs_of_a_sweep_stand_together(workspace: Workspace) -> None:
-    members = [run(workspace, f"m{n}", sweep="ranks") for n in range(2)]
+    members = [run(workspace, f"ranks: m{n}", sweep="ranks") for n in range(2)]
     drawn = run_cards.cards([*members, run(workspace, "alone")], "", (), SAY)
+    assert ">m0</b>" in drawn
     assert drawn.count("wb-sweep-head") == 1 and "2 of 2 finished" in drawn and 'data-pick="sweep:ranks"' in drawn
     assert set(compare_panel.members_of(workspace, "ranks")) == {job.id for job in members}
 
 
 def test_the_queue_is_changed_by_its_buttons(workspace: Workspace) -> None:
     first, second = run(workspace, "first", state="queued"), run(workspace, "second", state="queued")
-    assert "2 wait" in run_cards.waiting(workspace, SAY)
+    assert "Waiting: 2" in run_cards.waiting(workspace, SAY)
     assert history_panel.queue_action(workspace, "up", second.id) == ""
     assert [job.name for job in queue.waiting(workspace)] == ["second", "first"]
     assert history_panel.queue_action(workspace, "out", second.id) == ""
@@ -298,3 +310,14 @@ def test_settings_are_kept_as_a_preset(workspace: Workspace) -> None:
     assert presets.load("five", workspace).config.adapter.r == 5
     with pytest.raises(UsageError):
         run_box.keep_preset(workspace, job, "five")
+
+
+def test_the_machine_is_drawn_as_far_as_it_can_be_read(workspace: Workspace) -> None:
+    job = run(workspace)
+    writer = MetricsWriter(job.metrics_file)
+    for step in range(1, 6):
+        writer.write({"step": step, "loss": 1.0, "time": 1.0 * step, "gpu_power_w": 180.0, "disk_free_bytes": 5e10})
+    writer.close()
+    drawn = live_view.charts(job, View(), SAY)
+    assert SAY("train.gpu_power") in drawn and SAY("train.disk_free") in drawn
+    assert SAY("train.gpu_temperature") not in drawn
