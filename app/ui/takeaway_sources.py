@@ -55,7 +55,7 @@ class Source:
 
 def choices(workspace: Workspace) -> list[tuple[str, str]]:
     """Return everything that can be taken away, as choices of a form: adapters first."""
-    adapters = [(trial.name, trial.value) for trial in trials.all_trials(workspace)]
+    adapters = [(trial.name, trial.value) for trial in trials.all_trials(workspace) if not trial.whole]
     return adapters + [(source.name, source.value) for source in _models(workspace)]
 
 
@@ -67,17 +67,24 @@ def find(workspace: Workspace, value: Any) -> Source:
                 return source
         raise UsageError("This model is not there", "it may have been removed", "choose another")
     trial = trials.find(workspace, value)
+    if trial.whole:
+        return _trained(trial)
     return Source(trial.value, trial.name, trial.column, trial.folder, trial.config.model.name, trial)
 
 
 def _models(workspace: Workspace) -> list[Source]:
-    """Return the merged models that are still where a merge put them, newest first."""
-    found = []
+    """Return the models of full fine-tuning, and the merged ones that are still where a merge put them."""
+    found = [_trained(trial) for trial in trials.all_trials(workspace) if trial.whole]
     for job in _newest(workspace, "merge"):
         folder = Path(str(job.config.get("out")))
         if job.recorded_status().state == "finished" and (folder / "config.json").is_file():
             found.append(Source(f"model:{job.id}", folder.name, safe_name(folder.name), folder, ""))
     return found
+
+
+def _trained(trial: Trial) -> Source:
+    """Return a model that was trained as a whole; nothing is left to merge."""
+    return Source(trial.value, trial.name, trial.column, trial.folder, "")
 
 
 def newest_jobs(workspace: Workspace, source: Source) -> dict[str, JobDirectory]:

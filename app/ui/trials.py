@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,13 +28,22 @@ _VALUE = re.compile(r"([a-z0-9][a-z0-9-]{0,79})(?::([0-9]{1,9}))?")
 
 @dataclass(frozen=True)
 class Trial:
-    """One adapter that can be loaded: a run's result, its checkpoint at `step`, or a blend (`config` is its base's)."""
+    """One adapter that can be loaded: a run's result, its checkpoint at `step`, or a blend (`config` is its base's).
+
+    With `whole` it is no adapter but a model that was trained as a whole; it is its own base.
+    """
 
     job: JobDirectory
     config: RunConfig
     folder: Path
     step: int | None = None
     made_rank: int | None = None
+    whole: bool = False
+
+    @property
+    def model(self) -> str:
+        """Return the model that an engine loads: the base of an adapter, or what was trained as a whole."""
+        return str(self.folder) if self.whole else self.config.model.name
 
     @property
     def rank(self) -> int:
@@ -108,7 +118,8 @@ def _of_job(job: JobDirectory, workspace: Workspace) -> list[Trial]:
     except (ConfigError, JobError):
         return []
     if config.adapter.method == "full":
-        return []
+        model = job.result / "model"
+        return [Trial(job, config, model, whole=True)] if (model / "config.json").is_file() else []
     steps = checkpoints.steps(job.checkpoints)
     found = [Trial(job, config, job.checkpoints / f"step-{step}", step) for step in reversed(steps)]
     result = job.result / "adapter"
@@ -144,14 +155,24 @@ def together(workspace: Workspace, values: Any) -> list[Trial]:
     chosen = [find(workspace, value) for value in (values if isinstance(values, list) else [])]
     if not chosen:
         raise UsageError("No adapter is chosen", "", "choose at least one run")
-    bases = {(trial.config.model.name, trial.quant, trial.config.model.dtype) for trial in chosen}
+    bases = {(trial.model, trial.quant, trial.config.model.dtype): trial for trial in chosen}
     if len(bases) > 1:
+        named = sorted(trial.name if trial.whole else trial.config.model.name for trial in bases.values())
         raise UsageError(
-            "These adapters cannot stand side by side",
-            "they were trained on different bases: " + ", ".join(sorted(base[0] for base in bases)),
-            "choose runs of one base model",
+            "These cannot stand side by side",
+            "they stand on different bases: " + ", ".join(named),
+            "choose runs of one base model; a model that was trained as a whole is a base of its own",
         )
     return chosen
+
+
+def refuse_whole(chosen: Sequence[Trial]) -> None:
+    """Raise UsageError for models that were trained as a whole, where adapters are needed."""
+    for trial in chosen:
+        if trial.whole:
+            raise UsageError(
+                f"{trial.name} is no adapter", "the run trained the whole model", "choose a run that trained an adapter"
+            )
 
 
 def living_engines(workspace: Workspace) -> list[JobDirectory]:
@@ -160,15 +181,16 @@ def living_engines(workspace: Workspace) -> list[JobDirectory]:
 
 
 def engine_for(workspace: Workspace, chosen: list[Trial]) -> JobDirectory:
-    """Return the living engine that holds the base of these adapters, or start one. Raises WorkbenchError."""
+    """Return the living engine that holds the base of what was chosen, or start one. Raises WorkbenchError."""
     first = chosen[0]
-    allowed.model_name(workspace, first.config.model.name)
-    wanted = {"model": resolve(first.config.model.name), "quant": first.quant, "dtype": first.config.model.dtype}
+    allowed.model_name(workspace, first.model)
+    wanted = {"model": resolve(first.model), "quant": first.quant, "dtype": first.config.model.dtype}
     for job in living_engines(workspace):
         if not job.status().final and all(job.config.get(name) == value for name, value in wanted.items()):
             return job
-    adapters = {trial.column: trial.folder for trial in chosen}
-    return start_engine(workspace, first.config.model.name, adapters, quant=first.quant, dtype=wanted["dtype"])
+    adapters = {trial.column: trial.folder for trial in chosen if not trial.whole}
+    title = first.name if first.whole else ""
+    return start_engine(workspace, first.model, adapters, quant=first.quant, dtype=wanted["dtype"], title=title)
 
 
 def held_out_prompts(trial: Trial) -> list[str]:

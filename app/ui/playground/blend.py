@@ -42,7 +42,8 @@ class Mixing:
 
 
 def weights_of(chosen: Sequence[Trial], values: Sequence[Any]) -> list[float]:
-    """Return the sliders' weights of the chosen adapters. Raises UsageError for anything out of range."""
+    """Return the sliders' weights of the chosen adapters. Raises UsageError for what is none or out of range."""
+    trials.refuse_whole(chosen)
     found = list(values[: len(chosen)])
     if len(found) < len(chosen) or not all(isinstance(one, (int, float)) and abs(one) <= _REACH for one in found):
         raise UsageError("A weight is out of range", "", f"choose -{_REACH:g} to {_REACH:g}")

@@ -33,12 +33,14 @@ _MOST_ROWS = 200
 def start(workspace: Workspace, value: Any) -> JobDirectory:
     """Hand in an inspection of the chosen adapter. Raises WorkbenchError."""
     trial = trials.find(workspace, value)
+    trials.refuse_whole([trial])
     return start_inspect(workspace, trial.folder, base=trial.config.model.name)
 
 
 def shrink(workspace: Workspace, value: Any, rank: Any) -> JobDirectory:
     """Hand in a copy of the chosen adapter that is cut to a rank. Raises WorkbenchError."""
     trial = trials.find(workspace, value)
+    trials.refuse_whole([trial])
     wanted = int(rank) if isinstance(rank, (int, float)) else 0
     out = blend.free_folder(workspace, f"{trial.column}-rank-{wanted}")
     return start_blend(workspace, [(trial.folder, 1.0)], out, method="svd", rank=wanted, run=blend.origin(trial))

@@ -134,7 +134,11 @@ class Choice:
         """Return the columns as their headers begin."""
         if self.server is not None:
             return [Column(name, name, [say("play.elsewhere")], key=f"server:{name}") for name in self.server.models]
-        model = self.trials[0].config.model.name
+        first = self.trials[0]
+        if first.whole:
+            details = [say("play.whole", base=first.config.model.name), first.job.id]
+            return [Column(BASE, first.name, details, key=f"base:{first.model}")]
+        model = first.config.model.name
         found = [Column(BASE, say("play.base"), [model], key=f"base:{model}")] if self.base else []
         return found + [_column(trial, say) for trial in self.trials]
 
@@ -181,7 +185,7 @@ def _starting(job: JobDirectory, say: Speech) -> Iterator[str]:
 def _load_missing(client: EngineClient, chosen: Sequence[Trial]) -> None:
     held = {model["id"] for model in client.models()}
     for trial in chosen:
-        if trial.column not in held:
+        if not trial.whole and trial.column not in held:
             client.load_adapter(trial.column, str(trial.folder))
 
 
