@@ -85,8 +85,9 @@ def build(frame: Frame, ticked: gr.State) -> None:
         with gr.Row(elem_classes="wb-actions wb-view-row"):
             sides = [(Key("compare.by_step"), "step"), (Key("compare.by_time"), "time")]
             by = make(gr.Radio, choices=sides, value="step", show_label=False, container=False, elem_id="wb-compare-by")
-            log = make(gr.Checkbox, label=Key("train.log_scale"), container=False, min_width=120)
-            only = make(gr.Checkbox, label=Key("compare.only_differences"), value=True, container=False, min_width=160)
+            log = make(gr.Checkbox, label=Key("train.log_scale"), container=False, min_width=120, scale=0)
+            kept: dict[str, Any] = {"value": True, "container": False, "min_width": 190, "scale": 0}
+            only = make(gr.Checkbox, label=Key("compare.only_differences"), **kept)
         chart, table = gr.HTML(elem_id="wb-compare-chart"), gr.HTML(elem_id="wb-compare-table")
         with gr.Row(elem_classes="wb-actions"):
             save_table = make(gr.Button, value=Key("compare.csv_table"), scale=0, elem_id="wb-csv-table")

@@ -89,6 +89,8 @@ def cards(jobs: Sequence[JobDirectory], chosen: str, ticked: Collection[str], sa
         if sweep:
             blocks.append(_sweep_heading(sweep, listed, say))
         blocks += [card(job, say, job.id == chosen, job.id in ticked) for job in listed]
+    if not jobs:
+        blocks.append(element("p", say("train.no_match"), class_="wb-note wb-muted"))
     if len(jobs) > len(shown):
         more = say("train.more_runs", shown=len(shown), count=len(jobs))
         blocks.append(element("p", more, class_="wb-note wb-muted"))
@@ -123,7 +125,10 @@ def card(job: JobDirectory, say: Speech, chosen: bool, ticked: bool) -> Html:
     body = element(
         "button",
         element(
-            "span", element("b", job_name(job, say)), state(status, say, state_word(job, status)), class_="wb-card-head"
+            "span",
+            element("b", _own_name(job, say), title=job.name),
+            state(status, say, state_word(job, status)),
+            class_="wb-card-head",
         ),
         sparkline(record.spark, say("train.loss")),
         element("span", *_what(job, status), class_="wb-card-foot"),
@@ -134,6 +139,12 @@ def card(job: JobDirectory, say: Speech, chosen: bool, ticked: bool) -> Html:
         aria_pressed="true" if chosen else "false",
     )
     return element("div", tick, body, class_="wb-card" + (" wb-chosen" if chosen else ""))
+
+
+def _own_name(job: JobDirectory, say: Speech) -> str:
+    """Return a run's name; in a sweep, whose name stands above its runs, what tells it from its siblings."""
+    before = f"{job.job.get('sweep') or ''}: "
+    return job.name.removeprefix(before)[:40] if job.name.startswith(before) else job_name(job, say)
 
 
 def _what(job: JobDirectory, status: Status) -> list[Html]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -60,14 +60,17 @@ def start(workspace: Workspace, draft: Draft, *, queue: bool) -> JobDirectory:
     allowed.model_name(workspace, draft.config.model.name)
     if draft.config.data.file:
         allowed.data_file(workspace, draft.config.data.file)
-    return runs.start(workspace, draft.config, queue=queue, name=run_name(draft))
+    taken = {job.name for job in live_panel.training_runs(workspace)}
+    return runs.start(workspace, draft.config, queue=queue, name=run_name(draft, taken))
 
 
-def run_name(draft: Draft) -> str:
-    """Return a name for people: the data and the model."""
+def run_name(draft: Draft, taken: Collection[str] = ()) -> str:
+    """Return a name for people: the data, the model, and a number where the name is taken."""
     data = draft.label.rsplit(".", 1)[0][:24]
     model = draft.config.model.name.rsplit("/", 1)[-1][:24]
-    return f"{data} on {model}" if data else model
+    name = f"{data} on {model}" if data else model
+    numbered = (f"{name} {number}" for number in range(2, len(taken) + 3))
+    return name if name not in taken else next(one for one in numbered if one not in taken)
 
 
 def act(workspace: Workspace, action: str, selected: Any) -> Html:
