@@ -51,14 +51,14 @@ def ours(config: RunConfig, rows: Any, scratch: Path, clock: Any) -> Any:
     from app.jobs import directory
     from app.jobs.child import JobChild
     from app.models.loading import load_tokenizer
-    from app.training import child as training
+    from app.training import assembly
     from app.workspace import open_workspace
 
     child = JobChild(directory.create(open_workspace(scratch), "train", config.as_dict()))
     folder = config.model.name
-    model, tokenizer = training.build_model(config, folder), load_tokenizer(folder)
-    watching = training.watchers(child, config, model, tokenizer, rows)
-    return training.build_trainer(child, config, model, tokenizer, rows, [*watching, clock])
+    model, tokenizer = assembly.build_model(config, folder), load_tokenizer(folder)
+    watching = assembly.watchers(child, config, model, tokenizer, rows)
+    return assembly.build_trainer(child, config, model, tokenizer, rows, [*watching, clock])
 
 
 def plain(config: RunConfig, rows: Any, scratch: Path, clock: Any) -> Any:
