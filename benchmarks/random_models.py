@@ -42,6 +42,8 @@ _TINY = {
 def tiny(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a configuration of the same family that a processor trains in a moment."""
     small = {name: _TINY.get(name, value) for name, value in config.items()}
+    if config.get("num_key_value_heads") == config.get("num_attention_heads", 0):
+        small["num_key_value_heads"] = _TINY["num_attention_heads"]
     if isinstance(small.get("layer_types"), list):
         small["layer_types"] = small["layer_types"][: _TINY["num_hidden_layers"]]
     return small
