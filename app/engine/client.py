@@ -15,22 +15,16 @@ import httpx
 
 from app.engine import endpoint
 from app.engine.endpoint import Endpoint
+from app.engine.event_stream import ENDED_EARLY, ColumnEvent, read_events
 from app.errors import EngineError
 from app.jobs.directory import JobDirectory
 
 _POLL_S = 0.1
+# How long another server may be silent: before a token, and before its list of models.
+_SILENCE_S, _LIST_S = 300.0, 20.0
+# More than any list of models or complaint.
+_MOST_BYTES = 4 << 20
 Message = Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class ColumnEvent:
-    """News of one column: new text; or its end, with the workbench's facts and the reason; or an error."""
-
-    column: str
-    text: str = ""
-    done: Mapping[str, Any] | None = None
-    finish_reason: str | None = None
-    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,12 +55,14 @@ def wait_for_endpoint(job: JobDirectory, *, timeout_s: float = 600.0) -> Endpoin
 class EngineClient:
     """Talks to one engine. Use it as a context manager, or close it."""
 
-    def __init__(self, found: Endpoint) -> None:
+    def __init__(self, found: Endpoint, *, name: str = "The engine", answer_s: float | None = None) -> None:
+        """`name` is what errors call it, `answer_s` how long it may be silent (None: for ever)."""
         # No proxy may stand between this machine and itself; a first token may take long on a CPU.
+        self._name, self._answer_s = name, answer_s
         self._http = httpx.Client(
             base_url=found.url,
             headers={"Authorization": f"Bearer {found.token}"},
-            timeout=httpx.Timeout(10.0, read=None),
+            timeout=httpx.Timeout(10.0, read=answer_s),
             trust_env=False,
             limits=httpx.Limits(max_connections=None),
         )
@@ -74,7 +70,7 @@ class EngineClient:
     @classmethod
     def at(cls, url: str, token: str) -> EngineClient:
         """Return a client of any OpenAI-compatible server. `url` ends in /v1."""
-        return cls(Endpoint(url, token, 0))
+        return cls(Endpoint(url, token, 0), name="The server", answer_s=_SILENCE_S)
 
     def __enter__(self) -> EngineClient:
         return self
@@ -90,8 +86,7 @@ class EngineClient:
 
     def models(self) -> list[dict[str, Any]]:
         """Return the base and every adapter."""
-        models: list[dict[str, Any]] = self._asked("GET", "/models")["data"]
-        return models
+        return _listed(self._asked("GET", "/models"))
 
     def load_adapter(self, name: str, folder: str) -> dict[str, Any]:
         """Load an adapter without reloading the base. Raises EngineError when it does not fit."""
@@ -112,12 +107,16 @@ class EngineClient:
         try:
             with self._http.stream("POST", "/chat/completions", json=body) as response:
                 if response.status_code != 200:
-                    response.read()
-                    yield ColumnEvent(ask.column, error=_complaint(response))
+                    yield ColumnEvent(ask.column, error=_complaint(response, _whole(response)))
                     return
-                yield from _events(ask.column, response.iter_lines())
+                yield from read_events(ask.column, response.iter_bytes())
+        except httpx.RemoteProtocolError:
+            yield ColumnEvent(ask.column, error=ENDED_EARLY)
+        except httpx.TimeoutException:
+            yield ColumnEvent(ask.column, error=f"{self._name.lower()} has been silent for too long")
         except httpx.HTTPError as error:
-            yield ColumnEvent(ask.column, error=f"the engine cannot be reached: {error or type(error).__name__}")
+            why = str(error) or type(error).__name__
+            yield ColumnEvent(ask.column, error=f"{self._name.lower()} cannot be reached: {why}")
 
     def chat_columns(
         self, columns: Sequence[str], messages: Sequence[Message], **settings: Any
@@ -151,44 +150,54 @@ class EngineClient:
             stopped.set()
 
     def _asked(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        remedy = "start it again" if self._answer_s is None else "check its address"
+        timeout = httpx.Timeout(10.0, read=None if self._answer_s is None else _LIST_S)
         try:
-            response = self._http.request(method, path, json=body)
+            with self._http.stream(method, path, json=body, timeout=timeout) as response:
+                content = _whole(response)
+        except httpx.TimeoutException:
+            raise EngineError(f"{self._name} does not answer", "it is silent", remedy) from None
         except httpx.HTTPError as error:
-            raise EngineError("The engine cannot be reached", str(error), "start it again") from None
-        if response.status_code >= 400:
-            raise EngineError("The engine refused", _complaint(response), "")
-        found: dict[str, Any] = response.json()
-        return found
+            raise EngineError(f"{self._name} cannot be reached", str(error), remedy) from None
+        if response.status_code >= 300:
+            raise EngineError(f"{self._name} refused", _complaint(response, content), "")
+        return _object(content)
 
 
-def _events(column: str, lines: Iterator[str]) -> Iterator[ColumnEvent]:
-    """Read server-sent events up to the end of the answer."""
-    ended = False
-    for line in lines:
-        if not line.startswith("data: ") or line == "data: [DONE]":
-            continue
-        try:
-            found = json.loads(line.removeprefix("data: "))
-            if "error" in found:
-                yield ColumnEvent(column, error=str(found["error"].get("message")))
-                return
-            for choice in found.get("choices") or ():
-                text = (choice.get("delta") or {}).get("content") or ""
-                if text:
-                    yield ColumnEvent(column, text)
-                if choice.get("finish_reason"):
-                    ended = True
-                    facts = choice.get("workbench") or {}
-                    yield ColumnEvent(column, done=facts, finish_reason=str(choice["finish_reason"]))
-        except (ValueError, TypeError, AttributeError, RecursionError):
-            yield ColumnEvent(column, error="the server sent something that is no answer")
-            return
-    if not ended:
-        yield ColumnEvent(column, error="the engine ended before the answer did")
+def _whole(response: httpx.Response) -> bytes:
+    """Return the whole answer; of one that is larger than any answer, its beginning."""
+    content = b""
+    for piece in response.iter_bytes():
+        content += piece
+        if len(content) > _MOST_BYTES:
+            break
+    return content
 
 
-def _complaint(response: httpx.Response) -> str:
+def _object(content: bytes) -> dict[str, Any]:
+    """Return an answer that is a JSON object, and nothing for any other."""
     try:
-        return str(response.json()["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return f"status {response.status_code}"
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        found = None
+    return found if isinstance(found, dict) else {}
+
+
+def _complaint(response: httpx.Response, content: bytes) -> str:
+    """Return why a server refused, in its own words where it has some: OpenAI's form, vLLM's, or FastAPI's."""
+    if response.has_redirect_location:
+        return f"it sends elsewhere (status {response.status_code}), and that is not followed"
+    found = _object(content)
+    error = found.get("error") or found
+    said = error if isinstance(error, str) else None
+    if isinstance(error, dict):
+        said = error.get("message") or error.get("detail")
+    return said[:500] if isinstance(said, str) and said else f"status {response.status_code}"
+
+
+def _listed(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the models of a list. Raises EngineError when it is none."""
+    models = found.get("data")
+    if not isinstance(models, list) or not all(isinstance(m, dict) and isinstance(m.get("id"), str) for m in models):
+        raise EngineError("This is no OpenAI-compatible server", "its list of models is none", "check the address")
+    return [{**m, "workbench": m["workbench"] if isinstance(m.get("workbench"), dict) else {}} for m in models]

@@ -12,8 +12,20 @@ from app.engine.sampling import Choice, Sampling
 
 _MOST_STOPS, _LONGEST_STOP = 16, 200
 _MOST_MIXED, _LARGEST_WEIGHT = 16, 100.0
-# Settings of the protocol that change an answer and are not offered; zero or empty is the same as absent.
-_NOT_OFFERED = ("tools", "functions", "frequency_penalty", "presence_penalty", "logit_bias")
+# Settings, OpenAI's and vLLM's, that change an answer and are not offered; zero or empty is the same as absent.
+_NOT_OFFERED = (
+    *("tools", "functions", "frequency_penalty", "presence_penalty", "logit_bias", "audio", "prediction"),
+    *("web_search_options", "stop_token_ids", "min_tokens", "ignore_eos", "bad_words", "logits_processors", "echo"),
+    *("prompt_logprobs", "continue_final_message", "structured_outputs"),
+    *("guided_json", "guided_regex", "guided_choice", "guided_grammar"),
+)
+# Settings of which only these values are offered.
+_OFFERED_ONLY: dict[str, tuple[Any, ...]] = {
+    "tool_choice": (None, "none", "auto"),
+    "function_call": (None, "none", "auto"),
+    "modalities": (None, ["text"]),
+    "response_format": (None, {"type": "text"}),
+}
 
 
 class RequestError(Exception):
@@ -46,6 +58,14 @@ class _Message(BaseModel):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[_Part] | None = None
 
+    @field_validator("content", mode="before")
+    @classmethod
+    def _text_alone(cls, content: Any) -> Any:
+        parts = content if isinstance(content, list) else []
+        if any(isinstance(part, dict) and part.get("type", "text") != "text" for part in parts):
+            raise ValueError("only parts of type text are offered")
+        return content
+
     def plain(self) -> dict[str, str]:
         """Return role and text, as chat templates take them."""
         parts = self.content if isinstance(self.content, list) else None
@@ -74,7 +94,7 @@ class ChatRequest(BaseModel):
     top_p: float | None = Field(None, gt=0, le=1)
     top_k: int | None = Field(None, ge=-1)
     min_p: float | None = Field(None, ge=0, le=1)
-    repetition_penalty: float | None = Field(None, gt=0, le=100)
+    repetition_penalty: float | None = Field(None, ge=0.01, le=100)
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
     stop: str | list[str] | None = None
@@ -123,12 +143,14 @@ def parse_chat(body: bytes) -> ChatRequest:
         where = ".".join(str(part) for part in first["loc"]) or None
         message = f"{where}: {first['msg']}" if where else first["msg"]
         raise RequestError(400, message, param=where) from None
-    for name in _NOT_OFFERED:
-        if (request.model_extra or {}).get(name):
-            raise RequestError(400, f"{name} is not offered by this server", param=name, code="unsupported_parameter")
-    answer_format = (request.model_extra or {}).get("response_format")
-    if isinstance(answer_format, dict) and answer_format.get("type", "text") != "text":
-        raise RequestError(400, "only text answers are offered", param="response_format", code="unsupported_parameter")
+    extra = request.model_extra or {}
+    refused = [name for name in _NOT_OFFERED if extra.get(name)]
+    refused += [name for name, offered in _OFFERED_ONLY.items() if extra.get(name) not in offered]
+    if refused:
+        message = f"{refused[0]} is not offered by this server"
+        if refused[0] in _OFFERED_ONLY:
+            message = f"{refused[0]}: only {_OFFERED_ONLY[refused[0]][1]!r} is offered by this server"
+        raise RequestError(400, message, param=refused[0], code="unsupported_parameter")
     return request
 
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from app.engine.client import ColumnEvent, EngineClient, wait_for_endpoint
+from app.engine.client import EngineClient, wait_for_endpoint
+from app.engine.event_stream import ColumnEvent
 from app.errors import EngineError, UsageError
 from app.jobs import requests as jobs
 from app.jobs.directory import JobDirectory

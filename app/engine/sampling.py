@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 
 import torch
 
+# Below this the second likeliest token is never drawn, and float32 overflows when it divides by the temperature.
+_GREEDY_BELOW = 1e-6
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -26,7 +29,7 @@ class Sampling:
     @property
     def greedy(self) -> bool:
         """Tell whether the most likely token is taken."""
-        return self.temperature == 0.0
+        return self.temperature < _GREEDY_BELOW
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,13 @@ _MOST_BODY_BYTES = 8 << 20
 
 
 class Guard:
-    """Refuse a foreign Host (a page that rebinds its name to this machine) and requests without the token."""
+    """Refuse a foreign Host (a page that rebinds its name to this machine), a foreign page, and a wrong token."""
 
     def __init__(self, app: ASGIApp, token: str, hosts: frozenset[str]) -> None:
         self._app, self._token, self._hosts = app, token.encode(), hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer it with 400 or 401."""
+        """Pass a request on, or answer it with 400, 401 or 403."""
         if scope["type"] == "http":
             refusal = self._refusal(scope["headers"])
             if refusal is not None:
@@ -43,6 +43,9 @@ class Guard:
         hosts = [value.decode("latin-1").lower() for name, value in headers if name == b"host"]
         if len(hosts) != 1 or hosts[0] not in self._hosts:
             return _error(RequestError(400, "This server answers only under its own address", code="invalid_host"))
+        origins = {value.decode("latin-1").lower() for name, value in headers if name == b"origin"}
+        if origins - {f"http://{host}" for host in self._hosts}:
+            return _error(RequestError(403, "This server answers no page of another origin", code="invalid_origin"))
         given = [value for name, value in headers if name == b"authorization"]
         wanted = b"Bearer " + self._token
         if len(given) != 1 or not hmac.compare_digest(given[0], wanted):
@@ -62,7 +65,7 @@ def build_app(service: Service, token: str, port: int) -> ASGIApp:
             Route("/v1/adapters", _answering(routes.load), methods=["POST"]),
             Route("/v1/adapters/{name:path}", _answering(routes.unload), methods=["DELETE"]),
         ],
-        exception_handlers={404: _not_found, 405: _not_found},
+        exception_handlers={404: _not_found, 405: _not_found, 500: _failed},
     )
     return Guard(app, token, frozenset(f"{host}:{port}" for host in ("127.0.0.1", "localhost", "[::1]")))
 
@@ -205,3 +208,7 @@ def _answering(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[R
 async def _not_found(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 404)
     return JSONResponse(error_body(status, f"There is no {request.method} {request.url.path}"), status)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    return JSONResponse(error_body(500, "The server failed at this request; its log has the details"), 500)

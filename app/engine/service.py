@@ -18,7 +18,7 @@ from app.engine.stack import Mix
 from app.engine.text import TextStream
 from app.errors import EngineError, ModelError, NetworkError
 from app.models.adapter_source import locate
-from app.models.prompts import PromptError, Prompts
+from app.models.prompts import PromptError, Prompts, PromptTooLong
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,63}")
 
@@ -108,16 +108,13 @@ class Service:
             prompt = await asyncio.to_thread(
                 self._prompts.encode, column.name, request.conversation(), request.chat_template_kwargs
             )
+        except PromptTooLong as error:
+            raise _too_long(str(error)) from None
         except PromptError as error:
             raise RequestError(400, f"The chat template refuses: {error}", param="messages") from None
         room = self._prompts.context - len(prompt)
         if room < 1 or not prompt:
-            raise RequestError(
-                400,
-                f"The prompt has {len(prompt)} tokens; this model's context is {self._prompts.context}",
-                code="context_length_exceeded",
-                param="messages",
-            )
+            raise _too_long(f"The prompt has {len(prompt)} tokens; this model's context is {self._prompts.context}")
         return self._hand_in(request, column, prompt, room, mix)
 
     def _mix(self, request: ChatRequest, column: Column) -> Mix | None:
@@ -176,6 +173,10 @@ class Service:
     def models(self) -> list[dict[str, Any]]:
         """Return the base and every adapter, as /v1/models lists them."""
         return [model_object(column) for column in self.known.values()]
+
+
+def _too_long(message: str) -> RequestError:
+    return RequestError(400, message, code="context_length_exceeded", param="messages")
 
 
 def model_object(column: Column) -> dict[str, Any]:

@@ -1,30 +1,21 @@
-"""Adapters side by side: all A and all B of a layer in two matrices, so that a batch costs two products a layer.
-
-The rows of a batch each use their own adapter. A layer computes the products of the adapters in use for every row
-and blanks what is not the row's own: with x (batch, length, in), A (ranks, in), B (ranks, out),
-
-    y = base(x) + blank(x @ A.T) @ B
-
-PEFT walks over the adapters in a Python loop in each layer; here their number changes only the width of A and B.
-Ranks may differ, nothing is padded, and a row of the base adds exact zeros.
-"""
+"""All stacked adapters of a model, and which of them each row of a batch uses."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
+from app.engine.stacked_layer import Claim, Route, Span, StackedLayer, route_of
 from app.errors import EngineError
 from app.models.adapters import LoraUpdate
 
-Span = tuple[int, int]
-# What one row uses of a layer: spans of A and B, each with its weight. A row of the base uses none.
-Claim = tuple[tuple[Span, float], ...]
+# A batch that has gone on unchanged for this many tokens gets copies of what its rows use, as long as these fit.
+_STEADY_TOKENS = 4
+_MOST_COPIED_BYTES = 512 << 20
 
 
 @dataclass(frozen=True)
@@ -37,68 +28,6 @@ class Mix:
 Source = str | Mix | None
 
 
-@dataclass(frozen=True)
-class Route:
-    """Which columns of A and B a batch uses in one layer.
-
-    `foreign` (batch, 1, columns) marks those of other rows; `weights`, of the same shape, scales those of mixes.
-    """
-
-    start: int
-    end: int
-    foreign: torch.Tensor | None
-    weights: torch.Tensor | None = None
-
-
-@dataclass
-class StackedLayer:
-    """One linear layer of the base and the adapters on it, B scaled already."""
-
-    a: torch.Tensor
-    b: torch.Tensor
-    spans: dict[str, Span] = field(default_factory=dict)
-    route: Route | None = None
-
-    def put(self, name: str, update: LoraUpdate) -> None:
-        """Append one adapter."""
-        dtype, device = self.a.dtype, self.a.device
-        start = self.a.shape[0]
-        self.a = torch.cat([self.a, update.a.to(device, dtype)])
-        self.b = torch.cat([self.b, _scaled(update).to(device, dtype)])
-        self.spans[name] = (start, start + update.rank)
-
-    def holds(self, name: str, update: LoraUpdate) -> bool:
-        """Tell whether the adapter's part is this update, bit by bit."""
-        start, end = self.spans.get(name, (0, 0))
-        a, b = update.a.to(self.a), _scaled(update).to(self.b)
-        return bool(torch.equal(self.a[start:end], a) and torch.equal(self.b[start:end], b))
-
-    def drop(self, name: str) -> None:
-        """Cut one adapter out; those behind it move up."""
-        start, end = self.spans.pop(name, (0, 0))
-        self.a = torch.cat([self.a[:start], self.a[end:]])
-        self.b = torch.cat([self.b[:start], self.b[end:]])
-        for other, (low, high) in self.spans.items():
-            if low >= end:
-                self.spans[other] = (low - (end - start), high - (end - start))
-
-    def add(self, module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
-        """Add the updates to the output of the base layer (a forward hook)."""
-        route = self.route
-        if route is None:
-            return output
-        hidden = F.linear(inputs[0].to(self.a.dtype), self.a[route.start : route.end])
-        if route.foreign is not None:
-            hidden.masked_fill_(route.foreign, 0.0)
-        if route.weights is not None:
-            hidden.mul_(route.weights)
-        columns, rows = self.b[route.start : route.end], hidden.reshape(-1, hidden.shape[-1])
-        if output.dtype == self.b.dtype and output.is_contiguous():
-            output.view(-1, output.shape[-1]).addmm_(rows, columns)
-            return output
-        return output + (rows @ columns).view(output.shape).to(output.dtype)
-
-
 class Stack:
     """All stacked adapters of a model."""
 
@@ -107,17 +36,19 @@ class Stack:
         self._layers: dict[str, StackedLayer] = {}
         self._hooks: dict[str, Any] = {}
         self._routed: tuple[Source, ...] | None = None
+        self._copied: tuple[Source, ...] | None = None  # the batch that copies are for, or will be
+        self._tokens = 0
 
     def put(self, name: str, updates: Iterable[LoraUpdate]) -> None:
         """Add an adapter. Raises EngineError, and adds nothing, when it does not fit the base."""
         checked = [self._checked(name, update) for update in updates]
-        self.route(None)
+        self._change()
         for update in checked:
             self._layer(update.module).put(name, update)
 
     def drop(self, name: str) -> None:
         """Take an adapter out; layers without any adapter run as the plain base again."""
-        self.route(None)
+        self._change()
         for module, layer in list(self._layers.items()):
             if name in layer.spans:
                 layer.drop(name)
@@ -135,17 +66,43 @@ class Stack:
         return not found
 
     def route(self, names: Sequence[Source] | None) -> None:
-        """Say which adapter, or mix, each row of the next batches uses; None is the base. `route(None)` ends it."""
+        """Say which adapter, or mix, each row of the next batch uses; None is the base. `route(None)` ends it."""
         wanted = None if names is None else tuple(names)
-        if wanted == self._routed:
+        if wanted != self._routed:
+            self._switch(wanted)
+        if wanted is None:
             return
+        if wanted != self._copied:
+            self._forget_copies()
+            self._copied = wanted
+        self._tokens += 1
+        if self._tokens == _STEADY_TOKENS:
+            self._copy_rows()
+
+    def _switch(self, wanted: tuple[Source, ...] | None) -> None:
         self._routed = wanted
         made: dict[tuple[Claim, ...], Route | None] = {}
         for layer in self._layers.values():
             claims = tuple(_claim(layer.spans, source) for source in wanted or ())
             if claims not in made:
-                made[claims] = _route_of(claims, layer.a)
+                made[claims] = route_of(claims, layer.a)
             layer.route = made[claims]
+
+    def _copy_rows(self) -> None:
+        sizes = {module: layer.copied_bytes for module, layer in self._layers.items()}
+        if sum(sizes.values()) <= _MOST_COPIED_BYTES:
+            for module in filter(sizes.get, sizes):
+                self._layers[module].copy_rows()
+
+    def _forget_copies(self) -> None:
+        self._copied, self._tokens = None, 0
+        for layer in self._layers.values():
+            layer.own = None
+
+    def _change(self) -> None:
+        """Leave every batch: spans are about to move."""
+        self.route(None)
+        self._forget_copies()
 
     def _layer(self, module: str) -> StackedLayer:
         if module not in self._layers:
@@ -172,11 +129,6 @@ class Stack:
         return update
 
 
-def _scaled(update: LoraUpdate) -> torch.Tensor:
-    """Return B as it is multiplied with, (rank, out), in float32."""
-    return update.b.float().T * update.scaling
-
-
 def linear_shape(module: nn.Module | None) -> tuple[int, int] | None:
     """Return inputs and outputs of a linear layer or a GPT-2 Conv1D, None for anything else."""
     if module is None:
@@ -192,21 +144,3 @@ def _claim(spans: Mapping[str, Span], source: Source) -> Claim:
     """Return what a row of this source uses of a layer."""
     parts = source.parts if isinstance(source, Mix) else ((source, 1.0),) if source else ()
     return tuple((spans[name], weight) for name, weight in parts if name in spans)
-
-
-def _route_of(claims: tuple[Claim, ...], like: torch.Tensor) -> Route | None:
-    """Return the route of a batch, None when no row adds anything. Masks get the device and dtype of `like`."""
-    used = [span for claim in claims for span, _ in claim]
-    if not used:
-        return None
-    start, end = min(low for low, _ in used), max(high for _, high in used)
-    if all(claim == (((start, end), 1.0),) for claim in claims):
-        return Route(start, end, None)
-    foreign = torch.ones(len(claims), 1, end - start, dtype=torch.bool)
-    weights = torch.ones(len(claims), 1, end - start)
-    for row, claim in enumerate(claims):
-        for (low, high), weight in claim:
-            foreign[row, 0, low - start : high - start] = False
-            weights[row, 0, low - start : high - start] = weight
-    mixed = bool((weights != 1).any())
-    return Route(start, end, foreign.to(like.device), weights.to(like) if mixed else None)

@@ -123,8 +123,8 @@ class AdapterFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.weights_file = path / WEIGHTS_FILE
-        if not self.weights_file.is_file():
-            pickled = (path / "adapter_model.bin").is_file()
+        if not _is_file(self.weights_file):
+            pickled = _is_file(path / "adapter_model.bin")
             raise ModelError(
                 f"{path} is not an adapter folder",
                 "its weights are a pickle, and a pickle can run code" if pickled else f"it has no {WEIGHTS_FILE}",
@@ -296,6 +296,13 @@ class AdapterFolder:
         """Return the factor of a layer's update: alpha / rank, or alpha / sqrt(rank) for rsLoRA (arXiv:2312.03732)."""
         alpha = _of_pattern(self.config.get("alpha_pattern"), module, self.config.get("lora_alpha", 8))
         return float(alpha) / (math.sqrt(rank) if self.config.get("use_rslora") else rank)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name longer than the file system allows, or a folder that may not be entered
+        return False
 
 
 def _of_pattern(pattern: Mapping[str, Any] | None, module: str, default: Any) -> Any:

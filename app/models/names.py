@@ -12,6 +12,8 @@ _STARTER_FOLDER = Path(__file__).resolve().parents[2] / "assets" / "starter"
 # One part of owner/name, as huggingface_hub's validate_repo_id allows it.
 _PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 _REPOSITORY = re.compile(f"{_PART}/{_PART}")
+# Linux's limit of a whole path, in bytes.
+_LONGEST_PATH = 4096
 
 
 def is_repository(text: str) -> bool:
@@ -51,12 +53,13 @@ def resolve_adapter(name: str) -> str:
 
     A name that is no folder and could be a hub id is taken for one. Raises ModelError for anything else.
     """
+    why = "" if _is_path(name) else "no folder can have this name"
+    if "://" in name or name.startswith(("\\\\", "//")):
+        why = "addresses are not opened"
+    if why:
+        raise ModelError(f"{name!r:.120} is not an adapter", why, "name a folder or a hub id")
     folder = Path(name).expanduser()
     if _is_folder(folder) or not is_repository(name):
-        if "://" in name or name.startswith(("\\\\", "//")) or "\0" in name:
-            raise ModelError(
-                f"{name!r:.120} is not an adapter", "addresses are not opened", "name a folder or a hub id"
-            )
         return str(folder.absolute())
     return name
 
@@ -64,6 +67,15 @@ def resolve_adapter(name: str) -> str:
 def is_local(resolved: str) -> bool:
     """Tell whether a resolved name is a folder on this machine."""
     return Path(resolved).is_absolute()
+
+
+def _is_path(name: str) -> bool:
+    """Tell whether a file system could have this name at all."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # half a character, as JSON can hold it
+        return False
+    return bool(name.strip()) and "\0" not in name and len(name) <= _LONGEST_PATH
 
 
 def _is_folder(path: Path) -> bool:

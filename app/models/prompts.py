@@ -19,6 +19,10 @@ class PromptError(Exception):
     """The template refused the conversation; the text is the template's own complaint."""
 
 
+class PromptTooLong(PromptError):
+    """The prompt is far longer than the context, so that counting its tokens would only take time."""
+
+
 class Prompts:
     """Renders and tokenises conversations. A template is foreign code: call `encode` outside the server's loop."""
 
@@ -42,6 +46,8 @@ class Prompts:
         config = model.config.get_text_config(decoder=True)
         # BLOOM's positions have no end; 2048 is the length it was trained with.
         self.context = int(getattr(config, "max_position_embeddings", None) or 2048)
+        longest_token = max(map(len, tokenizer.get_vocab()), default=1)
+        self._most_characters = self.context * longest_token
 
     def learn(self, column: str, folder: Path) -> None:
         """Remember the template that lies with an adapter; it was trained with that one."""
@@ -54,7 +60,7 @@ class Prompts:
         self._own.pop(column, None)
 
     def encode(self, column: str, conversation: list[dict[str, str]], settings: Mapping[str, Any]) -> list[int]:
-        """Return the prompt's tokens. Raises PromptError."""
+        """Return the prompt's tokens. Raises PromptError, and PromptTooLong before it counts what cannot fit."""
         allowed = {name: value for name, value in settings.items() if name.isidentifier() and name not in _TAKEN}
         try:
             with self._limit():
@@ -69,6 +75,10 @@ class Prompts:
             raise PromptError(error.what) from None
         except Exception as error:  # foreign code: a template can raise anything, from KeyError to MemoryError
             raise PromptError(" ".join(str(error).split())[:300] or type(error).__name__) from None
+        if len(text) > self._most_characters:
+            raise PromptTooLong(
+                f"The prompt has {len(text):,} characters; this model's context is {self.context} tokens"
+            )
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def decode(self, ids: list[int]) -> str:

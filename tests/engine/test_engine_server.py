@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import json
 import stat
 import time
 from collections.abc import Iterator
@@ -200,6 +201,19 @@ def test_every_route_wants_the_token_and_its_own_host(served: Endpoint, path: st
             assert bare.request(method, path, headers={**own, "Host": host}).status_code == 400
 
 
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:1", "https://127.0.0.1"])
+def test_a_page_of_another_origin_is_refused_even_with_the_token(raw: httpx.Client, origin: str) -> None:
+    answer = raw.get("/models", headers={"Origin": origin})
+    assert answer.status_code == 403 and answer.json()["error"]["code"] == "invalid_origin"
+    assert raw.get("/models", headers={"Origin": str(raw.base_url).removesuffix("/v1/")}).status_code == 200
+
+
+@pytest.mark.parametrize("folder", ["", "a\ud800", "a\0", "/tmp/" + "a" * 300, "a" * 5000])
+def test_a_folder_that_cannot_be_is_a_plain_refusal(raw: httpx.Client, folder: str) -> None:
+    answer = raw.post("/adapters", content=json.dumps({"name": "x", "dir": folder}))
+    assert answer.status_code == 400 and "not an adapter" in answer.json()["error"]["message"]
+
+
 def test_health_and_unknown_routes(served: Endpoint, raw: httpx.Client) -> None:
     root = served.url.removesuffix("/v1")
     assert raw.get(f"{root}/health").json()["status"] == "ok"
@@ -244,6 +258,13 @@ def test_adapters_come_and_go_without_the_base(
         ("stop", ["x"] * 17, 400),
         ("top_logprobs", 21, 400),
         ("max_tokens", 0, 400),
+        ("repetition_penalty", 1e-30, 400),
+        ("tool_choice", "required", 400),
+        ("min_tokens", 5, 400),
+        ("structured_outputs", {"regex": "a"}, 400),
+        ("messages", [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}], 400),
+        ("response_format", {"type": "text"}, 200),
+        ("tool_choice", "none", 200),
         ("user", "me", 200),
         ("metadata", {"a": "b"}, 200),
         ("presence_penalty", 0, 200),

@@ -64,3 +64,9 @@ def test_logprobs_are_those_of_the_model_not_of_the_cut() -> None:
     assert choice.token == int(LOGITS.argmax())
     assert choice.logprob == pytest.approx(float(expected.max()))
     assert [token for token, _ in choice.likeliest] == expected.topk(2).indices.tolist()
+
+
+def test_the_smallest_temperatures_are_greedy_and_no_overflow() -> None:
+    logits = torch.tensor([1.0, 30.0, 2.0])
+    for temperature in (1e-45, 1e-12, 1e-5):
+        assert Chooser(Sampling(temperature=temperature, seed=1)).choose(logits).token == 1

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from app.data.templates import PLAIN_TEMPLATES, render_limit
-from app.models.prompts import PromptError, Prompts
+from app.models.prompts import PromptError, Prompts, PromptTooLong
 from tests.models import tiny_models
 
 ASK = [{"role": "user", "content": "hi"}]
@@ -76,3 +77,11 @@ def test_a_hostile_template_is_refused_in_a_thread_of_the_engine(template: str, 
         with pytest.raises(PromptError, match=said):
             threads.submit(made.encode, "base", ASK, {}).result(timeout=15)
         assert threads.submit(lambda: 7).result(timeout=5) == 7
+
+
+def test_a_prompt_that_cannot_fit_is_refused_before_its_tokens_are_counted() -> None:
+    made, began = prompts(), time.monotonic()
+    with pytest.raises(PromptTooLong, match=r"7,000,0\d\d characters; this model's context is 512 tokens"):
+        made.encode("base", [{"role": "user", "content": "x" * 7_000_000}], {})
+    assert time.monotonic() - began < 5
+    assert len(made.encode("base", [{"role": "user", "content": "x" * 600}], {})) > made.context

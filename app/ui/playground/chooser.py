@@ -92,20 +92,22 @@ def _build_checkpoints(frame: Frame, chosen: gr.Dropdown) -> None:
         slider = make(gr.Slider, label=Key("play.checkpoint"), minimum=0, maximum=1, step=1, elem_id="wb-step")
         add = make(gr.Button, value=Key("play.add_checkpoint"), interactive=False, elem_id="wb-add-step")
 
-    def reach(values: Any) -> list[Any]:
+    def reach(values: Any, at: Any) -> list[Any]:
         steps = trials.checkpoint_steps(frame.workspace, first_of(values))
         if not steps:
             return [gr.update(minimum=0, maximum=1, value=0, interactive=False), gr.update(interactive=False)]
         low, high = (steps[0], steps[-1]) if len(steps) > 1 else (0, steps[0])
         stride = math.gcd(*(step - low for step in steps)) or 1
-        slid = gr.update(minimum=low, maximum=high, step=stride, value=steps[0], interactive=len(steps) > 1)
+        slid = gr.update(
+            minimum=low, maximum=high, step=stride, value=at if at in steps else steps[0], interactive=len(steps) > 1
+        )
         return [slid, gr.update(interactive=True)]
 
     def put(values: Any, step: Any) -> Any:
         added = with_checkpoint(frame.workspace, values, step)
         return gr.update(choices=trials.choices(frame.workspace, added), value=added)
 
-    chosen.change(reach, chosen, [slider, add], **QUIET)
+    chosen.change(reach, [chosen, slider], [slider, add], **QUIET)
     add.click(put, [chosen, slider], chosen, **QUIET)
 
 

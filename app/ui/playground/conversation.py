@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from app.engine.client import ColumnEvent
+from app.engine.event_stream import ColumnEvent
 
 MOST_COLUMNS = 8
 _MOST_TURNS, _LONGEST_TEXT = 200, 200_000

@@ -86,9 +86,10 @@ class Server:
         names = tuple(dict.fromkeys(name.strip() for name in str(models or "").split(",") if name.strip()))
         if not names or len(names) > MOST_COLUMNS:
             raise UsageError("The other server has no columns", f"name 1 to {MOST_COLUMNS} of its models", "")
-        if not str(token or "").isascii():
+        secret = str(token or "").strip()
+        if not (secret.isascii() and secret.isprintable()):
             raise UsageError("The token has signs that no header takes", "", "copy it again")
-        return cls(address, str(token or ""), names)
+        return cls(address, secret, names)
 
 
 def refuse_address(address: str) -> None:

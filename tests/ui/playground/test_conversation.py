@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.engine.client import ColumnEvent
+from app.engine.event_stream import ColumnEvent
 from app.ui.language import Speech
 from app.ui.playground import conversation, view
 from app.ui.playground.conversation import Answer, Column, Conversation, split_thinking
