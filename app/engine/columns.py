@@ -75,6 +75,9 @@ class Columns:
         except EngineError:
             self.remove(name)
             raise
+        except RuntimeError as error:  # torch's class: the base shapes its batch in a way that rows cannot share
+            self.remove(name)
+            raise EngineError(f"The base cannot answer with {name!r}", str(error)[:200], "merge the adapter") from None
         return column
 
     def remove(self, name: str) -> None:

@@ -151,10 +151,12 @@ class StackedLayer:
             if x.shape[1] >= _LONG:
                 return self._add_by_row(x, route.claims, output)
         hidden = F.linear(x, self.a[route.start : route.end])
+        # OPT hands its layers (batch * length, in).
+        by_row = hidden.view(len(route.claims), -1, hidden.shape[-1]) if route.claims else hidden
         if route.foreign is not None:
-            hidden.masked_fill_(route.foreign, 0.0)
+            by_row.masked_fill_(route.foreign, 0.0)
         if route.weights is not None:
-            hidden.mul_(route.weights)
+            by_row.mul_(route.weights)
         columns, rows = self.b[route.start : route.end], hidden.reshape(-1, hidden.shape[-1])
         if in_place:
             output.view(-1, output.shape[-1]).addmm_(rows, columns)

@@ -109,7 +109,7 @@ def test_a_cancelled_row_leaves_at_the_next_token(columns: Columns) -> None:
     assert isinstance(events[-1], Done) and events[-1].finish == "cancelled"
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "bloom", "llama"])
+@pytest.mark.parametrize("kind", ["gpt2", "bloom", "llama", "opt"])
 def test_other_architectures(tmp_path: Path, kind: str) -> None:
     base = tiny_models.save_model(tmp_path / "base", kind)
     folder = tiny_models.save_adapter(tmp_path / "adapter", base, fan_in_fan_out=kind == "gpt2")

@@ -18,6 +18,7 @@ from transformers import (
     BloomConfig,
     GPT2Config,
     LlamaConfig,
+    OPTConfig,
     PreTrainedTokenizerFast,
     Qwen3Config,
 )
@@ -50,12 +51,15 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def config(kind: str, **changes: Any) -> Any:
-    """Return the configuration of a tiny llama, qwen3, gpt2 or bloom."""
+    """Return the configuration of a tiny llama, qwen3, gpt2, bloom or opt."""
     common: dict[str, Any] = {"vocab_size": VOCAB, "eos_token_id": 2, "pad_token_id": 0, "bos_token_id": None}
     if kind == "gpt2":
         return GPT2Config(**{**common, "n_embd": 128, "n_layer": 2, "n_head": 4, "n_positions": 512, **changes})
     if kind == "bloom":
         return BloomConfig(**{**common, "hidden_size": 128, "n_layer": 2, "n_head": 4, **changes})
+    if kind == "opt":
+        sizes = {"hidden_size": 128, "ffn_dim": 256, "num_hidden_layers": 2, "num_attention_heads": 4}
+        return OPTConfig(**{**common, **sizes, "word_embed_proj_dim": 128, "max_position_embeddings": 512, **changes})
     decoder = {
         "hidden_size": 128,
         "intermediate_size": 256,
