@@ -29,7 +29,7 @@ CORE = BASE | {
 }
 CORE |= {"models.names"}
 # The light modules of the engine, which the page and the command line talk through.
-ENGINE = {"engine.client", "engine.requests", "engine.suite_requests"}
+ENGINE = {"engine.client", "engine.event_stream", "engine.requests", "engine.suite_requests"}
 # What each room may import besides itself.
 ARROWS = {
     "errors": set(),
