@@ -141,7 +141,7 @@ def as_json(result: SuiteResult) -> str:
 def as_csv(result: SuiteResult) -> str:
     """Return a result as CSV; a cell that a spreadsheet would run as a formula gets an apostrophe in front."""
     out = io.StringIO()
-    writer = csv.writer(out)
+    writer = csv.writer(out, lineterminator="\n")  # a page shows carriage returns as signs
     writer.writerow(["prompt", "expected", *(_cell(column["title"]) for column in result.columns)])
     for row in result.rows:
         writer.writerow([_cell(text) for text in _texts(result, row)])

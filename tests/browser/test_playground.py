@@ -64,6 +64,6 @@ def test_a_blind_vote_and_a_suite(
     saved.value.save_as(tmp_path / "facts.csv")
     with (tmp_path / "facts.csv").open(encoding="utf-8") as file:
         rows = list(csv.reader(file))
-    assert rows[0] == ["prompt", "expected", "base", NAME] or rows[0][2:] == ["Base", NAME]
+    assert rows[0] == ["prompt", "expected", "base", NAME]
     assert [row[0] for row in rows[1:]] == ["What colour is grass?", "What is the capital of Spain?"]
     opened.watch.check()
