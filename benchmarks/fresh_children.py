@@ -5,6 +5,7 @@ The next process loads its libraries while the present one works. Both speak lin
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -59,6 +60,16 @@ def answer_one(answer: Callable[[Answer], Answer]) -> None:
     except (RuntimeError, MemoryError) as error:  # torch's out-of-memory error is one: a result like another
         told = {"error": f"{type(error).__name__}: {error}".splitlines()[0][:300]}
     print(json.dumps(told), file=out, flush=True)
+
+
+def card_arguments(description: str | None, result: Path) -> argparse.ArgumentParser:
+    """Return the arguments that all measurements on a card take. `result` is where they write by default."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help=f"default {result.name}; a dry run keeps nothing without it")
+    parser.add_argument("--filled-gb", type=int, default=24, help="random weights on the disk; the rest are holes")
+    parser.add_argument("--dry-run", action="store_true", help="tiny shapes on whatever device there is")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    return parser
 
 
 def append_row(path: Path, row: Answer) -> None:

@@ -30,6 +30,7 @@ from benchmarks.fresh_children import (
     FreshChildren,
     answer_one,
     append_row,
+    card_arguments,
     keep_measured,
     measured_rows,
 )
@@ -182,14 +183,10 @@ def summary(rows: list[Answer]) -> Answer:
 
 def main() -> int:
     """Measure, or say that nothing was measured."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help=f"rows as lines of JSON; default {ROWS.name}, none for a dry run")
+    parser = card_arguments(__doc__, ROWS)
     parser.add_argument("--seconds", type=float, default=540, help="begin no row after so long")
     parser.add_argument("--models", nargs="+", help="only these of the catalogue")
     parser.add_argument("--rows", type=int, default=1000, help="measure at most so many")
-    parser.add_argument("--filled-gb", type=int, default=24, help="random weights on the disk; the rest are holes")
-    parser.add_argument("--dry-run", action="store_true", help="tiny shapes on whatever device there is")
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         import app.training.measure  # noqa: F401 (loaded while another row is measured)
@@ -201,8 +198,8 @@ def main() -> int:
         if options.dry_run or hardware.readings().gpu is not None:
             measure_all(options, Path(scratch))
         else:
-            options.out.unlink(missing_ok=True)
-            for model, case in wanted():
+            known = {(row["model"], row["case"]) for row in keep_measured(options.out)}
+            for model, case in (each for each in wanted() if each not in known):
                 row = {"model": model, "case": case, "planned": planned(config_of(model, case, False), model)}
                 append_row(options.out, {**row, "measured": NOT_MEASURED})
         print(json.dumps(summary(measured_rows(options.out)), indent=1))

@@ -22,7 +22,15 @@ from app.config import RunConfig
 from app.planner import estimate
 from app.planner.from_config import request_from_config
 from app.planner.request import GIB
-from benchmarks.fresh_children import NOT_MEASURED, Answer, FreshChildren, answer_one, append_row, keep_measured
+from benchmarks.fresh_children import (
+    NOT_MEASURED,
+    Answer,
+    FreshChildren,
+    answer_one,
+    append_row,
+    card_arguments,
+    keep_measured,
+)
 from benchmarks.planner_gpu import write_for
 
 ROWS = Path(__file__).parent / "results" / "presets_gpu.jsonl"
@@ -137,13 +145,9 @@ def line(row: Answer) -> str:
 
 def main() -> int:
     """Run the presets, or say that nothing was measured."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help=f"rows as lines of JSON; default {ROWS.name}, none for a dry run")
+    parser = card_arguments(__doc__, ROWS)
     parser.add_argument("--presets", nargs="+", choices=names(), help="only these")
     parser.add_argument("--seconds", type=float, default=540, help="begin no preset after so long")
-    parser.add_argument("--filled-gb", type=int, default=24, help="random weights on the disk; the rest are holes")
-    parser.add_argument("--dry-run", action="store_true", help="tiny shapes on whatever device there is")
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         import app.training.child  # noqa: F401 (loaded while another preset runs)
@@ -155,8 +159,8 @@ def main() -> int:
         if options.dry_run or hardware.readings().gpu is not None:
             run_all(options, Path(scratch))
             return 0
-        options.out.unlink(missing_ok=True)
-        for name in names():
+        known = {row["preset"] for row in keep_measured(options.out)}
+        for name in (each for each in names() if each not in known):
             allowed, planned = allowed_bytes(name)
             row = {"preset": name, "model": presets.load(name).config.model.name, "allowed_bytes": allowed}
             append_row(options.out, {**row, "planned_reserved": planned, "measured": NOT_MEASURED})

@@ -24,7 +24,7 @@ from typing import Any
 
 from app import hardware
 from app.config import RunConfig
-from benchmarks.fresh_children import NOT_MEASURED, Answer, FreshChildren, answer_one
+from benchmarks.fresh_children import NOT_MEASURED, Answer, FreshChildren, answer_one, card_arguments
 from benchmarks.planner_gpu import write_for
 
 RESULT = Path(__file__).parent / "results" / "throughput_gpu.json"
@@ -183,30 +183,27 @@ def run_all(options: argparse.Namespace, scratch: Path) -> dict[str, list[Answer
 
 def main() -> int:
     """Compare and write the result."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = card_arguments(__doc__, RESULT)
     parser.add_argument("--model", default="llama-3.1-8b", help="catalogue name")
     parser.add_argument("--length", type=int, default=2048, help="tokens in a row")
     parser.add_argument("--micro-batch", type=int, default=1)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--adapter", choices=("auto", "bf16", "fp32"), default="auto", help="of ours")
-    parser.add_argument("--filled-gb", type=int, default=24, help="random weights on the disk; the rest are holes")
-    parser.add_argument("--out", type=Path, help=f"default {RESULT.name}, none for a dry run")
-    parser.add_argument("--dry-run", action="store_true", help="tiny shapes on whatever device there is")
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         import app.training.child  # noqa: F401 (loaded while another way runs)
 
         answer_one(answer)
         return 0
+    on_card = hardware.readings().gpu is not None
     asked = {name: getattr(options, name) for name in ("model", "length", "micro_batch", "steps", "adapter")}
     found: Answer = {**asked, "ways": NOT_MEASURED}
     with tempfile.TemporaryDirectory() as scratch:
-        if options.dry_run or hardware.readings().gpu is not None:
+        if options.dry_run or on_card:
             found["ways"] = run_all(options, Path(scratch))
     out = options.out or (None if options.dry_run else RESULT)
-    if out is not None:
+    if out is not None and (on_card or options.dry_run or not out.exists()):  # a measurement outlives its card
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(found, indent=1))
