@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import psutil
@@ -66,13 +67,13 @@ def _load(child: JobChild) -> Columns:
     """Load the base, then one adapter after another. Stops in between when asked to."""
     config = child.config
     model = str(config["model"])
-    base = load_base(model, quant=config.get("quant", "nf4"), dtype=config.get("dtype", "auto"))
-    columns = Columns(base, load_tokenizer(model), fingerprint(model))
+    load = partial(load_base, quant=config.get("quant", "nf4"), dtype=config.get("dtype", "auto"))
+    columns = Columns(load(model), load_tokenizer(model), fingerprint(model), load)
     adapters = dict(config.get("adapters") or {})
     for name, folder in adapters.items():
         if child.stop_requested():
             break
-        child.progress(1, 2, f"loading the adapter {name}")
+        child.progress(1, 2, f"loading {name}")
         columns.add(name, locate(str(folder)))
     return columns
 

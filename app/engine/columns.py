@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,19 +11,21 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from app.engine.kv_cache import RowCache
+from app.engine.open_model import OpenModel, is_model, open_beside
 from app.engine.stack import Mix, Stack
 from app.errors import EngineError, ModelError
 from app.models.adapters import AdapterFolder
-from app.models.identity import base_warning
+from app.models.identity import base_warning, fingerprint
+from app.models.loading import load_base
 
 BASE = "base"
-# Kinds of layers whose past is keys and values, which rows can join and leave.
-_ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}
+# Digits of a model's hash, as many as an adapter's has.
+_HASH_DIGITS = 12
 
 
 @dataclass(frozen=True)
 class Column:
-    """One adapter, or the base.
+    """The base, an adapter, or with `whole` a model of its own beside the base.
 
     `shared` says whether it is answered in the shared batch, `warning` what a reader of its answers should know.
     """
@@ -35,29 +36,52 @@ class Column:
     shared: bool = True
     rank: int = 0
     warning: str = ""
+    whole: bool = False
 
 
 class Columns:
-    """A base model with named adapters. Not safe for threads: the decoder alone calls it."""
+    """A base model with named adapters, and models beside it. Not safe for threads: the decoder alone calls it."""
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, base_hash: str = "") -> None:
-        """`base_hash` is the identity of the base's weights, with which those of adapters are compared."""
-        _refuse_unknown_past(model)
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        base_hash: str = "",
+        load: Callable[[str], PreTrainedModel] = load_base,
+    ) -> None:
+        """`base_hash` is the identity of the base's weights, with which those of adapters are compared.
+
+        `load` opens a model beside the base, stored as the base is.
+        """
+        self._base, self._load = OpenModel(model), load
+        self._models: dict[str, OpenModel] = {}
         self.model, self.tokenizer, self.base_hash = model, tokenizer, base_hash
         self.device = model.get_input_embeddings().weight.device
         self.columns: dict[str, Column] = {BASE: Column(BASE)}
         self._stack = Stack(dict(model.named_modules()), model.dtype)
         self._beside: Any = None  # a PeftModel around the same base, once an adapter needs it
         self._active: str | None = None
-        self._forward_takes = set(inspect.signature(model.forward).parameters)
         self._probe = self._probe_ids()
         self._exact = not getattr(model, "is_loaded_in_8bit", False)
         self._base_logits = self._logits_of([BASE])
 
-    def add(self, name: str, folder: Path) -> Column:
-        """Load an adapter and prove that it is itself. Raises EngineError and stays as it was when that fails."""
+    def opened(self, folder: Path) -> OpenModel | None:
+        """Load the model of a folder; None for an adapter's. May be called from any thread: no column is touched.
+
+        Raises EngineError or ModelError.
+        """
+        return open_beside(folder, self.tokenizer, self._load) if is_model(folder) else None
+
+    def add(self, name: str, folder: Path, opened: OpenModel | None = None) -> Column:
+        """Load an adapter, or put a model beside the base, and prove that it is itself.
+
+        `opened` is the folder's model where it is loaded already. Raises EngineError and stays as it was when that
+        fails.
+        """
         if name in self.columns:
             raise EngineError(f"There is a column {name!r} already", "each name is given once", "choose another name")
+        if model := opened or self.opened(folder):
+            return self._add_whole(name, folder, model)
         try:
             adapter = AdapterFolder(folder)
             adapter.refuse_changed_base()
@@ -80,10 +104,23 @@ class Columns:
             raise EngineError(f"The base cannot answer with {name!r}", str(error)[:200], "merge the adapter") from None
         return column
 
+    def _add_whole(self, name: str, folder: Path, model: OpenModel) -> Column:
+        """Put a model beside the base. The base must answer as before, and the model with numbers."""
+        self._models[name] = model
+        self.columns[name] = Column(name, folder, fingerprint(str(folder))[:_HASH_DIGITS], shared=False, whole=True)
+        same = self._same(self._logits_of([BASE])[0], self._base_logits[0])
+        if not same or not bool(self._logits_of([name]).isfinite().all()):
+            self.remove(name)
+            why = "its answer is not made of numbers" if same else "it changed the base column"
+            raise EngineError(f"{folder.name} cannot be a column", why, "use another copy of the model")
+        return self.columns[name]
+
     def remove(self, name: str) -> None:
-        """Unload an adapter."""
+        """Unload an adapter, or a model beside the base."""
         column = self.columns.pop(name)
-        if column.shared:
+        if column.whole:
+            del self._models[name]
+        elif column.shared:
             self._stack.drop(name)
         else:
             self._activate(None)
@@ -110,25 +147,20 @@ class Columns:
         ids and positions are (rows, new), mask is (rows, past + new). Either all columns share the batch, or all rows
         are of one column that runs beside it.
         """
-        self._select(names)
-        inputs = {"input_ids": ids, "attention_mask": mask, "past_key_values": cache, "use_cache": cache is not None}
-        if "position_ids" in self._forward_takes:
-            inputs["position_ids"] = positions
-        if "logits_to_keep" in self._forward_takes:
-            inputs["logits_to_keep"] = 1
-        with torch.inference_mode():
-            logits: torch.Tensor = self.model(**inputs).logits[:, -1]
-        return logits
+        return self._select(names).logits(ids, mask, positions, cache)
 
-    def _select(self, names: Sequence[str | Mix]) -> None:
-        """Switch to the columns of a batch."""
+    def _select(self, names: Sequence[str | Mix]) -> OpenModel:
+        """Switch to the columns of a batch and return the model that it runs on."""
         first = names[0]
+        if not isinstance(first, Mix) and first in self._models:
+            return self._models[first]
         if isinstance(first, Mix) or self.columns[first].shared:
             self._activate(None)
             self._stack.route([None if name == BASE else name for name in names])
         else:
             self._stack.route(None)
             self._activate(first)
+        return self._base
 
     def _activate(self, name: str | None) -> None:
         """Switch PEFT to an adapter that runs beside the batch, or off."""
@@ -229,14 +261,3 @@ class Columns:
 def _changes_something(adapter: AdapterFolder) -> bool:
     """Tell whether any B of an adapter is not zero, or it brings whole tensors."""
     return bool(adapter.whole_tensors) or any(bool(update.b.any()) for update in adapter.updates())
-
-
-def _refuse_unknown_past(model: PreTrainedModel) -> None:
-    """Refuse models whose past is not keys and values."""
-    kinds = set(getattr(model.config.get_text_config(decoder=True), "layer_types", None) or ())
-    if kinds - _ATTENTION:
-        raise EngineError(
-            "The playground cannot run this model",
-            f"it has layers of kind {', '.join(sorted(kinds - _ATTENTION))}, whose memory is not keys and values",
-            "merge the adapter and use another server",
-        )

@@ -28,11 +28,8 @@ def start_engine(
     port: int = 0,
     token: str | None = None,
     queue: bool = False,
-    title: str = "",
 ) -> JobDirectory:
     """Hand in an engine job and return at once; `client.wait_for_endpoint` waits until it serves.
-
-    `title` is what people read instead of the model's name.
 
     Raises ModelError for a model name, UsageError for an adapter name, BusyError when the accelerator has an owner.
     """
@@ -42,9 +39,9 @@ def start_engine(
         "quant": quant,
         "dtype": dtype,
         "port": port,
-        "name": title or model,
+        "name": model,
     }
-    return jobs.submit(workspace, "engine", config, secret=token, name=f"playground: {title or model}", queue=queue)
+    return jobs.submit(workspace, "engine", config, secret=token, name=f"playground: {model}", queue=queue)
 
 
 def compare(

@@ -147,14 +147,15 @@ class Service:
         return Exchange(rows, answer, column, events)
 
     async def load(self, name: str, folder: str) -> Column:
-        """Load an adapter without touching the base. Raises RequestError 400 or 409."""
+        """Load an adapter, or a model beside the base, without touching the base. Raises RequestError 400 or 409."""
         if not _NAME.fullmatch(name) or name == self._alias:
             raise RequestError(400, "the name must be 1 to 64 letters, digits, dots, hyphens or blanks", param="name")
         if name in self.known:
             raise RequestError(409, f"There is a model {name!r} already", param="name", code="model_exists")
         try:
             place = await asyncio.to_thread(locate, folder)
-            column = await asyncio.wrap_future(self._decoder.call(lambda: self._columns.add(name, place)))
+            model = await asyncio.to_thread(self._columns.opened, place)
+            column = await asyncio.wrap_future(self._decoder.call(lambda: self._columns.add(name, place, model)))
         except (EngineError, ModelError, NetworkError) as error:
             raise RequestError(400, error.line(), param="dir") from None
         self._prompts.learn(name, place)
@@ -187,7 +188,7 @@ def model_object(column: Column) -> dict[str, Any]:
         "object": "model",
         "created": created,
         "owned_by": "workbench",
-        "parent": None if column.name == BASE else BASE,
+        "parent": None if column.name == BASE or column.whole else BASE,
         "workbench": {
             "adapter_hash": column.hash,
             "batched": column.shared,

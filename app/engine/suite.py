@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ def work(child: JobChild) -> tuple[Outcome, Mapping[str, Any]]:
     config = child.config
     child.progress(0, len(config["items"]), "loading the base model")
     model = str(config["model"])
-    base = load_base(model, quant=config.get("quant", "nf4"), dtype=config.get("dtype", "auto"))
-    columns = Columns(base, load_tokenizer(model), fingerprint(model))
+    load = partial(load_base, quant=config.get("quant", "nf4"), dtype=config.get("dtype", "auto"))
+    columns = Columns(load(model), load_tokenizer(model), fingerprint(model), load)
     prompts = Prompts(columns.model, columns.tokenizer, PLAIN_TEMPLATES, render_limit)
     for name, folder in dict(config["adapters"]).items():
         columns.add(name, Path(folder))

@@ -1,4 +1,4 @@
-"""What can be tried: adapters of runs, finished or checkpointed, blends of them, and the engine that answers."""
+"""What can be tried: adapters of runs, finished or checkpointed, blends, whole models, and the engine that answers."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from app.workspace import Workspace, safe_name
 # The newest are offered; older ones are reached by the command line, other checkpoints by the slider.
 _MOST_RUNS = 40
 _MOST_CHECKPOINTS = 5
+# How the engine stores a base, as people know it.
+QUANTS = {"nf4": "NF4", "int8": "int8", "none": "16 or 32 bits"}
 _VALUE = re.compile(r"([a-z0-9][a-z0-9-]{0,79})(?::([0-9]{1,9}))?")
 
 
@@ -30,7 +32,7 @@ _VALUE = re.compile(r"([a-z0-9][a-z0-9-]{0,79})(?::([0-9]{1,9}))?")
 class Trial:
     """One adapter that can be loaded: a run's result, its checkpoint at `step`, or a blend (`config` is its base's).
 
-    With `whole` it is no adapter but a model that was trained as a whole; it is its own base.
+    With `whole` it is no adapter but a model of its own, merged or trained as a whole, which stands beside its base.
     """
 
     job: JobDirectory
@@ -39,11 +41,6 @@ class Trial:
     step: int | None = None
     made_rank: int | None = None
     whole: bool = False
-
-    @property
-    def model(self) -> str:
-        """Return the model that an engine loads: the base of an adapter, or what was trained as a whole."""
-        return str(self.folder) if self.whole else self.config.model.name
 
     @property
     def rank(self) -> int:
@@ -76,7 +73,7 @@ class Trial:
 
 
 def all_trials(workspace: Workspace) -> list[Trial]:
-    """Return every adapter that can be tried, newest job first, a result before its checkpoints."""
+    """Return every adapter and every trained model that can be tried, newest job first, results before checkpoints."""
     found = []
     for job in list(reversed(jobs.all_jobs(workspace, "train", "blend")))[:_MOST_RUNS]:
         of_job = _of_job(job, workspace)
@@ -87,7 +84,7 @@ def all_trials(workspace: Workspace) -> list[Trial]:
 
 def choices(workspace: Workspace, values: Any = None) -> list[tuple[str, str]]:
     """Return what can be tried as choices of a form; values that are chosen already stay among them."""
-    offered = [(trial.name, trial.value) for trial in all_trials(workspace)]
+    offered = [(trial.name, trial.value) for trial in [*all_trials(workspace), *_merged(workspace)]]
     known = {value for _, value in offered}
     for value in values if isinstance(values, list) else []:
         if value not in known:
@@ -110,9 +107,17 @@ def checkpoint_steps(workspace: Workspace, value: Any) -> list[int]:
     return checkpoints.steps(job.checkpoints)
 
 
+def _merged(workspace: Workspace) -> list[Trial]:
+    """Return the models that were merged from adapters of this workspace, newest first."""
+    newest = jobs.all_jobs(workspace, "merge")[::-1][:_MOST_RUNS]
+    return [trial for job in newest for trial in _of_merge(job, workspace)]
+
+
 def _of_job(job: JobDirectory, workspace: Workspace) -> list[Trial]:
     if "-blend-" in job.id:
         return _of_blend(job, workspace)
+    if "-merge-" in job.id:
+        return _of_merge(job, workspace)
     try:
         config = parse(job.config, job.id)
     except (ConfigError, JobError):
@@ -139,6 +144,19 @@ def _of_blend(job: JobDirectory, workspace: Workspace) -> list[Trial]:
     return [Trial(job, config, folder, made_rank=int(status.result.get("rank") or 0) or None)]
 
 
+def _of_merge(job: JobDirectory, workspace: Workspace) -> list[Trial]:
+    """Return the model of a finished merge, if it is where it was put and the run behind it is still there."""
+    folder, adapter = Path(str(job.config.get("out"))), Path(str(job.config.get("adapter")))
+    merged = job.recorded_status().state == "finished" and (folder / "config.json").is_file()
+    if not merged or not adapter.is_relative_to(workspace.jobs):
+        return []
+    try:
+        of_run = _of_job(jobs.find(workspace, adapter.relative_to(workspace.jobs).parts[0]), workspace)
+    except (WorkbenchError, IndexError):
+        return []
+    return [Trial(job, of_run[0].config, folder, whole=True)] if of_run else []
+
+
 def find(workspace: Workspace, value: Any) -> Trial:
     """Return the adapter that a form's value stands for. Raises UsageError when there is none."""
     match = _VALUE.fullmatch(value) if isinstance(value, str) else None
@@ -155,13 +173,13 @@ def together(workspace: Workspace, values: Any) -> list[Trial]:
     chosen = [find(workspace, value) for value in (values if isinstance(values, list) else [])]
     if not chosen:
         raise UsageError("No adapter is chosen", "", "choose at least one run")
-    bases = {(trial.model, trial.quant, trial.config.model.dtype): trial for trial in chosen}
+    bases = {(trial.config.model.name, trial.quant, trial.config.model.dtype) for trial in chosen}
     if len(bases) > 1:
-        named = sorted(trial.name if trial.whole else trial.config.model.name for trial in bases.values())
+        named = sorted(f"{model} ({QUANTS[quant]}, {dtype})" for model, quant, dtype in bases)
         raise UsageError(
             "These cannot stand side by side",
             "they stand on different bases: " + ", ".join(named),
-            "choose runs of one base model; a model that was trained as a whole is a base of its own",
+            "choose runs of one base model, stored in one way",
         )
     return chosen
 
@@ -171,7 +189,7 @@ def refuse_whole(chosen: Sequence[Trial]) -> None:
     for trial in chosen:
         if trial.whole:
             raise UsageError(
-                f"{trial.name} is no adapter", "the run trained the whole model", "choose a run that trained an adapter"
+                f"{trial.name} is no adapter", "it is a whole model", "choose a run that trained an adapter"
             )
 
 
@@ -183,14 +201,13 @@ def living_engines(workspace: Workspace) -> list[JobDirectory]:
 def engine_for(workspace: Workspace, chosen: list[Trial]) -> JobDirectory:
     """Return the living engine that holds the base of what was chosen, or start one. Raises WorkbenchError."""
     first = chosen[0]
-    allowed.model_name(workspace, first.model)
-    wanted = {"model": resolve(first.model), "quant": first.quant, "dtype": first.config.model.dtype}
+    model = allowed.model_name(workspace, first.config.model.name)
+    wanted = {"model": resolve(model), "quant": first.quant, "dtype": first.config.model.dtype}
     for job in living_engines(workspace):
         if not job.status().final and all(job.config.get(name) == value for name, value in wanted.items()):
             return job
-    adapters = {trial.column: trial.folder for trial in chosen if not trial.whole}
-    title = first.name if first.whole else ""
-    return start_engine(workspace, first.model, adapters, quant=first.quant, dtype=wanted["dtype"], title=title)
+    adapters = {trial.column: trial.folder for trial in chosen}
+    return start_engine(workspace, model, adapters, quant=first.quant, dtype=wanted["dtype"])
 
 
 def held_out_prompts(trial: Trial) -> list[str]:

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from app.engine.columns import BASE, Columns
 from app.errors import EngineError
@@ -87,6 +90,35 @@ def test_adapters_that_would_change_the_base_are_refused(
     with pytest.raises(EngineError, match="biases"):
         other.add("biased", biased)
     assert list(other.columns) == list(fresh.columns) == [BASE]
+
+
+def test_a_merged_model_stands_beside_the_base_and_answers_as_its_adapter(
+    tiny_base: Path, tiny_adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    merged = tmp_path / "merged"
+    adapted = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_base), str(tiny_adapters["plain"]))
+    adapted.merge_and_unload().save_pretrained(merged)
+    tiny_models.tokenizer().save_pretrained(merged)
+    load = partial(load_base, quant="none", dtype="fp32")
+    columns = Columns(load(str(tiny_base)), load_tokenizer(str(tiny_base)), load=load)
+    before = columns._logits_of([BASE])
+    columns.add("plain", tiny_adapters["plain"])
+    column = columns.add("merged", merged)
+    assert column.whole and not column.shared and len(column.hash) == 12
+    torch.testing.assert_close(columns._logits_of(["merged"]), columns._logits_of(["plain"]), rtol=1e-3, atol=1e-3)
+    assert torch.equal(columns._logits_of([BASE]), before)
+    columns.remove("merged")
+    assert list(columns.columns) == [BASE, "plain"] and not columns._models
+
+
+def test_a_model_with_another_tokenizer_is_no_column(fresh: Columns, tiny_base: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(tiny_base, tmp_path / "other")
+    tokenizer = load_tokenizer(str(other))
+    tokenizer.add_tokens(["<|more|>"])
+    tokenizer.save_pretrained(other)
+    with pytest.raises(EngineError, match="another tokenizer"):
+        fresh.add("other", other)
+    assert list(fresh.columns) == [BASE]
 
 
 @pytest.mark.parametrize("fault", ["other weights", "half of them", "the base"])

@@ -8,7 +8,7 @@ import pytest
 
 from app.config import RunConfig
 from app.engine.client import EngineClient, wait_for_endpoint
-from app.engine.requests import BASE, columns_of
+from app.engine.requests import columns_of
 from app.jobs import directory, requests
 from app.jobs.directory import JobDirectory
 from app.jobs.metrics import read_rows, steps_of
@@ -154,7 +154,7 @@ def test_a_variant_answers_in_the_playground_as_it_does_alone(engine: str, train
     runs = [trained(name) for name in ENGINES[engine]]
     workspace = open_workspace(runs[0].path.parents[1])
     chosen = trials.together(workspace, [job.id for job in runs])
-    columns = [BASE if trial.whole else trial.column for trial in chosen]
+    columns = [trial.column for trial in chosen]
     job = trials.engine_for(workspace, chosen)
     with EngineClient(wait_for_endpoint(job, timeout_s=240)) as client:
         events = client.chat_columns(columns, ASKED, temperature=0, max_tokens=8)

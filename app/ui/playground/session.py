@@ -135,16 +135,16 @@ class Choice:
         """Return the columns as their headers begin."""
         if self.server is not None:
             return [Column(name, name, [say("play.elsewhere")], key=f"server:{name}") for name in self.server.models]
-        first = self.trials[0]
-        if first.whole:
-            details = [say("play.whole", base=first.config.model.name), first.job.id]
-            return [Column(BASE, first.name, details, key=f"base:{first.model}")]
-        model = first.config.model.name
+        model = self.trials[0].config.model.name
         found = [Column(BASE, say("play.base"), [model], key=f"base:{model}")] if self.base else []
         return found + [_column(trial, say) for trial in self.trials]
 
 
 def _column(trial: Trial, say: Speech) -> Column:
+    if trial.whole:
+        made = say("play.merged" if "-merge-" in trial.job.id else "play.whole", base=trial.config.model.name)
+        stored = say("play.stored", how=trials.QUANTS[trial.quant])
+        return Column(trial.column, trial.name, [made, stored, trial.job.id])
     details = [say("play.rank", rank=trial.rank), say("play.on_base", base=trial.config.model.name)]
     if trial.step is not None:
         details.append(say("play.step", step=trial.step))
@@ -186,7 +186,7 @@ def _starting(job: JobDirectory, say: Speech) -> Iterator[str]:
 def _load_missing(client: EngineClient, chosen: Sequence[Trial]) -> None:
     held = {model["id"] for model in client.models()}
     for trial in chosen:
-        if not trial.whole and trial.column not in held:
+        if trial.column not in held:
             client.load_adapter(trial.column, str(trial.folder))
 
 

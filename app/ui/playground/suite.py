@@ -31,19 +31,18 @@ def start(workspace: Workspace, suite: Suite, choice: Choice, settings: Settings
     if choice.server is not None:
         raise UsageError("A suite runs on this machine's engine", "", "leave the other server's address empty")
     first = choice.trials[0]
-    model = allowed.model_name(workspace, first.model)
-    adapters = [trial for trial in choice.trials if not trial.whole]
+    model = allowed.model_name(workspace, first.config.model.name)
     suite_requests.save(workspace, suite)
     return suite_requests.start_suite(
         workspace,
         suite,
         model,
-        {trial.column: trial.folder for trial in adapters},
-        titles={trial.column: trial.name for trial in adapters},
+        {trial.column: trial.folder for trial in choice.trials},
+        titles={trial.column: trial.name for trial in choice.trials},
         quant=first.quant,
         dtype=first.config.model.dtype,
         max_tokens=settings.max_tokens,
-        base=choice.base or first.whole,
+        base=choice.base,
     )
 
 

@@ -230,6 +230,25 @@ def test_a_blend_stands_among_the_adapters_of_its_run(workspace: Workspace) -> N
         blend.save(workspace, [found], [1.0], "", "linear", None, None)
 
 
+def test_a_merged_model_is_a_column_beside_its_base_and_its_adapter(workspace: Workspace) -> None:
+    run, out = a_run(workspace), workspace.output_dir("merged")
+    out.mkdir()
+    (out / "config.json").write_text("{}")
+    job = jobs.create(workspace, "merge", {"adapter": str(run.result / "adapter"), "out": str(out)}, name="merge: all")
+    assert job.id not in dict(map(reversed, trials.choices(workspace)))  # type: ignore[arg-type]
+    job.write_status(jobs.Status(state="finished"))
+    assert (job.id, "merge: all") in [(value, name) for name, value in trials.choices(workspace)]
+    choice = Choice.checked(workspace, [run.id, job.id], True)
+    base, adapter, merged = choice.columns(SAY)
+    assert base.name == "base" and "rank 8" in adapter.details[0]
+    assert merged.details[:2] == ["merged into starter", "loaded in NF4"]
+    with pytest.raises(UsageError, match="whole model"):
+        trials.refuse_whole(choice.trials)
+    out.rename(workspace.output_dir("elsewhere"))
+    with pytest.raises(UsageError, match="not there"):
+        trials.find(workspace, job.id)
+
+
 def test_an_inspection_is_a_table_of_layers(workspace: Workspace) -> None:
     run = a_run(workspace)
     job = jobs.create(workspace, "inspect", {"adapter": str((run.result / "adapter").absolute())})
