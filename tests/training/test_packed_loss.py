@@ -21,8 +21,8 @@ from app.training.arguments import sft_arguments
 from app.training.trainer import WorkbenchTrainer
 
 STARTER = Path(__file__).parents[2] / "assets" / "starter"
-# Those of RunConfig's that run without a card. flex_attention is none of them: on a processor torch 2.13 compiles a
-# kernel for every length, and one small model over these forty rows was not through after three minutes.
+# Those of RunConfig's that run without a card. flex_attention is none of them: with torch 2.13 on a busy processor one
+# small model over these forty rows was not through after three minutes.
 ATTENTION = ("sdpa", "eager")
 _SMALL: dict[str, Any] = {
     "hidden_size": 64,
