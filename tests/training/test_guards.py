@@ -187,7 +187,7 @@ def test_rows_too_few_to_keep_any_back_are_told_or_refused(workspace: Workspace,
     assert told.status().state == "finished"
     assert "none of the 2 rows was kept back" in notes[0] and "fewer than the effective batch" in notes[1]
     refused = run(workspace, small(**settings, training__load_best_model_at_end=True)).status()
-    assert (refused.state, refused.kind) == ("failed", "data") and "raise data.validation_split" in refused.reason
+    assert (refused.state, refused.kind) == ("failed", "data") and "aise data.validation_split" in refused.reason
 
 
 def test_a_module_to_save_that_is_not_there_is_refused(workspace: Workspace) -> None:
