@@ -4,9 +4,11 @@
 
 Everything runs in one go on the same rows: this project's build, TRL's `_prepare_dataset`, LLaMA-Factory's own
 preparation (each with one and with two processes; the better one counts) and the bare fast tokenizer in batches on the
-already rendered texts, which is the speed that no preparation can exceed. LLaMA-Factory cannot be installed beside
-the pinned set: `--llama-factory` names the interpreter of an environment that has it, and without it the peer is
-reported as `not measured`. Memory at a million rows is measured by `benchmarks.data_scale`.
+already rendered texts. Ours and the bare tokenizer have a process of their own each time, warmed by a few rows. Ours
+begins at the file; the peers' own preparation begins at loaded rows, so their loading is timed apart and two ratios are
+given. LLaMA-Factory cannot be installed beside the pinned set: `--llama-factory` names the interpreter of an
+environment that has it, and without it the peer is reported as `not measured`. Memory at a million rows is measured by
+`benchmarks.data_scale`.
 """
 
 from __future__ import annotations
@@ -19,10 +21,12 @@ import random
 import re
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 import unittest.mock
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -36,6 +40,9 @@ from app.data.tokenizer import load_tokenizer
 
 _WORD_COUNT = 12_000
 _VOCABULARY = 16_000
+_WARMING_ROWS = 100
+# Seconds of the preparation, and of loading the rows before where that is timed apart.
+Seconds = tuple[float, float]
 # Tokens of the template that the trained tokenizer needs whole.
 _SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>", "<tool_call>", "</tool_call>"]
 
@@ -126,6 +133,24 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - started, result
 
 
+def measure_fresh(way: str, path: Path, tokenizer: Path) -> Seconds:
+    """Return what `measure_build` or `measure_bare` gives in a process of its own, warmed by a build of a few rows."""
+    command = [sys.executable, "-m", "benchmarks.data_throughput", "--way", way, str(path), str(tokenizer)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd=Path(__file__).parents[1])
+    return float(done.stdout.splitlines()[-1]), 0.0
+
+
+def answer_fresh(way: str, path: Path, tokenizer: Path) -> float:
+    """Warm up and measure one way, in the process that `measure_fresh` has started."""
+    with tempfile.TemporaryDirectory() as folder:
+        few = Path(folder) / "few.jsonl"
+        write_rows(few, _WARMING_ROWS)
+        measure_build(few, tokenizer)
+    if way == "workbench":
+        return measure_build(path, tokenizer)
+    return measure_bare([rendered.text for rendered in _rendered(path, tokenizer)], tokenizer)
+
+
 def measure_build(path: Path, tokenizer: Path) -> float:
     """Return the seconds of a whole build: reading, tokens, mask, packing and both Arrow files."""
     with tempfile.TemporaryDirectory() as out:
@@ -179,12 +204,12 @@ class TrlPeer:
         with self._path.open(encoding="utf-8") as file:
             return Dataset.from_list([json.loads(line) for line in file])
 
-    def measure(self, processes: int) -> float:
-        """Return the seconds of TRL's preparation; loading the rows is not counted."""
-        dataset = self._dataset()
+    def measure(self, processes: int) -> Seconds:
+        """Return the seconds of TRL's preparation, and of loading the rows before."""
+        loading_s, dataset = timed(self._dataset)
         self._args.dataset_num_proc = processes if processes > 1 else None
         prepare = self._trainer._prepare_dataset
-        return timed(lambda: prepare(dataset, self.tokenizer, self._args, True, None, "train"))[0]
+        return timed(lambda: prepare(dataset, self.tokenizer, self._args, True, None, "train"))[0], loading_s
 
 
 class LlamaFactoryPeer:
@@ -194,14 +219,14 @@ class LlamaFactoryPeer:
         self._command = [python, str(Path(__file__).with_name("llama_factory_peer.py")), str(path), str(tokenizer)]
         self.tokens = 0
 
-    def measure(self, processes: int) -> float:
-        """Return the seconds of one preparation; starting, loading and aligning the rows are not counted."""
+    def measure(self, processes: int) -> Seconds:
+        """Return the seconds of one preparation, and of loading and aligning the rows before; starting is not counted."""
         environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
         command = [*self._command, str(processes), "1"]
         done = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=environment)
         facts = json.loads(done.stdout.splitlines()[-1])
         self.tokens = facts["tokens"]
-        return float(facts["seconds"][0])
+        return float(facts["seconds"][0]), float(facts["loading_seconds"][0])
 
 
 def compare(count: int, repeat: int, tokenizer: Path | None, llama_factory: str | None) -> dict[str, Any]:
@@ -214,31 +239,45 @@ def compare(count: int, repeat: int, tokenizer: Path | None, llama_factory: str 
         texts = [rendered.text for rendered in _rendered(path, tokenizer)]
         backend = load_tokenizer(tokenizer).backend
         tokens = sum(len(one.ids) for one in backend.encode_batch(texts, add_special_tokens=False))
-        peer = TrlPeer(path, tokenizer)
+        own, peer = partial(measure_fresh, path=path, tokenizer=tokenizer), TrlPeer(path, tokenizer)
         other = LlamaFactoryPeer(llama_factory, path, tokenizer) if llama_factory else None
-        works: dict[str, Callable[[], float]] = {
-            "workbench": lambda: measure_build(path, tokenizer),
-            "bare": lambda: measure_bare(texts, tokenizer),
+        works: dict[str, Callable[[], Seconds]] = {
+            "workbench": lambda: own("workbench"),
+            "bare": lambda: own("bare"),
             "trl_1": lambda: peer.measure(1),
             "trl_2": lambda: peer.measure(2),
         }
         if other is not None:
             works |= {"llama_factory_1": lambda: other.measure(1), "llama_factory_2": lambda: other.measure(2)}
-        seconds: dict[str, list[float]] = {name: [] for name in works}
+        seconds: dict[str, list[Seconds]] = {name: [] for name in works}
         for _ in range(repeat):
             for name, work in works.items():
                 seconds[name].append(work())
     written = {name: other.tokens for name in works if name.startswith("llama")} if other else {}
-    speeds = {name: written.get(name, tokens) / statistics.median(values) for name, values in seconds.items()}
+    alone = _speeds(seconds, tokens, written, with_loading=False)
+    from_file = _speeds(seconds, tokens, written, with_loading=True)
     return {
         "rows": count,
         "bytes": size_bytes,
         "tokens": tokens,
-        "tokens_per_s": {name: round(speed) for name, speed in speeds.items()},
-        "seconds": {name: [round(value, 3) for value in values] for name, values in seconds.items()},
-        "against_trl": _against(speeds, "trl"),
-        "against_llama_factory": _against(speeds, "llama_factory") if other else "not measured",
-        "against_bare_tokenizer": _against(speeds, "bare"),
+        "tokens_per_s": {name: round(speed) for name, speed in alone.items()},
+        "seconds": {name: [round(value, 3) for value, _ in values] for name, values in seconds.items()},
+        "loading_seconds": {name: [round(value, 3) for _, value in values] for name, values in seconds.items()},
+        "against_trl": _against(alone, "trl"),
+        "against_trl_from_file": _against(from_file, "trl"),
+        "against_llama_factory": _against(alone, "llama_factory") if other else "not measured",
+        "against_llama_factory_from_file": _against(from_file, "llama_factory") if other else "not measured",
+        "against_bare_tokenizer": _against(alone, "bare"),
+    }
+
+
+def _speeds(
+    seconds: dict[str, list[Seconds]], tokens: int, written: dict[str, int], *, with_loading: bool
+) -> dict[str, float]:
+    """Return tokens per second, by the median of the repeats; `written` has the tokens of ways that write others."""
+    return {
+        name: written.get(name, tokens) / statistics.median(own + loading * with_loading for own, loading in values)
+        for name, values in seconds.items()
     }
 
 
@@ -265,7 +304,11 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path)
     parser.add_argument("--llama-factory", metavar="PYTHON", help="interpreter of an environment with llamafactory")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--way", nargs=3, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
+    if chosen.way:
+        print(answer_fresh(chosen.way[0], Path(chosen.way[1]), Path(chosen.way[2])))
+        return
     result = compare(chosen.rows, chosen.repeat, chosen.tokenizer, chosen.llama_factory)
     text = json.dumps(result, indent=2)
     if chosen.json:

@@ -3,10 +3,11 @@
     PEER_PYTHON llama_factory_peer.py ROWS.jsonl TOKENIZER_DIR PROCESSES REPEAT
 
 `PEER_PYTHON` belongs to an environment with `llamafactory` (0.9.5 was used); this file imports nothing of the
-workbench. Prints the seconds of every repeat and how many tokens the prepared rows hold, as JSON on the last line.
+workbench. Prints the seconds of every repeat, those of loading the rows before, and how many tokens the prepared rows
+hold, as JSON on the last line.
 
 What is measured is `_get_preprocessed_dataset` with its template `qwen3`, a cutoff of 1024 tokens and neat packing:
-template, tokens, labels and packing. Loading the rows and bringing them into its own columns is not counted.
+template, tokens, labels and packing. Loading the rows and bringing them into its own columns is timed apart.
 LLaMA-Factory imports `torchaudio` even for text; where its build does not fit the torch at hand, leave it and
 `torchvision` out of the environment, and an empty module takes its place.
 """
@@ -24,6 +25,7 @@ from types import ModuleType
 from typing import Any
 
 MAX_LENGTH = 1024
+LOADING_S: list[float] = []
 _DATASET = {
     "rows": {
         "file_name": "rows.jsonl",
@@ -71,7 +73,9 @@ def prepare(rows: Path, tokenizer_folder: str, processes: int, folder: Path) -> 
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
     template = get_template_and_fix_tokenizer(tokenizer, data)
     model = ModelArguments(model_name_or_path=tokenizer_folder, cache_dir=str(folder / "cache"))
+    started = time.perf_counter()
     loaded = _get_merged_dataset(data.dataset, model, data, training, "sft")
+    LOADING_S.append(time.perf_counter() - started)
     return loaded, data, training, "sft", template, tokenizer
 
 
@@ -90,7 +94,9 @@ def main() -> None:
             seconds.append(time.perf_counter() - started)
         # Packed rows are filled up with padding that attention_mask marks with 0.
         tokens = sum(sum(mark > 0 for mark in marks) for marks in prepared["attention_mask"])
-    print(json.dumps({"seconds": seconds, "tokens": tokens, "packed_rows": len(prepared)}))
+    print(
+        json.dumps({"seconds": seconds, "loading_seconds": LOADING_S, "tokens": tokens, "packed_rows": len(prepared)})
+    )
 
 
 if __name__ == "__main__":
