@@ -220,7 +220,7 @@ class LlamaFactoryPeer:
         self.tokens = 0
 
     def measure(self, processes: int) -> Seconds:
-        """Return the seconds of one preparation, and of loading and aligning the rows before; starting is not counted."""
+        """Return the seconds of one preparation, and of loading and aligning the rows before it."""
         environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
         command = [*self._command, str(processes), "1"]
         done = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=environment)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -54,7 +55,7 @@ def test_a_run_is_paused_resumed_removed_and_restored(
     page.click("#wb-run-pause")
     page.wait_for_selector("#wb-run .wb-state:has-text('pausing')")
     assert played.pause_requested()
-    played.write_status(Status(state="stopped", step=31, of=90))
+    played.write_status(Status(state="stopped", step=31, of=90, ended=time.time()))
     page.wait_for_selector("#wb-run .wb-state:has-text('paused')")
     page.click("#wb-run-resume")
     page.wait_for_selector(WAITING)  # its old process, played here, has not gone yet
