@@ -45,7 +45,10 @@ class OpenModel:
 
 def is_model(folder: Path) -> bool:
     """Tell whether a folder holds a model of its own and no adapter."""
-    return (folder / "config.json").is_file() and not (folder / CONFIG_FILE).is_file()
+    try:
+        return (folder / "config.json").is_file() and not (folder / CONFIG_FILE).is_file()
+    except OSError:  # a name longer than the file system allows
+        return False
 
 
 def open_beside(folder: Path, tokenizer: PreTrainedTokenizerBase, load: Callable[[str], PreTrainedModel]) -> OpenModel:
