@@ -76,8 +76,8 @@ def _models(workspace: Workspace) -> list[Source]:
     """Return the models of full fine-tuning, and the merged ones that are still where a merge put them."""
     found = [_trained(trial) for trial in trials.all_trials(workspace) if trial.whole]
     for job in _newest(workspace, "merge"):
-        folder = Path(str(job.config.get("out")))
-        if job.recorded_status().state == "finished" and (folder / "config.json").is_file():
+        folder = trials.merged_model(job)
+        if folder is not None:
             found.append(Source(f"model:{job.id}", folder.name, safe_name(folder.name), folder, ""))
     return found
 

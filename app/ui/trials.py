@@ -144,11 +144,17 @@ def _of_blend(job: JobDirectory, workspace: Workspace) -> list[Trial]:
     return [Trial(job, config, folder, made_rank=int(status.result.get("rank") or 0) or None)]
 
 
+def merged_model(job: JobDirectory) -> Path | None:
+    """Return the model of a finished merge, or None where it is no longer where the merge put it."""
+    folder = Path(str(job.config.get("out")))
+    there = job.recorded_status().state == "finished" and (folder / "config.json").is_file()
+    return folder if there else None
+
+
 def _of_merge(job: JobDirectory, workspace: Workspace) -> list[Trial]:
-    """Return the model of a finished merge, if it is where it was put and the run behind it is still there."""
-    folder, adapter = Path(str(job.config.get("out"))), Path(str(job.config.get("adapter")))
-    merged = job.recorded_status().state == "finished" and (folder / "config.json").is_file()
-    if not merged or not adapter.is_relative_to(workspace.jobs):
+    """Return the model of a merge, if the run behind it is still there too."""
+    folder, adapter = merged_model(job), Path(str(job.config.get("adapter")))
+    if folder is None or not adapter.is_relative_to(workspace.jobs):
         return []
     try:
         of_run = _of_job(jobs.find(workspace, adapter.relative_to(workspace.jobs).parts[0]), workspace)
