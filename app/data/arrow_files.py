@@ -8,9 +8,11 @@ from types import TracebackType
 from typing import Any
 
 from app.data.packing import WINDOW_TOKENS, pack
-from app.data.render import IGNORED, Example
+from app.data.render import IGNORED
 
 _FLUSH_TOKENS = 1024 * 1024
+# Which tokens are trained: first and behind last.
+Ranges = tuple[tuple[int, int], ...]
 
 
 class RowFile:
@@ -33,11 +35,11 @@ class RowFile:
         self._tokens = TokenBuffer()
         self.count = 0
 
-    def add(self, row: int, line: int, example: Example) -> None:
-        """Write one example."""
+    def add(self, row: int, line: int, ids: array[int], trained: Ranges) -> None:
+        """Write the tokens of one example."""
         self._rows.append(row)
         self._lines.append(line)
-        self._tokens.add(example)
+        self._tokens.add(ids, trained)
         self.count += 1
         if self._tokens.size >= _FLUSH_TOKENS:
             self._flush()
@@ -64,7 +66,7 @@ class RowFile:
 
 
 class TokenBuffer:
-    """Hold the tokens of some examples after one another, 4 bytes a token."""
+    """Hold the tokens of some examples after one another, 4 bytes a token (`array("i")`, copied without unpacking)."""
 
     def __init__(self) -> None:
         self._ids = array("i")
@@ -76,12 +78,12 @@ class TokenBuffer:
         """Return the number of tokens held."""
         return len(self._ids)
 
-    def add(self, example: Example) -> None:
+    def add(self, ids: array[int], trained: Ranges) -> None:
         """Append one example's tokens."""
         base = len(self._ids)
-        self._ids.fromlist(example.input_ids)
-        self.lengths.append(len(example.input_ids))
-        self._trained += [(base + start, base + end) for start, end in example.trained]
+        self._ids += ids
+        self.lengths.append(len(ids))
+        self._trained += [(base + start, base + end) for start, end in trained]
 
     def arrays(self) -> tuple[Any, Any]:
         """Return ids and labels of all examples after one another, as int32."""
@@ -124,9 +126,9 @@ class PackedFile:
         self.count = 0
         self.tokens = 0
 
-    def add(self, example: Example) -> None:
-        """Take one example; a full window is packed and written."""
-        self._tokens.add(example)
+    def add(self, ids: array[int], trained: Ranges) -> None:
+        """Take the tokens of one example; a full window is packed and written."""
+        self._tokens.add(ids, trained)
         if self._tokens.size >= WINDOW_TOKENS:
             self._flush()
 

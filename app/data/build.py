@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import uuid
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -20,7 +21,7 @@ from app.data.examples import ExampleMaker, Outcome, is_validation
 from app.data.formats import FormatCount
 from app.data.options import DataOptions
 from app.data.readers import read_rows
-from app.data.render import Renderer
+from app.data.render import Example, Renderer
 from app.data.rows import Row, RowProblem
 from app.data.tokenizer import load_tokenizer
 from app.errors import DataError, DiskError
@@ -252,13 +253,14 @@ class _Side:
         self.trained = 0
         self.longest = 0
 
-    def add(self, row: Row, example: Any) -> None:
+    def add(self, row: Row, example: Example) -> None:
         """Write one example to both files."""
-        self.rows.add(row.number, row.line, example)
-        self.packed.add(example)
-        self.tokens += len(example.input_ids)
+        ids = array("i", example.input_ids)
+        self.rows.add(row.number, row.line, ids, example.trained)
+        self.packed.add(ids, example.trained)
+        self.tokens += len(ids)
         self.trained += example.trained_count()
-        self.longest = max(self.longest, len(example.input_ids))
+        self.longest = max(self.longest, len(ids))
 
     def drop_empty(self, folder: Path) -> None:
         """Remove the files of a side that got no row."""

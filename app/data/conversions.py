@@ -198,22 +198,30 @@ def _turn(message: Any) -> Turn:
     if not isinstance(message, dict):
         raise BadRow("shape", "A message is not an object", 'Write it as {"role": ..., "content": ...}')
     raw_role = message.get("role", message.get("from"))
-    role = _ROLE_NAMES.get(str(raw_role).strip().lower(), str(raw_role).strip().lower())
+    role = _role_named(str(raw_role))
     content = message.get("content", message.get("value"))
     if role in _CALLING_ROLES:
         return Turn("assistant", "", tool_calls=_calls(content))
     if role not in ROLES:
         raise BadRow("role", f"The role {str(raw_role)[:40]!r} is not known", f"Use one of {', '.join(ROLES)}")
-    reasoning = next((message[key] for key in ("reasoning_content", "thinking", "reasoning") if message.get(key)), "")
+    calls = message.get("tool_calls") or message.get("function_call")
     return Turn(
         role,
         _content_text(content),
-        _text_of(reasoning),
-        _calls(message.get("tool_calls") or message.get("function_call") or []),
+        _text_of(message.get("reasoning_content") or message.get("thinking") or message.get("reasoning") or None),
+        _calls(calls) if calls else (),
         _text_of(message.get("name")),
         _text_of(message.get("tool_call_id")),
         message.get("weight", 1) != 0 and message.get("train", True) is not False,
     )
+
+
+def _role_named(name: str) -> str:
+    """Return the role that goes by a name, or the bare name."""
+    if name in ROLES:
+        return name
+    bare = name.strip().lower()
+    return _ROLE_NAMES.get(bare, bare)
 
 
 def _content_text(content: Any) -> str:

@@ -9,7 +9,6 @@ import itertools
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
 
 from app.data.conversation import Conversation, Turn
 from app.data.conversions import conversation_of
@@ -19,6 +18,7 @@ from app.data.options import DataOptions
 from app.data.render import Example, Rendered, Renderer
 from app.data.repairs import is_empty_answer, repair
 from app.data.rows import BadRow, Row, RowProblem
+from app.data.tokens import Tokens
 from app.errors import TemplateError
 
 # Large enough for the tokenizer to use every core, small enough to keep rows of 4 Mi characters affordable.
@@ -71,7 +71,7 @@ class ExampleMaker:
     def make(self, records: Iterable[Row | RowProblem]) -> Iterator[Outcome]:
         """Yield an outcome for every record, in order. Rows are tokenised while the next ones are rendered."""
         with ThreadPoolExecutor(max_workers=1) as tokenising:
-            waiting: tuple[list[Outcome | _Pending], Future[list[Any]]] | None = None
+            waiting: tuple[list[Outcome | _Pending], Future[list[Tokens]]] | None = None
             for batch in _batches(records):
                 prepared = [self._prepare(record) for record in batch]
                 rendered = [item.rendered for item in prepared if isinstance(item, _Pending)]
@@ -116,14 +116,14 @@ class ExampleMaker:
         problem = over_limit(row, least, self.options, 0, at_least=True)
         return Outcome(row, name, rendered.conversation, problem=problem, length=least, truncated=True)
 
-    def _finish(self, prepared: list[Outcome | _Pending], future: Future[list[Any]]) -> Iterator[Outcome]:
-        encodings = iter(future.result())
+    def _finish(self, prepared: list[Outcome | _Pending], future: Future[list[Tokens]]) -> Iterator[Outcome]:
+        tokens = iter(future.result())
         for item in prepared:
-            yield self._masked(item, next(encodings)) if isinstance(item, _Pending) else item
+            yield self._masked(item, next(tokens)) if isinstance(item, _Pending) else item
 
-    def _masked(self, item: _Pending, encoding: Any) -> Outcome:
+    def _masked(self, item: _Pending, tokens: Tokens) -> Outcome:
         try:
-            example = self.renderer.mask(item.rendered, encoding)
+            example = self.renderer.mask(item.rendered, tokens)
         except TemplateError as error:
             return Outcome(item.row, item.format, item.conversation, problem=template_problem(item.row, error))
         length = len(example.input_ids)

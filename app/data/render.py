@@ -19,6 +19,7 @@ from app.data.skeleton import Place, Skeleton, leaves_of, shape_of
 from app.data.skeleton_builder import SkeletonBuilder
 from app.data.templates import EndlessTemplateError
 from app.data.tokenizer import ModelTokenizer
+from app.data.tokens import Tokens
 from app.errors import TemplateError
 
 TrainOn = Literal["assistant", "last", "all"]
@@ -159,24 +160,23 @@ class Renderer:
         ]
         return tuple(spans[-1:] if self.train_on == "last" else spans)
 
-    def tokenise(self, rendered: list[Rendered]) -> list[Any]:
+    def tokenise(self, rendered: list[Rendered]) -> list[Tokens]:
         """Tokenise rendered texts in one batch. Holds no Python lock meanwhile, so other rows can be rendered."""
-        encodings: list[Any] = [None] * len(rendered)
+        tokens: list[Tokens | None] = [None] * len(rendered)
         for special in (False, True):
             indices = [i for i, one in enumerate(rendered) if (one.skeleton is None) is special]
-            texts = [rendered[i].text for i in indices]
-            batch = self.tokenizer.backend.encode_batch(texts, add_special_tokens=special) if texts else []
-            for i, encoding in zip(indices, batch, strict=True):
-                encodings[i] = encoding
-        return encodings
+            batch = self.tokenizer.encoder.encode([rendered[i].text for i in indices], special)
+            for i, found in zip(indices, batch, strict=True):
+                tokens[i] = found
+        return [found for found in tokens if found is not None]
 
-    def mask(self, rendered: Rendered, encoding: Any) -> Example:
+    def mask(self, rendered: Rendered, tokens: Tokens) -> Example:
         """Return the tokens of a rendered text and which are trained; raise TemplateError where that is not exact."""
         if self.train_on == "all" or rendered.skeleton is None:
-            return self._whole(rendered, encoding)
+            return self._whole(rendered, tokens)
         warnings = list(rendered.warnings)
-        trained = tuple(_token_span(encoding, rendered.text, span, warnings) for span in rendered.spans)
-        example = Example(encoding.ids, trained, rendered, tuple(warnings))
+        trained = tuple(_token_span(tokens, rendered.text, span, warnings) for span in rendered.spans)
+        example = Example(tokens.ids, trained, rendered, tuple(warnings))
         self._prove_once(rendered.skeleton, rendered, example)
         return example
 
@@ -185,15 +185,15 @@ class Renderer:
         rendered = self.render(conversation)
         return self.mask(rendered, self.tokenise([rendered])[0])
 
-    def _whole(self, rendered: Rendered, encoding: Any) -> Example:
+    def _whole(self, rendered: Rendered, tokens: Tokens) -> Example:
         """Train everything but what the tokenizer itself puts in front."""
-        ids = encoding.ids
+        ids = tokens.ids
         eos = self.tokenizer.backend.token_to_id(self.tokenizer.eos_token) if self.tokenizer.eos_token else None
         if rendered.skeleton is None and eos is not None and ids[-2:] == [eos, eos]:
             ids = ids[:-1]
         # The first token has nothing before it to be predicted from; in a packed row its label would reach into the
         # document before.
-        start = max(1, next((i for i, (_, end) in enumerate(encoding.offsets) if end > 0), 0))
+        start = max(1, tokens.own_count())
         return Example(ids, ((start, len(ids)),), rendered, rendered.warnings)
 
     def _prove_once(self, skeleton: Skeleton, rendered: Rendered, example: Example) -> None:
@@ -228,46 +228,23 @@ def _char(place: Place, places: list[int]) -> int:
     return (places[2 * place.piece - 1] if place.piece else 0) + place.offset
 
 
-def _token_span(encoding: Any, text: str, span: Span, warnings: list[str]) -> tuple[int, int]:
+def _token_span(tokens: Tokens, text: str, span: Span, warnings: list[str]) -> tuple[int, int]:
     """Return the tokens of a span of characters, first and behind last; refuse tokens that train the template."""
-    first = _first_token(encoding, span.start, span.end)
-    last = _last_token(encoding, span.start, span.end)
-    if first is None or last is None:
+    cover = tokens.cover(span.start, span.end)
+    if cover is None:
         raise TemplateError(
             f"The tokenizer gives no token for the answer of turn {span.turn + 1}", "", "Check the row's characters"
         )
-    begins, ends = encoding.token_to_chars(first)[0], encoding.token_to_chars(last)[1]
-    before, after = text[begins : span.start], text[span.end : ends]
+    before, after = cover.before, cover.after
     if before.strip() or after.strip():
         raise TemplateError(
             f"A token at the border of turn {span.turn + 1} joins the answer with the template's own text",
-            f"It covers {text[begins : span.start + 1]!r}" if before else f"It covers {text[span.end - 1 : ends]!r}",
+            f"It covers {before + text[span.start]!r}" if before else f"It covers {text[span.end - 1] + after!r}",
             "Put a line break or a special token between them in the chat template",
         )
-    if before and not text[span.start].isspace() and "\n" in before:
+    if "\n" in before and not text[span.start].isspace():
         warnings.append(f"The first token of turn {span.turn + 1} also holds the template's {before!r}")
-    return max(first, 1), last + 1
-
-
-def _first_token(encoding: Any, start: int, end: int) -> int | None:
-    """Return the token of the first character that has one; tokenizers may drop spaces."""
-    for char in range(start, end):
-        token = encoding.char_to_token(char)
-        if token is not None:
-            return int(token)
-    return None
-
-
-def _last_token(encoding: Any, start: int, end: int) -> int | None:
-    """Return the last token that covers the last character that has one."""
-    for char in range(end - 1, start - 1, -1):
-        token = encoding.char_to_token(char)
-        if token is not None:
-            count = len(encoding)
-            while token + 1 < count and encoding.token_to_chars(token + 1) == encoding.token_to_chars(token):
-                token += 1  # a character of several bytes may be spread over several tokens
-            return int(token)
-    return None
+    return max(cover.first, 1), cover.last + 1
 
 
 def _same(got: str, wanted: str) -> bool:

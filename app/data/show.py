@@ -81,20 +81,26 @@ def _warnings(outcome: Outcome, example: Example, maker: ExampleMaker) -> list[s
 def _tokens(example: Example, maker: ExampleMaker) -> Iterable[dict[str, Any]]:
     """Yield the tokens; their texts put together are the rendered text."""
     rendered = example.rendered
-    offsets = maker.renderer.tokenise([rendered])[0].offsets
+    places = maker.renderer.tokenise([rendered])[0].places()
     owners = owners_of(rendered)
     trained = {i for start, end in example.trained for i in range(start, end)}
     at = 0
     for index, token_id in enumerate(example.input_ids):
-        start, end = offsets[index]
+        start, end = places[index]
         if end == 0 and start == 0:
             text = maker.renderer.tokenizer.decode([token_id])  # put in by the tokenizer itself
         else:
             text = rendered.text[at:end]
             at = max(at, end)
-        turn = _turn_at(owners, max(start, 0))
+        turn = _turn_at(owners, start + _blank_before(rendered.text[start:end]))
         role = rendered.conversation.turns[turn].role if rendered.conversation.turns else "text"
         yield {"id": token_id, "text": text, "role": role, "turn": turn, "trained": index in trained}
+
+
+def _blank_before(text: str) -> int:
+    """Return how much white space stands before a word: a token with the space before it belongs to the word's turn."""
+    word = text.lstrip()
+    return len(text) - len(word) if word else 0
 
 
 def _turn_at(owners: list[_Owner], char: int) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from app.data.templates import PLAIN_TEMPLATES, ChatTemplate, plain_template
+from app.data.tokens import Encoder
 from app.errors import ModelError, TemplateError
 
 _NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
@@ -36,6 +37,11 @@ class ModelTokenizer:
     def longest_token_chars(self) -> int:
         """Return the most characters that one token can stand for (bytes where the vocabulary is of bytes)."""
         return max(map(len, self.backend.get_vocab(with_added_tokens=True)), default=1)
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """Return what tokenises texts and knows where their tokens lie."""
+        return Encoder(self.backend)
 
     def decode(self, ids: list[int]) -> str:
         """Return the text of tokens, special ones included."""
