@@ -230,9 +230,8 @@ def _batches(records: Iterable[Row | RowProblem]) -> Iterator[list[Row | RowProb
 def _rough_chars(record: Row | RowProblem) -> int:
     if isinstance(record, RowProblem):
         return 0
-    return sum(
-        len(value) if isinstance(value, str) else 1000 * isinstance(value, list) for value in record.fields.values()
-    )
+    texts = [value for value in record.fields.values() if isinstance(value, str)]
+    return sum(map(len, texts)) + 1000 * (len(record.fields) - len(texts))
 
 
 def refuse_empty(conversation: Conversation) -> None:
