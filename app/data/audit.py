@@ -145,8 +145,8 @@ class Check:
         self._sketches = Sketches()
         self._sides = bytearray()  # for each sketched row: 1 on the validation side
         self._lines = array("q")
-        self._lengths = array("q")
-        self._trained = 0
+        # For each example: its sketched row, its length, its trained tokens.
+        self._owners, self._lengths, self._trained = array("q"), array("q"), array("q")
         self._over_limit = 0
         self._longest = (0, 0, 0)
         self._packed = PackCount(options.max_length, options.packing)
@@ -187,23 +187,22 @@ class Check:
         self._lines.append(row.line)
         self._sides.append(validation)
         for example in outcome.examples:
-            length = len(example.input_ids)
-            self._lengths.append(length)
-            self._trained += example.trained_count()
-            if not validation:
-                self._packed.add(length)
+            self._owners.append(len(self._lines) - 1)
+            self._lengths.append(len(example.input_ids))
+            self._trained.append(example.trained_count())
         self._longest = max(self._longest, (outcome.length, row.line, row.number))
 
     def _finish(self) -> None:
         report = self.report
         report.detection = self._detection()
         self._near_duplicates_and_leaks()
+        self._pack()
         report.tokens = self._token_counts()
         self._outlier()
         fill = round(self._packed.fill(), 4) if self._renderer else None
         steps = -(-self._packed.rows // self._rows_per_step) if self._renderer else None
         report.packing = {"fill": fill, "steps_per_epoch": steps}
-        if self._renderer and report.rows and not self._trained:
+        if self._renderer and report.rows and not report.tokens["trained"]:
             message = "Nothing would be trained: no token of any row is an answer"
             report.add(RowProblem(None, "nothing_trained", message, "Choose another format or mapping"))
 
@@ -225,8 +224,22 @@ class Check:
                 message = f"The row is in {sides[0]}, line {self._lines[first]} in {sides[1]} says nearly the same"
                 self.report.add(RowProblem(self._lines[later], "leakage", message, "Drop near duplicates"))
         if "near_duplicate" in self._options.drop:
-            self.report.usable -= len(near)
-            self.report.left_out["near_duplicate"] = len(near)
+            self._forget(set(near))
+
+    def _forget(self, rows: set[int]) -> None:
+        """Take sketched rows out of every count: what is dropped at the end was counted when it was read."""
+        kept = [place for place, owner in enumerate(self._owners) if owner not in rows]
+        self._lengths = array("q", (self._lengths[place] for place in kept))
+        self._trained = array("q", (self._trained[place] for place in kept))
+        self._owners = array("q", (self._owners[place] for place in kept))
+        self.report.usable -= len(rows)
+        self.report.validation -= sum(self._sides[row] for row in rows)
+        self.report.left_out["near_duplicate"] = len(rows)
+
+    def _pack(self) -> None:
+        for owner, length in zip(self._owners, self._lengths, strict=True):
+            if not self._sides[owner]:
+                self._packed.add(length)
 
     def _token_counts(self) -> dict[str, int | None]:
         if self._renderer is None:
@@ -239,7 +252,7 @@ class Check:
         p50, p95 = np.percentile(lengths, [50, 95], method="nearest")
         return {
             "total": int(lengths.sum()),
-            "trained": self._trained,
+            "trained": sum(self._trained),
             "p50": int(p50),
             "p95": int(p95),
             "max": int(lengths.max()),

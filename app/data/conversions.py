@@ -90,7 +90,7 @@ def conversation_of(fields: dict[str, Any], format_name: str = "", mapping: Mapp
     if name == "mapped":
         raise DataError("The format mapped needs a mapping", "", "Name the columns with --map role=column")
     if name not in _CONVERTERS:
-        raise BadRow("unknown", f"The format is {format_of(fields)[1]}", "Name the columns with a mapping role=column")
+        raise BadRow("unknown", f"The row has {format_of(fields)[1]}", "Name the columns with a mapping role=column")
     conversation = _CONVERTERS[name](fields)
     if conversation.text is None and not conversation.turns:
         raise BadRow("empty", "The row has no turns", "Remove it")

@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from app.config import RunConfig
+from app.data.conversation import ToolCall, Turn
 from app.data.options import DROPPABLE, REPAIRABLE
 from app.ui import figures, notices
 from app.ui.bars import histogram
@@ -27,9 +28,10 @@ _OPENED_UP_TO = 5
 def sentence(answer: Answer, look: Look, say: Speech) -> Html:
     """Return what would be trained, in one sentence."""
     check = answer["check"]
-    said = say("data.sentence.rows", count=check["rows"], rows=figures.count(check["rows"]), name=look.label)
     kind = say.known(f"format.{check['format']}", check["format"])
-    parts: list[object] = [said, " ", element("span", kind, title=check["why"]), ". "]
+    rows = figures.count(check["rows"])
+    said = say("data.sentence.rows", count=check["rows"], rows=rows, name=look.label, format=kind)
+    parts: list[object] = [element("span", said, title=check["why"]), " "]
     tokens = check["tokens"]
     if tokens.get("total"):
         share = 100 * tokens["trained"] / tokens["total"]
@@ -44,6 +46,8 @@ def sentence(answer: Answer, look: Look, say: Speech) -> Html:
         parts.append(element("span", say("data.sentence.well"), class_="wb-good"))
     if chosen:
         parts += [" ", say("data.sentence.chosen", count=chosen, rows=figures.count(chosen))]
+    if check["format"] == "unknown":
+        parts += [" ", say("data.sentence.unknown")]
     return notices.sentence(element("span", *parts))
 
 
@@ -74,12 +78,23 @@ def _turns(row: ShownRow) -> Html:
     if row.conversation.text is not None:
         return element("span", _cut(row.conversation.text), class_="wb-cell")
     turns = [
-        element(
-            "div", element("span", turn.role, class_="wb-role"), element("span", _cut(turn.content), class_="wb-cell")
-        )
+        element("div", element("span", turn.role, class_="wb-role"), element("span", *_said(turn), class_="wb-cell"))
         for turn in row.conversation.turns
     ]
     return element("div", *turns, class_="wb-turns")
+
+
+def _said(turn: Turn) -> list[Html]:
+    """Return what a turn holds, in its order: thinking, text, calls of tools."""
+    thought = [element("span", _cut(turn.reasoning), class_="wb-thought wb-cell")] if turn.reasoning else []
+    text = [element("span", _cut(turn.content))] if turn.content or not turn.tool_calls else []
+    calls = [element("span", _cut(_call(call)), class_="wb-call") for call in turn.tool_calls]
+    return [*thought, *text, *calls]
+
+
+def _call(call: ToolCall) -> str:
+    said = call.arguments if isinstance(call.arguments, str) else json.dumps(call.arguments, ensure_ascii=False)
+    return f"{call.name}({said})"
 
 
 def _cut(text: str) -> str:
@@ -117,7 +132,7 @@ def tokens(shown: Answer, say: Speech) -> Html:
     return element(
         "div",
         element("div", element("span", facts), key, class_="wb-chart-head"),
-        element("ul", *warnings, class_="wb-notes") if warnings else "",
+        element("ul", *warnings, class_="wb-facts-list wb-warn") if warnings else "",
         *turns,
         notices.note(more) if more else "",
         class_="wb-token-view",

@@ -152,7 +152,7 @@ def build(frame: Frame) -> tuple[dict[str, Any], list[Any], dict[str, gr.Button]
     charts = gr.HTML(elem_id="wb-charts", js_on_load=_ZOOM)
     samples = gr.HTML(elem_id="wb-samples")
     box_place = gr.Column()
-    with make(gr.Accordion, label=Key("train.log"), open=False) as log_box:
+    with make(gr.Accordion, label=Key("train.log"), open=False, elem_id="wb-run-log") as log_box:
         log = gr.HTML()
     shown = {
         "head": head,

@@ -69,7 +69,7 @@ def build(frame: Frame) -> MappingForm:
     make(gr.HTML, value=Key("data.map.title"), elem_classes="wb-heading")
     saved = make(gr.Dropdown, label=Key("data.map.saved"), choices=[], allow_custom_value=True, elem_id="wb-map-saved")
     columns = []
-    with gr.Row(elem_classes="wb-map"):
+    with gr.Row(elem_classes="wb-map wb-pair"):
         for role in ROLES:
             made = make(
                 gr.Dropdown,
@@ -84,7 +84,7 @@ def build(frame: Frame) -> MappingForm:
     with gr.Row(elem_classes="wb-actions"):
         use = make(gr.Button, value=Key("data.map.use"), variant="primary", min_width=90, elem_id="wb-map-use")
         undo = make(gr.Button, value=Key("data.map.undo"), min_width=90, elem_id="wb-map-undo")
-    with gr.Row(elem_classes="wb-actions"):
+    with gr.Row(elem_classes="wb-actions wb-end-row"):
         name = make(gr.Textbox, label=Key("data.map.name"), max_lines=1, min_width=140, elem_id="wb-map-name")
         save = make(gr.Button, value=Key("data.map.save"), min_width=90, elem_id="wb-map-save")
     return MappingForm(saved, columns, shown, use, undo, name, save)

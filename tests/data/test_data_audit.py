@@ -150,6 +150,18 @@ def test_leaks_between_training_and_validation(chatml: ModelTokenizer) -> None:
     assert "leakage" not in checked(chatml, *rows)["problem_counts"]
 
 
+def test_near_duplicates_that_are_dropped_are_in_no_count(chatml: ModelTokenizer) -> None:
+    rng = random.Random(0)
+    texts = [" ".join(rng.choices(["red", "green", "blue", "fast", "slow", "bird"], k=60)) for _ in range(20)]
+    asked = [f"Tell {i} {text}" for i, text in enumerate(texts)]
+    rows, repeats = [pair(one, "ok") for one in asked], [pair(f"{one} please", "ok") for one in asked[:8]]
+    alone, dropped = checked(chatml, *rows), checked(chatml, *rows, *repeats, drop=("near_duplicate",))
+    assert checked(chatml, *rows, *repeats)["usable"] == 28
+    assert (dropped["usable"], dropped["problem_counts"]["near_duplicate"]) == (20, 8)
+    assert dropped["tokens"] == alone["tokens"]
+    assert dropped["packing"] == alone["packing"]
+
+
 def test_one_very_long_row_is_named(chatml: ModelTokenizer) -> None:
     rows = [pair(f"{i}", f"short {i}") for i in range(50)]
     report = checked(chatml, *rows, pair("x", "word " * 3000), max_length=100_000)

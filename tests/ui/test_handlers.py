@@ -15,7 +15,19 @@ from app import presets
 from app.config import RunConfig
 from app.errors import DataError, ModelError, UsageError, WorkbenchError, WorkspaceError
 from app.jobs import directory as jobs
-from app.ui import allowed, draft, forms, live_panel, look, mapping_form, strip, takeaway_sources, tour, trials
+from app.ui import (
+    allowed,
+    data_view,
+    draft,
+    forms,
+    live_panel,
+    look,
+    mapping_form,
+    strip,
+    takeaway_sources,
+    tour,
+    trials,
+)
 from app.ui.language import Speech
 from app.ui.markup import Html
 from app.ui.plan_view import PlanView
@@ -100,6 +112,17 @@ def test_a_plan_is_one_sentence_and_its_parts(workspace: Workspace) -> None:
     found = plan.answer(workspace, filled(**{"model.name": "Qwen/Qwen3-8B", "memory.vram_gb": 12}), BASE, SAY)
     assert isinstance(found, PlanView)
     assert "Fits." in found.sentence and "GB" in found.sentence and "wb-part-base-weights" in found.bars
+
+
+def test_the_preset_that_holds_is_told_on_any_card_until_a_setting_differs(workspace: Workspace) -> None:
+    for preset in presets.all_presets():
+        form = plan.preset_form(workspace, preset.name)
+        assert plan.preset_of(workspace, forms.Filled.of([*form[:2], 24, *form[3:]])) == preset.name
+    rank = 3 + forms.ORDER.index("adapter.r")
+    form[rank] += 1
+    assert plan.preset_of(workspace, forms.Filled.of(form)) is None
+    form[rank] = "many"  # not a setting at all
+    assert plan.preset_of(workspace, forms.Filled.of(form)) is None
 
 
 def test_a_plan_that_does_not_fit_offers_changes_that_do(workspace: Workspace) -> None:
@@ -237,6 +260,20 @@ def test_a_mapping_is_shown_before_it_is_used(workspace: Workspace) -> None:
     outside = look.Look("/etc/passwd", "x")
     assert "no file of this workspace" in mapping_form.preview(workspace, outside, whole, SAY)
     assert mapping_form.filled(workspace, outside.to_browser())[1]["choices"] == [""]
+
+
+def test_rows_show_thinking_and_calls_of_tools(workspace: Workspace) -> None:
+    call = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Köln"}}}
+    turns = [
+        {"role": "user", "content": "Is it dry?"},
+        {"role": "assistant", "content": "", "reasoning_content": "I look.", "tool_calls": [call]},
+        {"role": "tool", "content": "dry"},
+        {"role": "assistant", "content": "It is."},
+    ]
+    seen = look.keep_pasted(workspace, json.dumps({"messages": turns}))
+    table = data_view.rows_table(look.rows(seen, 0, 5), SAY)
+    assert "I look." in table
+    assert "weather({&quot;city&quot;: &quot;Köln&quot;})" in table
 
 
 def test_the_way_a_long_row_is_treated_reaches_the_run() -> None:

@@ -173,7 +173,7 @@ class _Controls:
 def build(frame: Frame, shared: Chooser) -> None:
     """Build the mode and wire it."""
     make = frame.wording.make
-    make(gr.HTML, value=Key("play.blend_help"), elem_classes="wb-heading")
+    make(gr.HTML, value=Key("play.blend_help"), elem_classes="wb-help wb-muted")
     with gr.Row(elem_id="wb-weights"):
         sliders = [
             gr.Slider(-_REACH, _REACH, value=1.0, step=0.05, visible=False, min_width=200, elem_id=f"wb-weight-{place}")

@@ -180,7 +180,7 @@ def build(frame: Frame, tab: gr.Tab, shared: Chooser) -> None:
     figure = make(gr.Radio, label=Key("play.figure"), choices=choices, value=FIGURES[0], elem_id="wb-figure")
     tables = gr.HTML(elem_id="wb-inspection", js_on_load=PICK)
     make(gr.HTML, value=Key("play.shrink_help"), elem_classes="wb-heading")
-    with gr.Row(elem_classes="wb-actions"):
+    with gr.Row(elem_classes="wb-actions wb-end-row"):
         rank = make(gr.Number, label=Key("play.blend_rank"), precision=0, value=8, min_width=120, scale=0)
         cut = make(gr.Button, value=Key("play.shrink"), elem_id="wb-shrink", scale=0)
     controls = _Controls(

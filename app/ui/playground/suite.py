@@ -190,7 +190,7 @@ class _Controls:
 def build(frame: Frame, tab: gr.Tab, shared: Chooser) -> None:
     """Build the mode and wire it."""
     make = frame.wording.make
-    make(gr.HTML, value=Key("play.suite_help"), elem_classes="wb-heading")
+    make(gr.HTML, value=Key("play.suite_help"), elem_classes="wb-help wb-muted")
     with gr.Row():
         saved = make(gr.Dropdown, label=Key("play.suites"), choices=[], elem_id="wb-suites", min_width=160)
         name = make(gr.Textbox, label=Key("play.suite_name"), max_lines=1, elem_id="wb-suite-name", min_width=160)

@@ -149,7 +149,7 @@ def _bar(one: Standing) -> Html:
 def build(frame: Frame, tab: gr.Tab, shared: Chooser) -> None:
     """Build the mode and wire it."""
     make = frame.wording.make
-    make(gr.HTML, value=Key("play.vote_help"), elem_classes="wb-heading")
+    make(gr.HTML, value=Key("play.vote_help"), elem_classes="wb-help wb-muted")
     prompt = make(gr.Textbox, label=Key("play.prompt"), lines=2, max_lines=10, elem_id="wb-vote-prompt")
     with gr.Row(elem_classes="wb-actions"):
         asking = make(gr.Button, value=Key("play.ask_blind"), variant="primary", elem_id="wb-ask-blind", scale=0)

@@ -77,6 +77,20 @@ def preset_form(workspace: Workspace, name: Any) -> list[Any]:
     return forms.filling(preset.config.changed({"memory.vram_gb": card}))
 
 
+def preset_of(workspace: Workspace, filled: forms.Filled) -> str | None:
+    """Return the preset whose settings a form holds, on whatever card; None where they are nobody's but its own."""
+    try:
+        mine = _settings_of(filled.config(RunConfig()))
+    except WorkbenchError:
+        return None
+    return next((one.name for one in presets.all_presets(workspace) if _settings_of(one.config) == mine), None)
+
+
+def _settings_of(config: RunConfig) -> list[Any]:
+    model, method, _card, *settings = forms.filling(config)
+    return [model, method, *settings]
+
+
 def model_note(workspace: Workspace, name: Any, say: Speech) -> Html:
     """Return what is known of a chosen model."""
     try:
@@ -112,6 +126,7 @@ def build(frame: Frame) -> PlanTab:
             chips = make(
                 gr.Radio,
                 label=Key("plan.preset"),
+                info=Key("plan.preset_help"),
                 choices=preset_choices(frame.workspace),
                 value=None,
                 elem_id="wb-presets",
@@ -141,7 +156,7 @@ def build(frame: Frame) -> PlanTab:
                 measure = make(gr.Button, value=Key("plan.measure"), elem_id="wb-measure", scale=0)
             measured = gr.HTML(elem_id="wb-measured")
     form = [model, method, card, *settings]
-    tab = PlanTab(form, [line, facts, remedies, bars, curve, wrong], chips)
+    tab = PlanTab(form, [chips, line, facts, remedies, bars, curve, wrong], chips)
     _wire(frame, tab, chips, about, remedies, onward)
     _wire_measuring(frame, tab, measure, measured)
     return tab
@@ -170,11 +185,12 @@ def _wire(frame: Frame, tab: PlanTab, chips: gr.Radio, about: gr.HTML, remedies:
     inputs = [frame.language, frame.draft, *tab.form]
 
     def show(language: Any, draft: Any, *values: Any) -> list[Any]:
-        base = from_browser(draft).config
-        found = answer(frame.workspace, forms.Filled.of(values), base, Speech(language))
+        filled, base = forms.Filled.of(values), from_browser(draft).config
+        found = answer(frame.workspace, filled, base, Speech(language))
+        holds = preset_of(frame.workspace, filled)
         if isinstance(found, Html):
-            return [gr.skip()] * 5 + [found]
-        return [found.sentence, found.facts, found.remedies, found.bars, found.curve, Html("")]
+            return [holds, *[gr.skip()] * 5, found]
+        return [holds, found.sentence, found.facts, found.remedies, found.bars, found.curve, Html("")]
 
     def note(language: Any, name: Any) -> tuple[Html, Any]:
         say = Speech(language)
