@@ -144,10 +144,10 @@ def _records(request: dict[str, Any]) -> Iterable[Row | RowProblem]:
 
 def limit_memory(limit_bytes: int) -> None:
     """Limit the address space of this process where the system can (POSIX)."""
-    try:
-        import resource
-    except ImportError:
-        return  # Windows
+    if sys.platform == "win32":
+        return
+    import resource
+
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     wanted = limit_bytes if hard == resource.RLIM_INFINITY else min(limit_bytes, hard)
     resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 
 # How often the watch looks at a thread; a rendering that ends at once costs only the start of the watch (0.1 ms).
@@ -32,25 +32,28 @@ def cpu_limit(seconds: float) -> Iterator[None]:
     systems is stopped by a timer signal, any other by an exception that is put into it (on Windows after wall time).
     Neither reaches inside one long operation of the C library: whoever waits has to end the process then.
     """
-    limit = _by_signal if _is_signalled() else _by_watch
-    with limit(seconds):
+    with _limit()(seconds):
         yield
 
 
-def _is_signalled() -> bool:
-    return hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
+def _limit() -> Callable[[float], AbstractContextManager[None]]:
+    if sys.platform != "win32" and threading.current_thread() is threading.main_thread():
+        return _by_signal
+    return _by_watch
 
 
-@contextmanager
-def _by_signal(seconds: float) -> Iterator[None]:
-    # User and system time: a template that fills memory spends most of its time in the kernel.
-    before = signal.signal(signal.SIGPROF, _raise)
-    signal.setitimer(signal.ITIMER_PROF, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, before)
+if sys.platform != "win32":
+
+    @contextmanager
+    def _by_signal(seconds: float) -> Iterator[None]:
+        # User and system time: a template that fills memory spends most of its time in the kernel.
+        before = signal.signal(signal.SIGPROF, _raise)
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            signal.signal(signal.SIGPROF, before)
 
 
 def _raise(number: int, frame: FrameType | None) -> None:

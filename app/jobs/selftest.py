@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -43,7 +44,10 @@ def _fail(fault: str) -> None:
     if fault == "disk":
         raise OSError(28, "No space left on device")
     if fault == "kill":
-        os.kill(os.getpid(), signal.SIGKILL)
+        if sys.platform == "win32":
+            os.kill(os.getpid(), signal.SIGTERM)  # ends a process there as SIGKILL does elsewhere
+        else:
+            os.kill(os.getpid(), signal.SIGKILL)
     if fault == "hang":
         while True:
             time.sleep(1)
