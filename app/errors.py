@@ -15,6 +15,7 @@
     ├── DivergedError           the loss is not finite, or left its best behind for good
     ├── EngineError             the playground engine refused or failed
     ├── ExportError             a merge or an export cannot be done
+    │   └── OtherBaseError      the model is not the one that the adapter was trained on
     └── NetworkError            a hub name was given and the hub cannot be reached
 
 A WorkbenchError is shown as one plain line; anything else is a defect of ours and keeps its traceback in the log.
@@ -28,22 +29,30 @@ from dataclasses import dataclass
 class WorkbenchError(Exception):
     """Say what happened, why, and what to do.
 
-    `kind` is the word that a failed job carries in its status (memory, disk, data, diverged, code).
+    `kind` is the word that a failed job carries in its status (memory, disk, data, diverged, code). `on_page` is what
+    to do on the page, where that is another hand than at the command line; empty where `remedy` serves both.
     """
 
     exit_code = 1
     kind = "code"
 
-    def __init__(self, what: str, why: str = "", remedy: str = "") -> None:
+    def __init__(self, what: str, why: str = "", remedy: str = "", *, on_page: str = "") -> None:
         self.what = what.strip().rstrip(".")
         self.why = why.strip().rstrip(".")
         self.remedy = remedy.strip().rstrip(".")
+        self.on_page = on_page.strip().rstrip(".")
         super().__init__(self.line())
 
-    def line(self) -> str:
-        """Return the one plain line that a person reads: what, why, what to do."""
-        said = " ".join(_sentence(part) for part in (self.what, self.why, self.remedy) if part)
+    def line(self, *, on_page: bool = False) -> str:
+        """Return the one plain line that a person reads, at the command line or on the page: what, why, what to do."""
+        remedy = self.page_remedy if on_page else self.remedy
+        said = " ".join(_sentence(part) for part in (self.what, self.why, remedy) if part)
         return " ".join(said.split())
+
+    @property
+    def page_remedy(self) -> str:
+        """Return what to do on the page."""
+        return self.on_page or self.remedy
 
     def as_dict(self) -> dict[str, str]:
         """Return the parts for a status file or a JSON answer."""
@@ -109,9 +118,11 @@ class DataError(WorkbenchError):
 
     kind = "data"
 
-    def __init__(self, what: str, why: str = "", remedy: str = "", line: int | None = None) -> None:
+    def __init__(
+        self, what: str, why: str = "", remedy: str = "", line: int | None = None, *, on_page: str = ""
+    ) -> None:
         self.line_number = line
-        super().__init__(f"Line {line}: {what}" if line is not None else what, why, remedy)
+        super().__init__(f"Line {line}: {what}" if line is not None else what, why, remedy, on_page=on_page)
 
 
 class TemplateError(DataError):
@@ -150,6 +161,14 @@ class EngineError(WorkbenchError):
 
 class ExportError(WorkbenchError):
     """A merge or an export cannot be done."""
+
+
+class OtherBaseError(ExportError):
+    """The model at hand is not the one that an adapter was trained on."""
+
+    def __init__(self, what: str, why: str = "") -> None:
+        remedy = "name the model that it was trained on with --base"
+        super().__init__(what, why, remedy, on_page="put the model that it was trained on back to its place")
 
 
 class NetworkError(WorkbenchError):

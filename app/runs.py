@@ -66,7 +66,7 @@ def check(workspace: Workspace, config: RunConfig) -> Path:
     there, ConfigError for settings that this model or machine cannot run, DiskError when the disk has too little room.
     """
     if not config.data.file:
-        raise UsageError("No training data is named", "", "choose it on the Data tab, or add --data FILE")
+        raise UsageError("No training data is named", "", "add --data FILE", on_page="choose it on the Data tab")
     file = existing_source(config.data.file)
     _check_folder(resolve(config.model.name))
     refuse(config)
@@ -172,4 +172,5 @@ def check_disk(folder: Path, needed_bytes: int = LEAST_FREE_BYTES) -> None:
             f"The disk of {folder} is nearly full",
             f"{free / 1e9:.1f} GB are free, a run needs at least {needed_bytes / 1e9:.1f} GB",
             "free some room, or choose another folder with --workspace",
+            on_page="free some room",
         )

@@ -46,6 +46,7 @@ class Workspace:
                 f"{job_id!r:.80} is not a job id",
                 "ids are lower-case letters, digits and hyphens",
                 "see `jobs list` for the ids",
+                on_page="choose another run",
             )
         return self.jobs / job_id
 

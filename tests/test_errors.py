@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from app.errors import WorkbenchError
+from app.errors import BusyError, UsageError, WorkbenchError
+from app.ui import notices
+
+
+def test_the_page_has_its_own_words_where_they_differ() -> None:
+    both = BusyError("another run goes", "one at a time", "wait, or add --queue", on_page="wait, or press Queue")
+    assert both.line() == "Another run goes. One at a time. Wait, or add --queue."
+    assert both.line(on_page=True) == "Another run goes. One at a time. Wait, or press Queue."
+    assert "press Queue" in notices.problem(both) and "--queue" not in notices.problem(both)
+    same = UsageError("the file is gone", "", "look again")
+    assert same.line(on_page=True) == same.line()
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,12 @@ def conversation_of(fields: dict[str, Any], format_name: str = "", mapping: Mapp
         return _mapped(fields, dict(mapping))
     name = format_name or format_of(fields)[0]
     if name == "mapped":
-        raise DataError("The format mapped needs a mapping", "", "Name the columns with --map role=column")
+        raise DataError(
+            "The format mapped needs a mapping",
+            "",
+            "Name the columns with --map role=column",
+            on_page="Name the columns under How rows are read",
+        )
     if name not in _CONVERTERS:
         raise BadRow("unknown", f"The row has {format_of(fields)[1]}", "Name the columns with a mapping role=column")
     conversation = _CONVERTERS[name](fields)

@@ -14,7 +14,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
-from app.errors import ExportError, ModelError, NetworkError
+from app.errors import ExportError, ModelError, NetworkError, OtherBaseError
 from app.export.places import Place, places_of
 from app.export.run_record import job_of
 from app.models.adapters import AdapterFolder
@@ -23,6 +23,7 @@ from app.models.names import is_local, resolve
 from app.models.tensors import StoredTensor, read_checkpoint
 
 # How publishers name their quantised copies.
+_NO_CHOICE = "put the model that it was trained on back to its place"
 _COPIES = re.compile(r"[-_.](unsloth[-_.])?(bnb[-_.]?)?(4bit|8bit|nf4|awq|gptq|int4|int8|w4a16|fp8)([-_.].*)?$", re.I)
 _COMPARED_ELEMENTS = 1 << 22
 _WANTED = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
@@ -92,10 +93,9 @@ class BaseModel:
         """Return where a parameter of the model is stored in one piece. Raises ExportError."""
         name = self.tensor_name(parameter)
         if name is None and parameter not in {*self.skeleton.shapes, *self.ends}:
-            raise ExportError(
+            raise OtherBaseError(
                 f"The adapter does not fit the base {self.name}",
                 f"it changes {parameter}, and this model has no such parameter",
-                "name the model that it was trained on with --base",
             )
         if name is None:
             raise ExportError(
@@ -133,7 +133,12 @@ def named_base(adapter: AdapterFolder, override: str | None = None) -> str:
     """
     name = override or _name_in_job(adapter.path) or str(adapter.config.get("base_model_name_or_path") or "")
     if not name:
-        raise ExportError(f"The base of {adapter.path} is not known", "its files do not name it", "name it with --base")
+        raise ExportError(
+            f"The base of {adapter.path} is not known",
+            "its files do not name it",
+            "name it with --base",
+            on_page=_NO_CHOICE,
+        )
     return name
 
 
@@ -143,7 +148,9 @@ def base_place(adapter: AdapterFolder, override: str | None = None, *, fetch: bo
     try:
         resolved = resolve(name)
     except ModelError as error:
-        raise ExportError(f"The base {name!r:.120} cannot be used", error.line(), "name it with --base") from None
+        raise ExportError(
+            f"The base {name!r:.120} cannot be used", error.line(), "name it with --base", on_page=_NO_CHOICE
+        ) from None
     return name, Path(resolved) if is_local(resolved) else _fetched(resolved, fetch)
 
 
@@ -165,6 +172,7 @@ def _quantised(name: str) -> ExportError:
         f"The base {name} is stored quantised",
         "merging into quantised weights would round every weight a second time",
         f"name {named} with --base, or add --dequantise",
+        on_page=f"take the adapter folder away as it is, or merge at the command line, which can be given {named}",
     )
 
 

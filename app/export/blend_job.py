@@ -76,7 +76,9 @@ def _parts(ingredients: list[Ingredient], module: str) -> list[Part]:
 def check(ingredients: list[Ingredient]) -> None:
     """Refuse adapters that cannot be blended. Raises ExportError or ModelError with the one reason."""
     if not ingredients:
-        raise ExportError("A blend needs an adapter", "", "name them with --adapter name=DIR:weight")
+        raise ExportError(
+            "A blend needs an adapter", "", "name them with --adapter name=DIR:weight", on_page="choose one"
+        )
     shapes: dict[str, tuple[int, int]] = {}
     for ingredient in ingredients:
         adapter = ingredient.adapter
@@ -104,6 +106,7 @@ def check_cat_rank(ingredients: list[Ingredient], rank: int | None) -> None:
             f"cat cannot make rank {rank}",
             f"it keeps all ranks, and they add up to {needed}",
             "leave --rank out, or choose svd, which cuts",
+            on_page="set the rank to 0, or choose svd, which cuts",
         )
 
 

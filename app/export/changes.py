@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.errors import ExportError
+from app.errors import ExportError, OtherBaseError
 from app.export.base_model import BaseModel, Skeleton
 from app.models.adapters import AdapterFolder
 from app.models.tensors import StoredTensor, read_header
@@ -175,10 +175,9 @@ def _wrapped(layer: str, parameters: list[str]) -> str:
     """Return the parameter that a wrapper belongs to: the last one is outermost. Raises ExportError."""
     depth = layer.count(".base_layer")
     if depth >= len(parameters):
-        raise ExportError(
+        raise OtherBaseError(
             "The adapter does not fit the base",
             f"it adapts more parameters of {layer.replace('.base_layer', '')} than its target_parameters name there",
-            "name the model that it was trained on with --base",
         )
     return parameters[len(parameters) - 1 - depth]
 

@@ -156,5 +156,6 @@ def rounded(block: torch.Tensor, dtype: torch.dtype, name: str) -> torch.Tensor:
             f"The tensor {name} does not fit {str(dtype).removeprefix('torch.')}",
             "a value is too large",
             "choose --dtype bf16",
+            on_page="choose another format",
         )
     return found

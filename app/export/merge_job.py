@@ -109,7 +109,7 @@ class Merge:
         if dtype is None:
             return None, (
                 f"{self.base.parameters / 1e9:.2f} billion weights do not fit into "
-                f"{self.max_ram_bytes / 2**30:.1f} GiB; allow more with --max-ram"
+                f"{self.max_ram_bytes / 2**30:.1f} GiB that it may take"
             )
         trained = training_quantization(self.adapter.path)
         nf4 = trained is None or bool(trained.get("load_in_4bit"))

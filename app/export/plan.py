@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from app.errors import ExportError
+from app.errors import ExportError, OtherBaseError
 from app.export.base_model import BaseModel
 from app.export.changes import Addend, Changes, Rows, changes_of, share_ends
 from app.export.places import Place
@@ -104,10 +104,9 @@ def _vocabulary(base: BaseModel, changes: Changes, *, one_end: bool) -> int | No
         return None
     end, shape = next(iter(grown.items()))
     if len(shape) != 2 or shape[1:] != known[1:]:
-        raise ExportError(
+        raise OtherBaseError(
             "The adapter does not fit the base",
             f"its {end} is {shape}, the base has {known}",
-            "name the model that it was trained on with --base",
         )
     missing = [other for other in ([first] if one_end else [first, last]) if sizes.get(other) != shape]
     if missing or base.tensor_name(f"{base.skeleton.output_embedding}.bias"):
@@ -170,10 +169,9 @@ def _check_shapes(adapter: AdapterFolder, outputs: dict[str, Output]) -> None:
         a, b = _factors(adapter, stored, output.addend.layer)
         found, expected = output.source.shape, _fitting(output, a, b)
         if found != expected:
-            raise ExportError(
+            raise OtherBaseError(
                 f"The adapter does not fit the base at {output.addend.layer}",
                 f"its update is {expected}, the weight is {found}",
-                "name the model that it was trained on with --base",
             )
 
 
@@ -202,11 +200,10 @@ def _check_rows(output: Output, rows: StoredTensor) -> None:
     assert output.rows is not None
     numbers, (count, width) = output.rows.numbers, output.source.shape
     if rows.shape != (len(numbers), width) or max(numbers, default=0) >= count:
-        raise ExportError(
+        raise OtherBaseError(
             f"The adapter does not fit the base at {output.outline.name}",
             f"it replaces {len(numbers)} rows up to number {max(numbers, default=0)} by a tensor of {rows.shape}, "
             f"and the weight is {(count, width)}",
-            "name the model that it was trained on with --base",
         )
 
 

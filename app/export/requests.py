@@ -122,7 +122,9 @@ def start_blend(
     if method not in METHODS:
         raise UsageError(f"{method!r} is no way to blend", f"there are {', '.join(METHODS)}", "choose one of them")
     if rank is not None and rank < 1:
-        raise UsageError(f"The rank {rank} cannot be used", "a rank is at least 1", "leave --rank out")
+        raise UsageError(
+            f"The rank {rank} cannot be used", "a rank is at least 1", "leave --rank out", on_page="set it to 0"
+        )
     if density is not None and not 0 < density <= 1:
         raise UsageError(f"The density {density} cannot be used", "it is a share above 0 and up to 1", "use 0.5")
     out = out.expanduser().absolute()

@@ -53,7 +53,9 @@ def find(workspace: Workspace, job_id: str) -> JobDirectory:
     """Return a job of the bin. Raises JobError when it is not there."""
     found = JobDirectory(workspace.bin / workspace.job_dir(job_id).name)
     if not found.job_file.is_file():
-        raise JobError(f"There is no job {job_id} in the bin", "", "see `jobs bin` for what is there")
+        raise JobError(
+            f"There is no job {job_id} in the bin", "", "see `jobs bin` for what is there", on_page="open the bin again"
+        )
     return found
 
 

@@ -85,11 +85,19 @@ class JobChild:
             self._update(state="stopping")
         return True
 
-    def end(self, state: State, reason: str = "", kind: str = "", result: Mapping[str, Any] | None = None) -> None:
+    def end(
+        self,
+        state: State,
+        reason: str = "",
+        kind: str = "",
+        result: Mapping[str, Any] | None = None,
+        reason_on_page: str = "",
+    ) -> None:
         """Write the last word."""
         self._ended.set()
+        said = {"reason": reason, "reason_on_page": reason_on_page, "kind": kind, "result": dict(result or {})}
         try:
-            self._update(state=state, reason=reason, kind=kind, ended=time.time(), result=dict(result or {}))
+            self._update(state=state, ended=time.time(), **said)
         except OSError:  # a full disk has no room for another file, but the last word must not be lost
             self.directory.overwrite_status(self._status)
         self._metrics.close()
@@ -140,9 +148,10 @@ def run_locked(directory: JobDirectory, find_work: Callable[[], Work]) -> int:
     except BaseException as error:  # the last word must be written for every way to end; the error goes to the log
         traceback.print_exc()
         kind, reason = explain(error)
+        on_page = error.line(on_page=True) if isinstance(error, WorkbenchError) and error.on_page else ""
         with suppress(OSError):  # a full disk takes no row; the status is the word that counts
             child.event("failed", reason)
-        child.end("failed", reason=reason, kind=kind)
+        child.end("failed", reason=reason, reason_on_page=on_page, kind=kind)
         return 1
 
 

@@ -57,6 +57,7 @@ class Status:
     heartbeat: float | None = None
     beat: float | None = None
     reason: str = ""
+    reason_on_page: str = ""
     kind: str = ""
     phase: str = ""
     started: float | None = None
@@ -72,6 +73,11 @@ class Status:
     def final(self) -> bool:
         """Tell whether nothing more will happen unless the job is resumed."""
         return self.state in FINAL
+
+    @property
+    def page_reason(self) -> str:
+        """Return the reason in the words of the page."""
+        return self.reason_on_page or self.reason
 
     @property
     def silent(self) -> bool:
@@ -107,7 +113,10 @@ class JobDirectory:
         try:
             job = _parsed(self.job_file, self.job_file.stat().st_mtime_ns)
         except (OSError, ValueError, yaml.YAMLError) as error:
-            raise JobError(f"The job {self.id} cannot be read", str(error), "see `jobs list` for the jobs") from None
+            text = "see `jobs list` for the jobs"
+            raise JobError(
+                f"The job {self.id} cannot be read", str(error), text, on_page="choose another run"
+            ) from None
         return job
 
     @property
@@ -338,5 +347,6 @@ def find(workspace: Workspace, job_id: str) -> JobDirectory:
     """Return the job of this id. Raises JobError when there is none."""
     directory = JobDirectory(workspace.job_dir(job_id))
     if not directory.job_file.is_file():
-        raise JobError(f"There is no job {job_id}", f"{workspace.jobs} has no such folder", "see `jobs list`")
+        why = f"{workspace.jobs} has no such folder"
+        raise JobError(f"There is no job {job_id}", why, "see `jobs list`", on_page="choose another run")
     return directory

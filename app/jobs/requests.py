@@ -70,6 +70,7 @@ def _claim(workspace: Workspace, queue: bool) -> list[JobDirectory]:
                 f"Another run owns the accelerator: {owner.id} is {status.state}",
                 "one job uses it at a time",
                 f"wait, add it to the queue (--queue), or stop that one with `jobs stop {owner.id}`",
+                on_page="wait, press Queue instead, or stop that one above",
             )
     return gone
 
@@ -128,7 +129,7 @@ def resume(workspace: Workspace, job: JobDirectory, *, queue: bool = False) -> N
             _tell_unloaded(job, _claim(workspace, queue))
         waiting_line.forget(workspace, job)
         job.stop_file.unlink(missing_ok=True)
-        job.write_status(replace(status, state="queued", reason="", kind="", pid=None, ended=None))
+        job.write_status(replace(status, state="queued", reason="", reason_on_page="", kind="", pid=None, ended=None))
         supervisor.ensure_running(workspace)
 
 

@@ -221,7 +221,7 @@ class Supervisor:
         if not lock.acquire(timeout_s=0.1):
             return
         try:
-            starting = replace(job.recorded_status(), state="starting", reason="", kind="", pid=None)
+            starting = replace(job.recorded_status(), state="starting", reason="", reason_on_page="", kind="", pid=None)
             job.write_status(replace(starting, process_created=None, ended=None).beaten())
             self._terminated.pop(job.id, None)
             self.children[job.id] = _spawn_worker(job, lock)

@@ -36,7 +36,7 @@ def standing(workspace: Workspace, job_id: Any, say: Speech) -> tuple[Html, bool
     if not status.final:
         return notices.note(say("plan.measuring", phase=status.phase or status.state)), False
     if not status.result:
-        return notices.note(say("plan.measure_failed", reason=status.reason or status.state)), True
+        return notices.note(say("plan.measure_failed", reason=status.page_reason or status.state)), True
     return notices.note(_found(status.result, say)), True
 
 

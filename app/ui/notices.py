@@ -11,7 +11,7 @@ def problem(error: WorkbenchError) -> Html:
     if isinstance(error, ConfigError):
         lines = [element("li", one.line()) for one in error.problems]
         return element("div", element("b", error.what + "."), element("ul", *lines), class_="wb-error", role="alert")
-    rest = [f" {part[:1].upper()}{part[1:]}." for part in (error.why, error.remedy) if part]
+    rest = [f" {part[:1].upper()}{part[1:]}." for part in (error.why, error.page_remedy) if part]
     return element("div", element("b", error.what + "."), *rest, class_="wb-error", role="alert")
 
 

@@ -54,8 +54,8 @@ def head(job: JobDirectory, say: Speech) -> Html:
 def _remarks(job: JobDirectory, status: Status, say: Speech) -> list[Html]:
     """Return why a run ended, what a pause means, and what a person has noted."""
     remarks = []
-    if status.reason and not status.live:
-        remarks.append(element("p", status.reason, class_="wb-reason"))
+    if status.page_reason and not status.live:
+        remarks.append(element("p", status.page_reason, class_="wb-reason"))
     if job.paused(status):
         remarks.append(element("p", say("train.paused", step=status.step), class_="wb-reason"))
     if job.label.note:

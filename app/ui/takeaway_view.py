@@ -110,7 +110,7 @@ def _rough(seconds: float) -> str:
 
 
 def _ended(workspace: Workspace, source: Source, target: str, dtype: str, status: Status, say: Speech) -> Html:
-    said = element("p", state(status, say), " ", status.reason)
+    said = element("p", state(status, say), " ", status.page_reason)
     return _planned(workspace, source, target, dtype, say, said)
 
 

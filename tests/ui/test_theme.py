@@ -56,6 +56,13 @@ def test_every_variable_of_the_style_is_a_role() -> None:
     assert not re.findall(r"#[0-9a-fA-F]{3,8}\b(?![^{]*\{)", re.sub(r"#wb-[a-z-]+", "", theme.style()))
 
 
+def test_no_rule_loses_a_border_on_its_way() -> None:
+    # The framework writes rules anew, and a shorthand with a variable is lost when a part of it follows.
+    for rule in re.findall(r"\{([^{}]*)\}", theme.style()):
+        if re.search(r"(?<![a-z-])border:[^;]*var\(", rule):
+            assert not re.search(r"border-(top|right|bottom|left|width|style|color)", rule), rule
+
+
 def test_nothing_is_loaded_from_elsewhere() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the framework's own imports

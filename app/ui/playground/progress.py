@@ -20,7 +20,7 @@ def line(job: JobDirectory, say: Speech) -> Html:
         parts.append(element("span", f"{status.step}/{status.of}", class_="wb-number"))
     if status.live and status.phase:
         parts.append(element("span", say.known(f"phase.{status.phase}", status.phase), class_="wb-muted"))
-    reason = element("p", status.reason, class_="wb-reason") if status.final and status.reason else ""
+    reason = element("p", status.page_reason, class_="wb-reason") if status.final and status.page_reason else ""
     return element("div", element("div", *parts, class_="wb-run-head"), reason)
 
 

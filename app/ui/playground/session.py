@@ -177,7 +177,9 @@ def _starting(job: JobDirectory, say: Speech) -> Iterator[str]:
     began = time.monotonic()
     while (status := job.status()).phase != "serving":
         if status.final:
-            raise EngineError("The engine did not start", status.reason or status.state, f"see the log of {job.id}")
+            raise EngineError(
+                "The engine did not start", status.page_reason or status.state, f"see the log of {job.id}"
+            )
         phase = say.known(f"phase.{status.phase}", status.phase or say("play.starting"))
         yield say("play.loading", what=phase, seconds=figures.count(time.monotonic() - began))
         time.sleep(_LOOK_S)
