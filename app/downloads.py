@@ -19,7 +19,7 @@ from app.jobs import directory as jobs
 from app.jobs import requests
 from app.jobs.child import JobChild, Outcome
 from app.jobs.directory import JobDirectory, Status
-from app.models.names import is_repository
+from app.models.hub_ids import is_repository
 from app.workspace import Workspace, safe_name
 
 _TIMEOUT_S = 10.0

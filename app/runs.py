@@ -68,16 +68,21 @@ def check(workspace: Workspace, config: RunConfig) -> Path:
     if not config.data.file:
         raise UsageError("No training data is named", "", "add --data FILE", on_page="choose it on the Data tab")
     file = existing_source(config.data.file)
-    _check_folder(resolve(config.model.name))
+    _check_model(resolve(config.model.name), config.model.revision)
     refuse(config)
     check_disk(workspace.root, LEAST_FREE_BYTES + saved_bytes(config))
     return file
 
 
-def _check_folder(model: str) -> None:
-    """Raise ModelError for a folder with which one can plan but not train: without weights or without a tokenizer."""
+def _check_model(model: str, revision: str | None) -> None:
+    """Raise for a model that cannot be trained.
+
+    NetworkError for one on the hub of which not even the configuration can be had, ModelError for a folder with which
+    one can plan but not train: without weights or without a tokenizer.
+    """
     folder = Path(model)
     if not is_local(model):
+        catalog.hub_config(model, revision)
         return
     if not any(folder.glob("*.safetensors")):
         why = "its weights are in another format" if any(folder.glob("*.bin")) else "there are no weights in it"

@@ -1,6 +1,6 @@
 """Models: a shipped architecture table, local folders, the hub; config-only inspection."""
 
-from app.catalog.catalogue import all_models, find, search
+from app.catalog.catalogue import all_models, find, hub_config, search
 from app.catalog.modules import LinearModule, layer_modules, total_parameters
 from app.catalog.reader import read_config, spec_from_config
 from app.catalog.spec import Experts, LatentAttention, Listing, ModelSpec
@@ -13,6 +13,7 @@ __all__ = [
     "ModelSpec",
     "all_models",
     "find",
+    "hub_config",
     "layer_modules",
     "read_config",
     "search",

@@ -10,7 +10,7 @@ from pathlib import Path
 from app.catalog.reader import read_config, spec_from_config
 from app.catalog.spec import Listing, ModelSpec
 from app.errors import ModelError, NetworkError
-from app.models.names import is_repository
+from app.models.hub_ids import is_repository
 
 _TABLE = Path(__file__).with_name("models.json")
 _STARTER = Path(__file__).resolve().parents[2] / "assets" / "starter"
@@ -54,6 +54,23 @@ def _index() -> dict[str, ModelSpec]:
             index.setdefault(hub_id.split("/")[-1].lower(), spec)
         index[spec.name.lower()] = spec
     return index
+
+
+@lru_cache(maxsize=1)
+def _hub_ids() -> dict[str, str]:
+    """Map every lower-case short name to the hub id that it means: not only an architecture, but these very weights."""
+    ids: dict[str, str] = {}
+    for spec in all_models():
+        assert spec.listing is not None
+        for hub_id in (spec.listing.hub_id, *spec.listing.aliases):
+            ids.setdefault(hub_id.split("/")[-1].lower(), hub_id)
+        ids.setdefault(spec.name.lower(), spec.listing.hub_id)
+    return ids
+
+
+def hub_id_of(short_name: str) -> str | None:
+    """Return the hub id that a name of the catalogue stands for, None for a name that it does not hold."""
+    return _hub_ids().get(short_name.lower())
 
 
 def search(text: str) -> tuple[ModelSpec, ...]:
@@ -111,10 +128,19 @@ def _from_path(path: Path) -> ModelSpec:
 
 def _from_hub(hub_id: str, revision: str | None) -> ModelSpec:
     """Return the ModelSpec of a hub model by its config.json alone."""
+    return spec_from_config(read_config(hub_config(hub_id, revision)), hub_id)
+
+
+def hub_config(hub_id: str, revision: str | None = None) -> Path:
+    """Return the config.json of a hub model, from the cache or else fetched.
+
+    Without it nothing of the model can be had. Raises ModelError when the hub has no such model, NetworkError when it
+    cannot be asked; with a name of the catalogue that is nearly the same.
+    """
     from app.catalog.hub import fetch_config
 
     try:
-        return spec_from_config(read_config(fetch_config(hub_id, revision)), hub_id)
+        return fetch_config(hub_id, revision)
     except NetworkError as error:
         near = _near(hub_id)
         raise NetworkError(error.what, error.why, f"{error.remedy}{near}") from error
@@ -124,7 +150,7 @@ def _near(text: str) -> str:
     import difflib
 
     names = difflib.get_close_matches(text.lower(), list(_index()), n=1, cutoff=0.75)
-    return f". Did you mean {names[0]}?" if names else ""
+    return f". Did you mean {names[0]}?" if names and names[0] != text.lower() else ""
 
 
 def _unknown(text: str) -> ModelError:

@@ -1,4 +1,4 @@
-"""Fetch one config.json from the Hugging Face hub: the only place of this room that may touch the network."""
+"""Fetch a config.json or tokenizer files from the Hugging Face hub: the only place of this room with the network."""
 
 from __future__ import annotations
 
@@ -7,6 +7,15 @@ from pathlib import Path
 from app.errors import ModelError, NetworkError
 
 _PROBE_TIMEOUT_S = 8.0
+_TOKENIZER_FILES = (
+    "tokenizer*",
+    "*.jinja",
+    "special_tokens_map.json",
+    "vocab*",
+    "merges.txt",
+    "*.model",
+    "*config.json",
+)
 
 
 def fetch_config(hub_id: str, revision: str | None = None) -> Path:
@@ -16,6 +25,21 @@ def fetch_config(hub_id: str, revision: str | None = None) -> Path:
 
     cached = try_to_load_from_cache(hub_id, "config.json", revision=revision)
     return Path(cached) if isinstance(cached, str) else _download(hub_id, revision)
+
+
+def cached_tokenizer(hub_id: str, revision: str | None = None) -> Path | None:
+    """Return the folder of a hub model's tokenizer when it was fetched before, without asking the hub."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(hub_id, "tokenizer.json", revision=revision)
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def fetch_tokenizer(hub_id: str, revision: str | None = None) -> Path:
+    """Return the folder of a hub model's tokenizer files, fetched where they are not here. Raises the hub's errors."""
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(_TOKENIZER_FILES)))
 
 
 def _download(hub_id: str, revision: str | None) -> Path:

@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from app import downloads
+from app.catalog import hub_config
+from app.catalog.hub import cached_tokenizer, fetch_tokenizer
 from app.cli.terminal import Verbs, answer, progress, workspace_of
 from app.data import mappings
 from app.data.client import DataClient
 from app.errors import UsageError
 from app.jobs import supervisor
 from app.jobs.directory import Status
-from app.models.names import STARTER, is_local, is_repository, resolve
-from app.workspace import user_path
+from app.models.hub_ids import is_repository
+from app.models.names import STARTER, is_local, resolve
+from app.workspace import existing_source, user_path
 
 _SHOWN_PROBLEMS = 10
 
@@ -103,12 +106,9 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _source(arguments: argparse.Namespace) -> Path:
     """Return the file or folder of rows; a dataset of the hub is fetched first."""
-    path = user_path(arguments.file)
-    if not path.exists() and is_repository(arguments.file):
+    if not user_path(arguments.file).exists() and is_repository(arguments.file):
         return downloads.fetch(workspace_of(arguments), arguments.file, _print_download, arguments.part)
-    if not path.exists():
-        raise UsageError(f"The data file {path} cannot be read", "there is no such file", "check the name")
-    return path
+    return existing_source(arguments.file)
 
 
 def _print_download(status: Status) -> None:
@@ -117,14 +117,15 @@ def _print_download(status: Status) -> None:
 
 
 def _tokenizer(arguments: argparse.Namespace) -> Path:
-    folder = resolve(arguments.model)
-    if not is_local(folder):
-        raise UsageError(
-            f"The tokenizer of {folder} is not on this machine",
-            "the formatter reads local model folders",
-            "download the model and name its folder",
-        )
-    return Path(folder)
+    resolved = resolve(arguments.model)
+    if is_local(resolved):
+        return Path(resolved)
+    found = cached_tokenizer(resolved)
+    if found is None:
+        hub_config(resolved)  # its errors say best why nothing comes
+        progress(f"fetching the tokenizer of {resolved}")
+        found = fetch_tokenizer(resolved)
+    return found
 
 
 @contextmanager

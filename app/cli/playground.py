@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from app.cli.jobs import follow
-from app.cli.terminal import Verbs, answer, named_folders, progress, workspace_of
+from app.cli.terminal import Verbs, answer, named_folders, positive, progress, workspace_of
 from app.engine import requests as engine
 from app.engine.client import wait_for_endpoint
 from app.errors import EngineError, UsageError
@@ -48,7 +48,7 @@ def register(verbs: Verbs) -> None:
     chat_parser.add_argument("--system", metavar="TEXT", default="", help="system prompt")
     chat_parser.add_argument("--greedy", action="store_true", help="always the likeliest token")
     chat_parser.add_argument("--seed", type=int, metavar="N")
-    chat_parser.add_argument("--max-tokens", type=int, default=256, metavar="N")
+    chat_parser.add_argument("--max-tokens", type=positive, default=256, metavar="N")
     serve_parser.add_argument("--port", type=int, default=8000, metavar="P")
     serve_parser.add_argument(
         "--token", metavar="T", help="secret that requests must carry; made up when none is given"

@@ -21,6 +21,13 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message[:1].upper() + message[1:], "", f"see `{self.prog} --help`")
 
 
+def positive(text: str) -> int:
+    """Read a whole number above 0, as the type of an argument. Raises ArgumentTypeError for anything else."""
+    if not re.fullmatch("0*[1-9][0-9]{0,8}", text):
+        raise argparse.ArgumentTypeError(f"{text!r:.40} is not a whole number above 0")
+    return int(text)
+
+
 class Verbs:
     """The collection of verbs that `register` functions add to."""
 

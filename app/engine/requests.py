@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from app.catalog import hub_config
 from app.engine.client import EngineClient, wait_for_endpoint
 from app.engine.event_stream import ColumnEvent
-from app.errors import EngineError, UsageError
+from app.errors import EngineError, ModelError, UsageError
 from app.jobs import requests as jobs
 from app.jobs.directory import JobDirectory
-from app.models.names import resolve, resolve_adapter
+from app.models.names import is_local, resolve, resolve_adapter
 from app.workspace import Workspace
 
 BASE = "base"
@@ -31,10 +32,14 @@ def start_engine(
 ) -> JobDirectory:
     """Hand in an engine job and return at once; `client.wait_for_endpoint` waits until it serves.
 
-    Raises ModelError for a model name, UsageError for an adapter name, BusyError when the accelerator has an owner.
+    Raises ModelError for what is no model or adapter, NetworkError for a model that is neither here nor to be fetched,
+    UsageError for an adapter's name, BusyError when the accelerator has an owner.
     """
+    resolved = resolve(model)
+    if not is_local(resolved):
+        hub_config(resolved)
     config = {
-        "model": resolve(model),
+        "model": resolved,
         "adapters": {name: _checked(name, str(folder)) for name, folder in (adapters or {}).items()},
         "quant": quant,
         "dtype": dtype,
@@ -106,4 +111,19 @@ def columns_of(events: Any, names: list[str]) -> list[dict[str, Any]]:
 def _checked(name: str, folder: str) -> str:
     if name == BASE:
         raise UsageError("An adapter cannot be named base", "that is the name of the base model's column", "rename it")
-    return resolve_adapter(folder)
+    resolved = resolve_adapter(folder)
+    if is_local(resolved) and not _weighs(Path(resolved)):
+        raise ModelError(
+            f"{resolved} is neither an adapter nor a model",
+            "there are no weights in it" if Path(resolved).exists() else "there is no such folder",
+            "name the folder that a training run left in result/adapter",
+        )
+    return resolved
+
+
+def _weighs(folder: Path) -> bool:
+    """Tell whether a folder holds weights of any kind; what they are worth, the engine says."""
+    try:
+        return any(file.suffix in (".safetensors", ".bin") for file in folder.iterdir())
+    except OSError:  # a name longer than the file system allows, or a folder that may not be entered
+        return False

@@ -20,6 +20,7 @@ from app.export.run_record import job_of
 from app.models.adapters import AdapterFolder
 from app.models.loading import load_config, refuse_pickles
 from app.models.names import is_local, resolve
+from app.models.network import follow_the_network, why_not_fetched
 from app.models.tensors import StoredTensor, read_checkpoint
 
 # How publishers name their quantised copies.
@@ -205,11 +206,13 @@ def _job_config(adapter: Path) -> dict[str, Any] | None:
 
 
 def _fetched(hub_id: str, fetch: bool) -> Path:
+    if fetch:
+        follow_the_network(hub_id)
     try:
         return Path(snapshot_download(hub_id, allow_patterns=list(_WANTED), local_files_only=not fetch))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise NetworkError(
-            f"The base {hub_id} cannot be fetched", str(error).splitlines()[0], "check the network"
+            f"The base {hub_id} cannot be fetched", why_not_fetched(error), "check the network"
         ) from None
 
 

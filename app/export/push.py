@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from app.errors import NetworkError, UsageError
-from app.models.names import is_repository
+from app.models.hub_ids import is_repository
 
 
 def checked(repo: str) -> str:

@@ -97,7 +97,8 @@ def _spawn(arguments: Sequence[str], log: Path, handed_down: Sequence[int] = ())
 def _environment() -> dict[str, str]:
     """Return the child's environment: no telemetry, no progress bars in the log, no hub unless it was asked for."""
     return {
-        **os.environ,
+        # A person who makes warnings errors means their own code: a library's deprecation shall not end a run.
+        **{name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"},
         "PYTHONUNBUFFERED": "1",
         # PEFT writes target_modules from a set: with a fixed hash seed two equal runs write equal files.
         "PYTHONHASHSEED": "0",

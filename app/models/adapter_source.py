@@ -10,6 +10,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from app.errors import NetworkError
 from app.models.adapters import CONFIG_FILE, WEIGHTS_FILE
 from app.models.names import is_local, resolve_adapter
+from app.models.network import follow_the_network, why_not_fetched
 
 _WANTED = (CONFIG_FILE, WEIGHTS_FILE, "tokenizer_config.json", "chat_template.jinja", "workbench.json")
 
@@ -22,9 +23,10 @@ def locate(name: str) -> Path:
     resolved = resolve_adapter(name)
     if is_local(resolved):
         return Path(resolved)
+    follow_the_network(resolved)
     try:
         return Path(snapshot_download(resolved, allow_patterns=list(_WANTED)))
     except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
-        why = str(error).strip().splitlines()[0][:300]
+        why = why_not_fetched(error)
         remedy = "check the name and the network, or name a folder on this machine"
         raise NetworkError(f"The adapter {resolved} is no folder here and cannot be fetched", why, remedy) from None

@@ -23,6 +23,7 @@ from transformers import (
 
 from app.errors import ModelError, NetworkError
 from app.models.names import is_local
+from app.models.network import follow_the_network, why_not_fetched
 
 Quant = Literal["nf4", "fp4", "int8", "none"]
 # Widest hidden size that was measured and its margin; wider models keep all threads.
@@ -180,28 +181,31 @@ def _already_quantized(config: Any, quant: Quant) -> bool:
 
 @contextmanager
 def explained(model: str) -> Iterator[None]:
-    """Turn what transformers and the hub raise into one plain line."""
+    """Take the hub's files from where they can be had, and turn what transformers and the hub raise into one line."""
+    follow_the_network(model)
     try:
         yield
     except torch.OutOfMemoryError:  # a RuntimeError too; the job reports it as memory
         raise
     except (HfHubHTTPError, LocalEntryNotFoundError) as error:
-        raise NetworkError(
-            f"The model {model} cannot be fetched", _first_line(error), "check the name and the network"
-        ) from None
+        raise _not_fetched(model, error) from None
     except (SafetensorError, json.JSONDecodeError) as error:
         raise ModelError(f"The model {model} is damaged", _first_line(error), "fetch the file again") from None
     except OSError as error:
         if is_local(model):
             raise ModelError(f"The model {model} cannot be loaded", _first_line(error), "check the folder") from None
-        raise NetworkError(
-            f"The model {model} cannot be fetched", _first_line(error), "check the name and the network"
-        ) from None
+        raise _not_fetched(model, error) from None
     except (ValueError, KeyError, ImportError) as error:
         why = _first_line(error)
         if "trust_remote_code" in str(error):
             why = "it brings code of its own, which is never run here"
         raise ModelError(f"The model {model} cannot be loaded", why, "choose a model that transformers knows") from None
+
+
+def _not_fetched(model: str, error: BaseException) -> NetworkError:
+    return NetworkError(
+        f"The model {model} cannot be fetched", why_not_fetched(error), "check the name and the network"
+    )
 
 
 def _first_line(error: BaseException) -> str:

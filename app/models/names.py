@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
+from app.catalog.catalogue import hub_id_of
 from app.errors import ModelError
+from app.models.hub_ids import is_model_id, is_repository
 
 STARTER = "starter"
 _STARTER_FOLDER = Path(__file__).resolve().parents[2] / "assets" / "starter"
-# One part of owner/name, as huggingface_hub's validate_repo_id allows it.
-_PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
-_REPOSITORY = re.compile(f"{_PART}/{_PART}")
 # Linux's limit of a whole path, in bytes.
 _LONGEST_PATH = 4096
 
 
-def is_repository(text: str) -> bool:
-    """Tell whether a text can be the name of a repository on the hub, of any type: OWNER/NAME."""
-    return bool(_REPOSITORY.fullmatch(text)) and ".." not in text and "--" not in text
-
-
-def _is_model_id(text: str) -> bool:
-    """Tell whether a text can be the hub id of a model; the oldest ones have no owner (gpt2)."""
-    return is_repository(text) or is_repository(f"owner/{text}")
-
-
 def resolve(name: str) -> str:
-    """Return the folder (absolute) or the hub id that a model name stands for.
+    """Return the folder (absolute) or the hub id that a model name stands for; a short name is the catalogue's.
 
     Raises ModelError for addresses, network shares, missing folders and anything that is no hub id.
     """
@@ -41,11 +29,11 @@ def resolve(name: str) -> str:
     folder = Path(text).expanduser()
     if _is_folder(folder):
         return str(_existing(folder.absolute()))
-    if not _is_model_id(text):
+    if not is_model_id(text):
         raise ModelError(
             f"There is no model {name!r:.120}", "it is neither a folder here nor a hub id", "check the name"
         )
-    return text
+    return hub_id_of(text) or text
 
 
 def resolve_adapter(name: str) -> str:

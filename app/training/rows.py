@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets import Dataset
-from huggingface_hub import snapshot_download
 
+from app.catalog.hub import fetch_tokenizer
 from app.config import RunConfig
 from app.data.build import BuiltDataset, build, open_built
 from app.data.options import DataOptions
@@ -18,16 +18,6 @@ from app.jobs.directory import replace_file
 from app.models.loading import explained
 from app.models.names import is_local
 from app.workspace import source_sha256
-
-_TOKENIZER_FILES = [
-    "tokenizer*",
-    "*.jinja",
-    "special_tokens_map.json",
-    "vocab*",
-    "merges.txt",
-    "*.model",
-    "*config.json",
-]
 
 
 @dataclass(frozen=True)
@@ -104,7 +94,7 @@ def tokenizer_folder(model: str, revision: str | None) -> Path:
     if is_local(model):
         return Path(model)
     with explained(model):
-        return Path(snapshot_download(model, revision=revision, allow_patterns=_TOKENIZER_FILES))
+        return fetch_tokenizer(model, revision)
 
 
 def _read(built: BuiltDataset, packing: bool) -> TrainingRows:

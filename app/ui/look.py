@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
 
+from app.catalog.hub import cached_tokenizer
 from app.config import RunConfig
 from app.data.conversation import Conversation
 from app.data.conversions import conversation_of, parse_mapping
@@ -152,14 +153,7 @@ def tokenizer_folder(config: RunConfig) -> Path | None:
         return None
     if is_local(resolved):
         return Path(resolved)
-    return _cached_folder(resolved, config.model.revision or "main")
-
-
-def _cached_folder(hub_id: str, revision: str) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache  # light, and here already with the page's own library
-
-    found = try_to_load_from_cache(hub_id, "tokenizer.json", revision=revision)
-    return Path(found).parent if isinstance(found, str) else None
+    return cached_tokenizer(resolved, config.model.revision)
 
 
 @dataclass(frozen=True)

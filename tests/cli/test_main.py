@@ -71,7 +71,7 @@ def test_every_verb_has_help_with_one_example(verb: str, capsys: pytest.CaptureF
         (["jobs", "compare", "one-train-id"], 2, "two runs"),
         (["train", "--preset", "cpu-starter", "--sweep", "adapter.r=0,4"], 2, "adapter.r"),
         (["train", "--preset", "cpu-starter", "--sweep", "rank=4,8"], 2, "did you mean adapter.r"),
-        (["data", "check", "missing.json"], 2, "no such file"),
+        (["data", "check", "missing.json"], 1, "no such file"),
         (["data", "check", "file:///etc/passwd"], 1, "addresses are not opened"),
         (["data", "show", "missing.json", "--row", "x"], 2, "invalid int value"),
         (["chat", "--model", "starter", "--adapter", "nameless", "--prompt", "x"], 2, "name=DIR"),

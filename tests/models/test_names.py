@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from app.catalog import all_models
 from app.errors import ModelError
-from app.models.names import is_local, is_repository, resolve, resolve_adapter
+from app.models.hub_ids import is_repository
+from app.models.names import is_local, resolve, resolve_adapter
 
 
 def test_a_folder_with_a_config_is_found(tmp_path: Path) -> None:
@@ -62,3 +64,12 @@ def test_a_repository_is_owner_and_name(text: str) -> None:
 @pytest.mark.parametrize("text", ["name", "a/b/c", "../x", "a/..", "http://x/y", "a--b/c", "/a", "a/", "-a/b", "a b/c"])
 def test_what_is_no_repository(text: str) -> None:
     assert not is_repository(text)
+
+
+def test_a_short_name_means_the_catalogues_weights_and_not_only_their_architecture() -> None:
+    assert resolve("qwen3-0.6b") == "Qwen/Qwen3-0.6B"
+    assert resolve("Qwen2.5-0.5B-Instruct") == "Qwen/Qwen2.5-0.5B-Instruct"
+    for spec in all_models():
+        assert spec.listing is not None
+        assert resolve(spec.name) == spec.listing.hub_id
+    assert resolve("distilgpt2") == "distilgpt2"  # not in the catalogue: an old hub id without an owner
