@@ -152,8 +152,10 @@ class DataSection(Section):
         "Tokens that are trained: all assistant turns, the last one only, or everything",
         label="Trained tokens",
     )
-    over_length: Literal["drop", "cut", "split"] = setting(
-        "drop", "Rows over the length: drop them, cut the oldest turns, or split them", label="Rows over the length"
+    over_length: Literal["auto", "drop", "cut", "split"] = setting(
+        "auto",
+        "Rows over the length: drop them, cut the oldest turns, or split them; auto splits plain text and drops others",
+        label="Rows over the length",
     )
     validation_split: float = setting(
         0.0, "Share of rows kept back for validation, chosen by content", label="Validation share", ge=0, le=0.5

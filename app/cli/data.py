@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from app import downloads
 from app.catalog import hub_config
@@ -14,6 +14,7 @@ from app.catalog.hub import cached_tokenizer, fetch_tokenizer
 from app.cli.terminal import Verbs, answer, progress, workspace_of
 from app.data import mappings
 from app.data.client import DataClient
+from app.data.options import OverLength, TrainOn
 from app.errors import UsageError
 from app.jobs import supervisor
 from app.jobs.directory import Status
@@ -70,8 +71,8 @@ def _add_source_options(parser: argparse.ArgumentParser) -> None:
 def _add_token_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="M", default=STARTER, help="whose tokenizer and template (default starter)")
     parser.add_argument("--max-length", type=int, metavar="N", help="longest row in tokens")
-    parser.add_argument("--train-on", choices=("assistant", "last", "all"), help="which tokens are trained")
-    parser.add_argument("--over-length", choices=("drop", "cut", "split"), help="what happens to rows over the length")
+    parser.add_argument("--train-on", choices=get_args(TrainOn), help="which tokens are trained")
+    parser.add_argument("--over-length", choices=get_args(OverLength), help="what happens to rows over the length")
     parser.add_argument("--validation-split", type=float, metavar="SHARE", help="share of rows kept back")
     parser.add_argument("--chat-template", metavar="T", help="plain template for models that have none")
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from app.data import columns
 from app.data.conversation import Conversation
 from app.data.duplicates import FirstSeen, Sketches, content_hash
 from app.data.examples import Outcome, is_validation, outcomes
@@ -47,7 +48,7 @@ class Auditor:
         """Return the problems that leave a row usable."""
         text = conversation.plain_text()
         found = [self._duplicate(row, text), self._role_order(conversation), self._secret(text), self._email(text)]
-        found.append(self._control_token(conversation, text))
+        found += [self._control_token(conversation, text), self._marked_bad(row), self._lost_characters(text)]
         return [bad.at(row.line, row.number, row.file) for bad in found if bad is not None]
 
     def left_out(self, outcome: Outcome, problems: Iterable[RowProblem]) -> RowProblem | None:
@@ -76,6 +77,19 @@ class Auditor:
         if address is None:
             return None
         return BadRow("email", f"The row holds the address {address}", "Redact it, or drop the row")
+
+    def _marked_bad(self, row: Row) -> BadRow | None:
+        label = columns.find(row.fields, columns.LABEL)
+        if label is None or row.fields[label] is not False:
+            return None
+        message = f"The column {label} is false: the answer is marked as a bad one, and would be trained"
+        return BadRow("marked_bad", message, "Drop these rows, unless the column means something else")
+
+    def _lost_characters(self, text: str) -> BadRow | None:
+        if "\ufffd" not in text:
+            return None
+        message = "The row holds \ufffd, the mark of characters that were lost before the file was written"
+        return BadRow("lost_characters", message, "Mend the text, or drop the row")
 
     def _control_token(self, conversation: Conversation, text: str) -> BadRow | None:
         if not conversation.turns:
@@ -190,7 +204,8 @@ class Check:
             self._owners.append(len(self._lines) - 1)
             self._lengths.append(len(example.input_ids))
             self._trained.append(example.trained_count())
-        self._longest = max(self._longest, (outcome.length, row.line, row.number))
+        longest = max((len(example.input_ids) for example in outcome.examples), default=0)
+        self._longest = max(self._longest, (longest, row.line, row.number))
 
     def _finish(self) -> None:
         report = self.report

@@ -18,8 +18,11 @@ SYSTEM = ("system", "system_prompt", "系统", "系统提示")
 REASONING = ("reasoning", "reasoning_content", "thinking", "think", "cot", "思考")
 HISTORY = ("history", "历史")
 TOOLS = ("tools", "functions", "工具")
-CHOSEN = ("chosen", "选中", "preferred")
-REJECTED = ("rejected", "拒绝", "dispreferred")
+CHOSEN = ("chosen", "选中", "preferred", "chosen_messages", "chosen_response")
+REJECTED = ("rejected", "拒绝", "dispreferred", "rejected_messages", "rejected_response")
+# Says whether an answer is a good one, in the sets made for KTO.
+LABEL = ("label", "kto_tag")
+MEDIA = ("images", "image", "videos", "video", "audios", "audio")
 _FEW_COLUMNS = 64
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from app.data import columns
@@ -57,6 +59,11 @@ _MAPPED_ROLES = {
     "text": "text",
     "tools": "tools",
 }
+# Stands in a text where a picture or sound of another column belongs.
+_MEDIA_MARK = re.compile(r"<(?:image|video|audio)>")
+_TEXT_PARTS = ("text", "input_text", "output_text")
+_REASONING_PARTS = ("reasoning", "thinking")
+_CALL_PARTS = ("tool_call", "tool_use", "function_call")
 Mapping = tuple[tuple[str, str], ...]
 
 
@@ -99,6 +106,8 @@ def conversation_of(fields: dict[str, Any], format_name: str = "", mapping: Mapp
     conversation = _CONVERTERS[name](fields)
     if conversation.text is None and not conversation.turns:
         raise BadRow("empty", "The row has no turns", "Remove it")
+    if columns.value(fields, columns.MEDIA) and _MEDIA_MARK.search(conversation.plain_text()):
+        raise BadRow("media", "The row speaks of an image, video or sound", "Only text can be trained; remove it")
     return conversation
 
 
@@ -165,7 +174,9 @@ def _is_turns(value: Any) -> bool:
 
 
 def _said(value: Any, role: str) -> tuple[Turn, ...]:
-    """Return turns from a list of messages (also as JSON text), from a `Human:` dialogue, or one turn from text."""
+    """Return turns from one message, a list of them (also as JSON text), a `Human:` dialogue, or plain text."""
+    if isinstance(value, dict):
+        return (_turn(value),)
     listed = as_list(value)
     if _is_turns(listed):
         return tuple(_turn(message) for message in listed or ())
@@ -176,7 +187,7 @@ def _said(value: Any, role: str) -> tuple[Turn, ...]:
 def _preference(fields: dict[str, Any]) -> Conversation:
     """Return the chosen answer after its prompt; where `chosen` repeats the prompt it stands alone."""
     chosen = columns.value(fields, columns.CHOSEN)
-    prompt = columns.value(fields, (*columns.PROMPT, *columns.QUESTION, *columns.INSTRUCTION))
+    prompt = columns.value(fields, (*columns.PROMPT, *columns.QUESTION, *columns.INSTRUCTION, *columns.MESSAGES))
     answer = _said(chosen, "assistant")
     if prompt is None or len(answer) > 1:
         if len(answer) < 2:
@@ -210,15 +221,16 @@ def _turn(message: Any) -> Turn:
     if role not in ROLES:
         raise BadRow("role", f"The role {str(raw_role)[:40]!r} is not known", f"Use one of {', '.join(ROLES)}")
     calls = message.get("tool_calls") or message.get("function_call")
-    return Turn(
+    turn = Turn(
         role,
-        _content_text(content),
+        "" if isinstance(content, list) else _text_of(content),
         _text_of(message.get("reasoning_content") or message.get("thinking") or message.get("reasoning") or None),
         _calls(calls) if calls else (),
         _text_of(message.get("name")),
         _text_of(message.get("tool_call_id")),
-        message.get("weight", 1) != 0 and message.get("train", True) is not False,
+        message.get("weight", message.get("loss_weight", 1)) != 0 and message.get("train", True) is not False,
     )
+    return _with_parts(turn, content) if isinstance(content, list) else turn
 
 
 def _role_named(name: str) -> str:
@@ -229,16 +241,26 @@ def _role_named(name: str) -> str:
     return _ROLE_NAMES.get(bare, bare)
 
 
-def _content_text(content: Any) -> str:
-    """Return the text of a message whose content may be a list of parts."""
-    if not isinstance(content, list):
-        return _text_of(content)
-    pieces = []
-    for part in content:
-        if isinstance(part, dict) and part.get("type", "text") not in ("text", "input_text", "output_text"):
-            raise BadRow("media", f"The row holds {part.get('type')} content", "Only text can be trained; remove it")
-        pieces.append(_text_of(part.get("text")) if isinstance(part, dict) else _text_of(part))
-    return "".join(pieces)
+def _with_parts(turn: Turn, parts: list[Any]) -> Turn:
+    """Return a turn with the parts of its message: text, thinking and calls of tools."""
+    text, reasoning, calls = [], [turn.reasoning], list(turn.tool_calls)
+    for part in parts:
+        kind = part.get("type", "text") if isinstance(part, dict) else "text"
+        if kind in _TEXT_PARTS:
+            text.append(_part_text(part, "text"))
+        elif kind in _REASONING_PARTS:
+            reasoning.append(_part_text(part, kind))
+        elif kind in _CALL_PARTS:
+            calls += _calls(part.get("value", part))
+        else:
+            raise BadRow("media", f"The row holds {kind!s:.40} content", "Only text can be trained; remove it")
+    return replace(turn, content="".join(text), reasoning="".join(reasoning), tool_calls=tuple(calls))
+
+
+def _part_text(part: Any, name: str) -> str:
+    if not isinstance(part, dict):
+        return _text_of(part)
+    return _text_of(part.get(name, part.get("text", part.get("value"))))
 
 
 def _calls(value: Any) -> tuple[ToolCall, ...]:
@@ -253,7 +275,8 @@ def _call(item: Any) -> ToolCall:
     function = item.get("function", item) if isinstance(item, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise BadRow("tool_call", "A tool call has no name", 'Write it as {"name": ..., "arguments": {...}}')
-    arguments = _parsed(function.get("arguments", function.get("parameters", {})))
+    given: Any = next((function[key] for key in ("arguments", "parameters", "input") if key in function), {})
+    arguments = _parsed(given)
     arguments = arguments if isinstance(arguments, dict) else _text_of(arguments)
     return ToolCall(function["name"], arguments, _text_of(item.get("id")))
 

@@ -1,7 +1,7 @@
 """Find the encoding of a stream, and read its text in lines or chunks with bounded memory.
 
-UTF-8 is decoded with `surrogateescape`: a bad byte becomes a lone surrogate that marks its own row as bad
-and costs no other.
+What cannot be decoded becomes a lone surrogate (in UTF-8 the one that `surrogateescape` gives the byte) that marks its
+own row as bad and costs no other.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ _BOMS = (
 )
 # Chinese rows in UTF-16 hold a quote, a comma or a line end every few characters.
 _CJK_BYTES_A_ZERO = 64
+# Stands for what could not be decoded in other encodings than UTF-8; `surrogateescape` gives DC80 to DCFF.
+_UNDECODED = "\udc7f"
+codecs.register_error("mark_undecoded", lambda error: (_UNDECODED, error.end))  # type: ignore[attr-defined]
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CJK = re.compile("[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
 _LATIN_ACCENT = re.compile(r"[\x80-\u02af]")
@@ -77,7 +80,7 @@ def read_chunks(stream: BinaryIO) -> Iterator[str]:
     """Read decoded text, about one million characters at a time."""
     head = stream.read(limits.SNIFF_BYTES)
     encoding, skip = sniff_encoding(head)
-    errors = "surrogateescape" if encoding == "utf-8" else "replace"
+    errors = "surrogateescape" if encoding == "utf-8" else "mark_undecoded"
     decoder = codecs.getincrementaldecoder(encoding)(errors)
     yield decoder.decode(head[skip:])
     while chunk := stream.read(limits.CHUNK_BYTES):
@@ -117,11 +120,11 @@ def refuse_bad_text(text: str) -> None:
         return
     if found := _SURROGATE.search(text):
         code = ord(found.group())
+        if found.group() == _UNDECODED:
+            raise BadRow("encoding", "Some characters could not be decoded", "Save the file as UTF-8")
         if 0xDC80 <= code <= 0xDCFF:
             raise BadRow("encoding", f"Byte 0x{code - 0xDC00:02x} is not valid UTF-8", "Save the file as UTF-8")
         raise BadRow("encoding", f"The row holds a lone surrogate, \\u{code:04x}", "Remove it or write the whole pair")
-    if "\ufffd" in text:
-        raise BadRow("encoding", "Some characters could not be decoded", "Save the file as UTF-8")
 
 
 def too_long() -> BadRow:

@@ -14,7 +14,7 @@ from app.data.conversation import Conversation, Turn
 from app.data.conversions import conversation_of
 from app.data.duplicates import content_hash, normalised
 from app.data.formats import format_of
-from app.data.options import DataOptions
+from app.data.options import DataOptions, OverLength
 from app.data.render import Example, Rendered, Renderer
 from app.data.repairs import is_empty_answer, repair
 from app.data.rows import BadRow, Row, RowProblem
@@ -106,14 +106,15 @@ class ExampleMaker:
         Its length is then the least it can be. White space is not counted, since some tokenizers drop it; a row of
         little else is judged by the tokens of its beginning, which the cut changes by few.
         """
-        if self.options.over_length != "drop" or len(rendered.text) <= max(self._certain_chars, _LONG_CHARS):
+        dropped = self._way(rendered.conversation) == "drop"
+        if not dropped or len(rendered.text) <= max(self._certain_chars, _LONG_CHARS):
             return None
         least = sum(map(len, rendered.text.split())) // self.renderer.tokenizer.longest_token_chars
         if least <= self.options.max_length:
             least = len(self.renderer.tokenizer.backend.encode(rendered.text[:_LONG_CHARS]).ids) // 2
         if least <= self.options.max_length:
             return None
-        problem = over_limit(row, least, self.options, 0, at_least=True)
+        problem = over_limit(row, least, self.options.max_length, "drop", at_least=True)
         return Outcome(row, name, rendered.conversation, problem=problem, length=least, truncated=True)
 
     def _finish(self, prepared: list[Outcome | _Pending], future: Future[list[Tokens]]) -> Iterator[Outcome]:
@@ -135,19 +136,25 @@ class ExampleMaker:
 
     def _fitted(self, item: _Pending, example: Example) -> Outcome:
         """Drop, cut or split a row that is longer than the limit."""
-        length = len(example.input_ids)
-        if self.options.over_length == "drop":
+        length, way = len(example.input_ids), self._way(item.conversation)
+        if way == "drop":
             fitted: tuple[Example, ...] = ()
         elif item.conversation.text is not None:
             fitted = _text_windows(example, self.options.max_length)
-            fitted = fitted if self.options.over_length == "split" else fitted[:1]
-        elif self.options.over_length == "cut":
+            fitted = fitted if way == "split" else fitted[:1]
+        elif way == "cut":
             fitted = self._cut(item.conversation)
         else:
             fitted = self._split(item.conversation)
         fitted = tuple(one for one in fitted if one.trained_count())
-        problem = over_limit(item.row, length, self.options, len(fitted))
+        problem = over_limit(item.row, length, self.options.max_length, way, len(fitted))
         return Outcome(item.row, item.format, item.conversation, fitted, problem, length, truncated=True)
+
+    def _way(self, conversation: Conversation) -> OverLength:
+        """Return what is done to a row that is too long."""
+        if self.options.over_length != "auto":
+            return self.options.over_length
+        return "drop" if conversation.text is None else "split"
 
     def _cut(self, conversation: Conversation) -> tuple[Example, ...]:
         """Leave the oldest exchanges out until the rest fits; an answer is never cut."""
@@ -275,15 +282,17 @@ def _nothing_trained(row: Row) -> RowProblem:
     return RowProblem(row.line, "nothing_trained", message, fix, row.number, row.file)
 
 
-def over_limit(row: Row, length: int, options: DataOptions, kept: int, at_least: bool = False) -> RowProblem:
+def over_limit(
+    row: Row, length: int, max_length: int, way: OverLength, kept: int = 0, at_least: bool = False
+) -> RowProblem:
     """Say that a row is over the limit and what was done about it."""
     done = {
         "drop": "it is dropped",
         "cut": "its oldest turns are cut" if kept else "its last exchange alone is too long, it is dropped",
         "split": f"it is split into {kept}" if kept else "no exchange of it fits, it is dropped",
-    }[options.over_length]
+    }[way]
     count = f"at least {length:,}" if at_least else f"{length:,}"
-    message = f"The row has {count} tokens, the limit is {options.max_length:,}; {done}"
+    message = f"The row has {count} tokens, the limit is {max_length:,}; {done}"
     return RowProblem(
         row.line, "over_limit", message, "Raise the length, or cut or split long rows", row.number, row.file
     )

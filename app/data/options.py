@@ -10,9 +10,13 @@ from app.data.conversions import Mapping, check_format, parse_mapping
 from app.errors import UsageError
 
 TrainOn = Literal["assistant", "last", "all"]
-OverLength = Literal["drop", "cut", "split"]
+# `auto` drops rows of turns, and splits plain text, which loses nothing by it.
+OverLength = Literal["auto", "drop", "cut", "split"]
 # Kinds of problem that leave a row usable; dropping or repairing them is a choice.
-DROPPABLE = ("duplicate", "near_duplicate", "secret", "email", "role_order", "control_token")
+DROPPABLE = (
+    *("duplicate", "near_duplicate", "secret", "email", "role_order", "control_token"),
+    *("marked_bad", "lost_characters"),
+)
 REPAIRABLE = ("role_order", "empty_answer", "secret", "email", "control_token")
 
 
@@ -28,7 +32,7 @@ class DataOptions:
     max_length: int = 1024
     packing: bool = True
     train_on: TrainOn = "assistant"
-    over_length: OverLength = "drop"
+    over_length: OverLength = "auto"
     validation_split: float = 0.0
     seed: int = 0
     chat_template: str = ""

@@ -259,3 +259,23 @@ def test_random_texts_are_no_near_duplicates() -> None:
         sketches.add(number, " ".join(str(rng.random()) for _ in range(30)))
     assert sketches.near_repeats() == {} and sketches.exact_repeats() == {}
     assert Sketches().near_repeats() == {} and Sketches().exact_repeats() == {}
+
+
+def test_answers_that_are_marked_as_bad_are_told_and_can_be_dropped(chatml: ModelTokenizer) -> None:
+    rows = [{**pair("a", "good"), "label": True}, {**pair("b", "bad"), "label": False}, {**pair("c", "d"), "label": 0}]
+    assert kinds(checked(chatml, *rows)) == {2: {"marked_bad"}}
+    assert checked(chatml, *rows, drop=("marked_bad",))["usable"] == 2
+
+
+def test_a_mark_of_lost_characters_costs_no_row(chatml: ModelTokenizer) -> None:
+    report = checked(chatml, pair("a", "caf\ufffd"))
+    assert kinds(report) == {1: {"lost_characters"}} and report["usable"] == 1
+
+
+def test_long_plain_text_is_split_and_long_talk_is_dropped_unless_chosen(chatml: ModelTokenizer) -> None:
+    rows = [{"text": "one two three " * 400}, pair("a", "one two three " * 400)]
+    auto, dropped = (checked(chatml, *rows, max_length=256, **way) for way in ({}, {"over_length": "drop"}))
+    assert (auto["usable"], dropped["usable"]) == (1, 0)
+    assert kinds(auto) == {1: {"over_limit"}, 2: {"over_limit"}}  # and no long_row: what is trained is not long
+    whole = checked(chatml, rows[0], max_length=100_000)["tokens"]["total"]
+    assert auto["tokens"]["total"] == whole and auto["tokens"]["max"] == 256

@@ -47,6 +47,24 @@ CASES: list[tuple[str, dict[str, Any]]] = [
         "preference",
         {"chosen": [{"role": "user", "content": "Say hi"}, {"role": "assistant", "content": "hi"}], "rejected": []},
     ),
+    (
+        "preference",
+        {
+            "conversations": [{"from": "human", "value": "Say hi"}],
+            "chosen": {"from": "gpt", "value": "hi"},
+            "rejected": {"from": "gpt", "value": "no"},
+        },
+    ),
+    (
+        "preference",
+        {
+            "chosen_messages": [
+                {"role": "user", "content": [{"type": "text", "value": "Say hi"}]},
+                {"role": "assistant", "content": [{"type": "text", "value": "hi"}], "loss_weight": 1.0},
+            ],
+            "rejected_messages": [],
+        },
+    ),
     ("text", {"text": "### Instruction:\nSay hi\n\n### Response:\nhi"}),
     ("text", {"text": "下面是一个指令。\n\n### 指令：\nSay hi\n\n### 回答：\nhi"}),
 ]
@@ -176,3 +194,30 @@ def test_equal_options_hash_equally() -> None:
     one = DataOptions.checked(mapping={"user": "a", "assistant": "b"}, drop=["email", "duplicate"], format="auto")
     other = DataOptions.checked(mapping={"assistant": "b", "user": "a"}, drop=("duplicate", "email"))
     assert one.as_json() == other.as_json()
+
+
+def test_messages_in_parts() -> None:
+    call = {"name": "look", "arguments": {"at": "clock"}}
+    spellings = (
+        [{"type": "thinking", "thinking": "When?"}, {"type": "tool_use", "name": "look", "input": {"at": "clock"}}],
+        [{"type": "reasoning", "value": "When?"}, {"type": "tool_call", "value": json.dumps(call)}],
+    )
+    for parts in spellings:
+        turn = conversation_of({"messages": [{"role": "assistant", "content": [*parts, "Now."]}]}).turns[0]
+        assert (turn.content, turn.reasoning) == ("Now.", "When?")
+        assert turn.tool_calls == (ToolCall("look", {"at": "clock"}),)
+
+
+def test_a_weight_of_the_loss_is_heeded() -> None:
+    said = {"role": "assistant", "content": "hi"}
+    conversation = conversation_of({"messages": [{**said, "loss_weight": 0.0}, {**said, "loss_weight": 1.0}, said]})
+    assert [turn.trained for turn in conversation.turns] == [False, True, True]
+
+
+def test_rows_about_pictures_are_refused_and_tags_in_text_are_not() -> None:
+    asked = {"question": "<image>Who is it?", "answer": "Kane."}
+    with pytest.raises(BadRow) as bad:
+        conversation_of({**asked, "images": ["1.jpg"]})
+    assert bad.value.kind == "media"
+    for other in (asked, {**asked, "images": []}, {"question": "Who?", "answer": "Kane.", "image": "1.jpg"}):
+        assert conversation_of(other).turns[1].content == "Kane."

@@ -170,3 +170,18 @@ def test_what_cannot_be_read_says_so(tmp_path: Path) -> None:
         list(read_rows(write(tmp_path, "cut.jsonl.gz", gzip.compress(LINES.encode() * 50)[:60])))
     with pytest.raises(DataError, match="holds no data file"):
         list(read_rows((tmp_path / "folder").mkdir() or tmp_path / "folder"))
+
+
+def test_what_cannot_be_decoded_costs_its_own_row_in_every_encoding(tmp_path: Path) -> None:
+    rows = [
+        json.dumps({"text": text}, ensure_ascii=False)
+        for text in ("指令和输入都很清楚。", "坏的一行", "caf\ufffd 很好")
+    ]
+    for encoding, good, broken in (
+        ("utf-16", "行".encode("utf-16-le"), b"\x00\xd8"),
+        ("utf-8", "行".encode(), b"\xff"),
+    ):
+        raw = "\n".join(rows).encode(encoding).replace(good, broken)
+        found, problems = read(write(tmp_path, f"{encoding}.jsonl", raw))
+        assert [row.line for row in found] == [1, 3], encoding
+        assert [(problem.line, problem.kind) for problem in problems] == [(2, "encoding")], encoding
