@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from app.catalog.hub_ids import is_repository
 from app.data.hub_sets import choose_files
 from app.errors import DataError, NetworkError, UsageError, WorkbenchError
 from app.jobs import directory as jobs
 from app.jobs import requests
 from app.jobs.child import JobChild, Outcome
 from app.jobs.directory import JobDirectory, Status
-from app.models.hub_ids import is_repository
 from app.workspace import Workspace, safe_name
 
 _TIMEOUT_S = 10.0

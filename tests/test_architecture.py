@@ -27,7 +27,7 @@ CORE = BASE | {
     "tracing",
     "votes",
 }
-CORE |= {"models.names", "models.hub_ids"}
+CORE |= {"models.names"}
 # The light modules of the engine, which the page and the command line talk through.
 ENGINE = {"engine.client", "engine.event_stream", "engine.requests", "engine.suite_requests"}
 # What each room may import besides itself.
@@ -38,7 +38,7 @@ ARROWS = {
     "config": {"errors", "combinations"},
     "hardware": BASE,
     "presets": BASE,
-    "catalog": BASE | {"models.hub_ids"},
+    "catalog": BASE,
     # The history of measurements is a metrics file like any other.
     "planner": BASE | {"catalog", "hardware", "jobs.metrics"},
     "data": BASE,
@@ -47,7 +47,7 @@ ARROWS = {
     "runs": BASE | {"jobs", "hardware", "planner", "catalog", "models.names", "combinations", "presets"},
     "recipe": BASE | {"runs", "jobs", "data", "models.names", "training.ladder", "training.settings"},
     "sweep": BASE | {"jobs", "runs"},
-    "downloads": BASE | {"jobs", "data", "models.hub_ids"},
+    "downloads": BASE | {"jobs", "data", "catalog.hub_ids"},
     "tracing": BASE | {"jobs", "planner"},
     "votes": BASE,
     "training": BASE | {"jobs", "data", "planner", "catalog", "models", "hardware"},

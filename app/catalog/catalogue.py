@@ -7,10 +7,10 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
+from app.catalog.hub_ids import is_repository
 from app.catalog.reader import read_config, spec_from_config
 from app.catalog.spec import Listing, ModelSpec
 from app.errors import ModelError, NetworkError
-from app.models.hub_ids import is_repository
 
 _TABLE = Path(__file__).with_name("models.json")
 _STARTER = Path(__file__).resolve().parents[2] / "assets" / "starter"

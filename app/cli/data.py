@@ -11,6 +11,7 @@ from typing import Any, get_args
 from app import downloads
 from app.catalog import hub_config
 from app.catalog.hub import cached_tokenizer, fetch_tokenizer
+from app.catalog.hub_ids import is_repository
 from app.cli.terminal import Verbs, answer, progress, workspace_of
 from app.data import mappings
 from app.data.client import DataClient
@@ -18,7 +19,6 @@ from app.data.options import OverLength, TrainOn
 from app.errors import UsageError
 from app.jobs import supervisor
 from app.jobs.directory import Status
-from app.models.hub_ids import is_repository
 from app.models.names import STARTER, is_local, resolve
 from app.workspace import existing_source, user_path
 

@@ -23,8 +23,8 @@ from app.models.names import is_local, resolve
 from app.models.network import follow_the_network, why_not_fetched
 from app.models.tensors import StoredTensor, read_checkpoint
 
-# How publishers name their quantised copies.
 _NO_CHOICE = "put the model that it was trained on back to its place"
+# How publishers name their quantised copies.
 _COPIES = re.compile(r"[-_.](unsloth[-_.])?(bnb[-_.]?)?(4bit|8bit|nf4|awq|gptq|int4|int8|w4a16|fp8)([-_.].*)?$", re.I)
 _COMPARED_ELEMENTS = 1 << 22
 _WANTED = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")

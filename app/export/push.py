@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from app.catalog.hub_ids import is_repository
 from app.errors import NetworkError, UsageError
-from app.models.hub_ids import is_repository
 
 
 def checked(repo: str) -> str:

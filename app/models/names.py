@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from app.catalog.catalogue import hub_id_of
+from app.catalog.hub_ids import is_model_id, is_repository
 from app.errors import ModelError
-from app.models.hub_ids import is_model_id, is_repository
 
 STARTER = "starter"
 _STARTER_FOLDER = Path(__file__).resolve().parents[2] / "assets" / "starter"

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from app.catalog import all_models
+from app.catalog.hub_ids import is_repository
 from app.errors import ModelError
-from app.models.hub_ids import is_repository
 from app.models.names import is_local, resolve, resolve_adapter
 
 
