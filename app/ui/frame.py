@@ -34,7 +34,9 @@ STORAGE = "lora-workbench"
 
 @dataclass(frozen=True)
 class Frame:
-    """The shared parts of the page. `language` and `draft` live in the browser's storage, not in the server.
+    """The shared parts of the page. `language`, `draft`, `look` (at the data) and `conversation` live in the browser's
+    storage, not in the server. They stand outside of the tabs: what a tab holds is read from the storage only when that
+    tab is opened (gradio 6.31), which is after the page has asked for it.
 
     `timer` ticks all the time, for the strip alone. `watches` has a timer for each tab and for the tour that ticks only
     while there is something to follow: each tick costs the browser a walk over the whole page for every output.
@@ -45,6 +47,8 @@ class Frame:
     wording: Wording
     language: gr.BrowserState
     draft: gr.BrowserState
+    look: gr.BrowserState
+    conversation: gr.BrowserState
     tabs: gr.Tabs
     shown: gr.State
     timer: gr.Timer

@@ -34,6 +34,8 @@ def build(workspace: Workspace) -> gr.Blocks:
             wording=Wording(),
             language=gr.BrowserState(None, storage_key="workbench-language", secret=STORAGE),
             draft=gr.BrowserState(None, storage_key="workbench-draft", secret=STORAGE),
+            look=gr.BrowserState(None, storage_key="workbench-look", secret=STORAGE),
+            conversation=gr.BrowserState(None, storage_key="workbench-conversation", secret=STORAGE),
             tabs=gr.Tabs(elem_id="wb-tabs", render=False),
             shown=gr.State(TABS[0]),
             timer=gr.Timer(POLL_S),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -86,6 +87,23 @@ def test_the_language_and_the_theme_are_switched_and_kept(
     page.wait_for_selector("#tab-plan-button:has-text('规划')")
     assert page.evaluate("document.body.classList.contains('dark')")
     opened.watch.check()
+
+
+def test_what_the_browser_keeps_stands_outside_of_the_tabs(
+    served: RunningPage, open_page: Callable[..., Opened]
+) -> None:
+    # Inside a tab it is read only when that tab is opened: a conversation was gone after every reload on another tab.
+    config = open_page(served).page.evaluate("fetch('config').then(answer => answer.json())")
+    kinds = {one["id"]: one["type"] for one in config["components"]}
+
+    def kept(node: dict[str, Any], in_tab: bool = False) -> Iterator[bool]:
+        in_tab = in_tab or kinds.get(node["id"]) == "tabitem"
+        if kinds.get(node["id"]) == "browserstate":
+            yield in_tab
+        for child in node.get("children") or []:
+            yield from kept(child, in_tab)
+
+    assert list(kept(config["layout"])) == [False] * 4  # language, draft, look, conversation
 
 
 def test_strangers_text_in_a_run_is_inert(with_hostile_run: RunningPage, open_page: Callable[..., Opened]) -> None:

@@ -12,7 +12,7 @@ import gradio as gr
 from app.engine.client import Ask
 from app.errors import WorkbenchError
 from app.ui import notices, trials
-from app.ui.frame import PICK, QUIET, STORAGE, Frame, picked
+from app.ui.frame import PICK, QUIET, Frame, picked
 from app.ui.language import Key, Speech
 from app.ui.markup import Html
 from app.ui.playground import chooser, conversation, session, view
@@ -115,7 +115,7 @@ def build(frame: Frame, shared: Chooser, line: gr.HTML, wrong: gr.HTML) -> Chat:
     controls = _Controls(
         prompt, asking, halt, other, retry, undo, clear, differences, thinking,
         talk=gr.State(Conversation()),
-        kept=gr.BrowserState(None, storage_key="workbench-conversation", secret=STORAGE),
+        kept=frame.conversation,
         answers=gr.HTML(elem_id="wb-answers", js_on_load=PICK),
         asked=gr.State(()),
     )  # fmt: skip

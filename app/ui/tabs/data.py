@@ -15,7 +15,7 @@ from app.data.formats import FORMATS
 from app.errors import UsageError, WorkbenchError
 from app.ui import allowed, data_view, hub_box, look, mapping_form, notices
 from app.ui.draft import Draft, from_browser
-from app.ui.frame import PICK, QUIET, STORAGE, Frame, picked
+from app.ui.frame import PICK, QUIET, Frame, picked
 from app.ui.language import Key, Speech
 from app.ui.look import Look
 from app.ui.mapping_form import MappingForm
@@ -149,7 +149,7 @@ class _Controls:
 
 def build(frame: Frame, tab: gr.Tab) -> gr.BrowserState:
     """Build the tab, wire it, and return where the look at the data is kept."""
-    seen = gr.BrowserState(None, storage_key="workbench-look", secret=STORAGE)
+    seen = frame.look
     line, wrong = gr.HTML(elem_id="wb-data-sentence"), gr.HTML(elem_id="wb-data-error")
     with gr.Row(elem_classes="wb-columns"):
         with gr.Column(scale=4, min_width=300):
