@@ -9,6 +9,7 @@
     json_rows, table_rows, prose_rows, arrow_rows    one reader per kind of file
     readers        choose the reader and number the rows
     formats        name the format of a row and say why
+    shapes, turn_lists      rows and lists of turns as public data sets spell them
     columns, marked_text    names of columns, and marks in text, that tell formats apart
     conversation   turns and tool calls
     conversions    from a row of each format to a conversation

@@ -19,7 +19,7 @@ from app.data.options import DataOptions
 from app.data.packing import PackCount
 from app.data.render import Renderer
 from app.data.repairs import role_order_problem
-from app.data.rows import BadRow, Row, RowProblem
+from app.data.rows import BadRow, Row, RowProblem, printable
 from app.data.secrets import find_email, has_secret
 
 # A file with a million bad rows must not give a million messages; the counts say how many there are.
@@ -135,7 +135,7 @@ class CheckReport:
         return {
             "format": self.detection.format,
             "confidence": self.detection.confidence,
-            "why": self.detection.why,
+            "why": printable(self.detection.why),
             "rows": self.rows,
             "usable": self.usable,
             "problems": [problem.as_dict() for problem in self.problems],

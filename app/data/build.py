@@ -27,7 +27,7 @@ from app.data.tokenizer import load_tokenizer
 from app.errors import DataError, DiskError
 
 # Raise it whenever the same input would give other tokens, masks or packing than before.
-BUILD_VERSION = 3
+BUILD_VERSION = 4
 MANIFEST = "manifest.json"
 _HASH_BYTES = 4 * 1024 * 1024
 Progress = Callable[[int, int], None]

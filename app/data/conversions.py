@@ -10,15 +10,17 @@ from typing import Any
 
 from app.data import columns
 from app.data.conversation import ROLES, Conversation, ToolCall, Turn
-from app.data.formats import FORMATS, as_list, format_of
+from app.data.formats import FORMATS, format_of
 from app.data.marked_text import (
+    ends_in_open_answer,
     has_human_turns,
-    has_turn_headings,
     turns_of_chatml,
-    turns_of_headings,
     turns_of_human,
+    turns_of_marks,
 )
 from app.data.rows import BadRow
+from app.data.shapes import reshaped
+from app.data.turn_lists import as_list
 from app.errors import DataError, UsageError
 
 _ROLE_NAMES = {
@@ -37,7 +39,7 @@ _ROLE_NAMES = {
     "系统": "system",
     "function": "tool",
     "observation": "tool",
-    "tool_response": "tool",
+    **dict.fromkeys(("tool_response", "tool-response", "tool_result", "function_response"), "tool"),
     "ipython": "tool",
 }
 _CALLING_ROLES = ("function_call", "tool_call")
@@ -65,6 +67,8 @@ _TEXT_PARTS = ("text", "input_text", "output_text")
 _REASONING_PARTS = ("reasoning", "thinking")
 _CALL_PARTS = ("tool_call", "tool_use", "function_call")
 Mapping = tuple[tuple[str, str], ...]
+# Between a question and what it is asked about.
+_NEXT = "\n\n"
 
 
 def parse_mapping(pairs: dict[str, str] | None) -> Mapping:
@@ -93,6 +97,7 @@ def conversation_of(fields: dict[str, Any], format_name: str = "", mapping: Mapp
     """Turn a row into a conversation; raise BadRow where it does not have the parts of its format."""
     if mapping:
         return _mapped(fields, dict(mapping))
+    fields = reshaped(fields)[0]
     name = format_name or format_of(fields)[0]
     if name == "mapped":
         raise DataError(
@@ -140,29 +145,47 @@ def _asked(fields: dict[str, Any], question: str, answer: str) -> Conversation:
         if not isinstance(pair, list) or len(pair) != 2:
             raise BadRow("shape", "history is not a list of pairs", "Write it as [[question, answer], ...]")
         turns += [Turn("user", _text_of(pair[0])), Turn("assistant", _text_of(pair[1]))]
-    turns.append(Turn("user", question))
+    turns += turns_of_human(question) if ends_in_open_answer(question) else [Turn("user", question)]
     turns.append(Turn("assistant", answer, reasoning=_cell(fields, columns.REASONING)))
     return Conversation(tuple(turns), _tools(columns.value(fields, columns.TOOLS)))
 
 
 def _alpaca(fields: dict[str, Any]) -> Conversation:
-    instruction, given = _need(fields, columns.INSTRUCTION), _cell(fields, columns.INPUT)
-    return _asked(fields, f"{instruction}\n\n{given}" if given.strip() else instruction, _need(fields, columns.OUTPUT))
+    instruction, output = _pair(fields, "alpaca", columns.INSTRUCTION, columns.OUTPUT)
+    given = _given(fields, output)
+    return _asked(fields, f"{_text_of(fields[instruction])}{given and _NEXT}{given}", _text_of(fields[output]))
 
 
 def _prompt_completion(fields: dict[str, Any]) -> Conversation:
-    prompt = columns.value(fields, (*columns.PROMPT, *columns.INPUT))
-    completion = columns.value(fields, columns.COMPLETION)
+    asking, answering = _pair(fields, "prompt-completion", columns.PROMPT, columns.COMPLETION)
+    prompt, completion = fields[asking], fields[answering]
     if _is_turns(as_list(prompt)) or _is_turns(as_list(completion)):
         return Conversation(_said(prompt, "user") + _said(completion, "assistant"), _row_tools(fields))
-    question = _need(fields, (*columns.PROMPT, *columns.INPUT))
-    return _asked(fields, question, _need(fields, (*columns.COMPLETION, *columns.OUTPUT)))
+    given = _given(fields, asking, answering)
+    return _asked(fields, f"{_text_of(prompt)}{given and _NEXT}{given}", _text_of(completion))
 
 
 def _question_answer(fields: dict[str, Any]) -> Conversation:
-    question, given = _need(fields, (*columns.QUESTION, *columns.PROMPT)), _cell(fields, columns.INPUT)
-    asked = f"{given}\n\n{question}" if given.strip() else question
-    return _asked(fields, asked, _need(fields, columns.ANSWER))
+    question, answer = _pair(fields, "question-answer", columns.QUESTION, columns.ANSWER)
+    given = _given(fields, question, answer)
+    return _asked(fields, f"{given}{given and _NEXT}{_text_of(fields[question])}", _text_of(fields[answer]))
+
+
+def _pair(fields: dict[str, Any], name: str, asking: tuple[str, ...], answering: tuple[str, ...]) -> tuple[str, str]:
+    """Return the asking and the answering column; raise BadRow where one is missing."""
+    found = columns.pair(fields, name)
+    if found is None:
+        _need(fields, asking)
+        _need(fields, answering)
+        raise BadRow("shape", f"The row has no {asking[0]}", f"Add the column {asking[0]}, or name it with a mapping")
+    return found[1], found[2]
+
+
+def _given(fields: dict[str, Any], *others: str) -> str:
+    """Return what a question is asked about, where a column of its own holds it."""
+    column = columns.find(fields, columns.INPUT)
+    given = "" if column is None or column in others else _text_of(fields[column])
+    return given if given.strip() else ""
 
 
 def _row_tools(fields: dict[str, Any]) -> tuple[dict[str, Any], ...]:
@@ -308,8 +331,8 @@ def _chatml_text(fields: dict[str, Any]) -> Conversation:
 
 def _text(fields: dict[str, Any]) -> Conversation:
     text = _plain_text(fields)
-    if has_turn_headings(text):
-        return Conversation(turns_of_headings(text))
+    if turns := turns_of_marks(text):
+        return Conversation(tuple(_turn(turn.as_message()) for turn in turns))
     if not text.strip():
         raise BadRow("empty", "The text is empty", "Remove the row")
     return Conversation(text=text)
@@ -329,7 +352,7 @@ def _mapped(fields: dict[str, Any], mapping: dict[str, str]) -> Conversation:
         raise BadRow("shape", f"The row has no column {missing[0]}", f"Its columns are: {known}")
     named = {role: fields[column] for role, column in mapping.items()}
     if "messages" in named:
-        return _messages({"messages": named["messages"], "system": named.get("system"), "tools": named.get("tools")})
+        return _messages(reshaped({name: named.get(name) for name in ("messages", "system", "tools")})[0])
     if "text" in named:
         return _text({"text": named["text"]})
     given, question = _text_of(named.get("input")), _text_of(named.get("user"))

@@ -28,6 +28,11 @@ _UNDECODED = "\udc7f"
 codecs.register_error("mark_undecoded", lambda error: (_UNDECODED, error.end))  # type: ignore[attr-defined]
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CJK = re.compile("[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
+# The fifty characters that make up a third of any Chinese text, and its marks, in both scripts.
+_COMMON_CHINESE = re.compile(
+    "[，。、？！：；“”的一是不了在人有我他这個个们們中来來上大为為和国國地到以说說时時要就出会會可也你对對生能而子那得于着下自之年过過好]"
+)
+_FEW_CHARS = 24
 _LATIN_ACCENT = re.compile(r"[\x80-\u02af]")
 
 
@@ -72,6 +77,9 @@ def _looks_like_gb18030(sample: bytes) -> bool:
         return False
     text = codecs.getincrementaldecoder("gb18030")("strict").decode(sample)
     foreign = len(text) - sum(char.isascii() for char in text)
+    # Japanese and Korean encodings decode as rare Chinese characters.
+    if foreign > _FEW_CHARS and len(_COMMON_CHINESE.findall(text)) < 0.05 * foreign:
+        return False
     good_utf8 = _LATIN_ACCENT.sub("", sample.decode("utf-8", "ignore"))
     return len(_CJK.findall(text)) > 0.6 * foreign and len(_CJK.findall(good_utf8)) < 0.2 * foreign
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from app.data import columns
-from app.data.marked_text import has_turn_headings
+from app.data.marked_text import turns_of_marks
 from app.data.rows import Row
+from app.data.shapes import reshaped
+from app.data.turn_lists import as_list
 
 FORMATS = (
     "alpaca",
@@ -25,6 +26,7 @@ FORMATS = (
     "mixed",
     "unknown",
 )
+_SPEAKERS = ("user", "human", "prompter", "assistant", "gpt", "system", "tool")
 # A second format below this share counts as stray rows, not as a mixed file.
 _STRAY_SHARE = 0.02
 
@@ -40,10 +42,11 @@ class Detection:
 
 def format_of(fields: dict[str, Any]) -> tuple[str, str]:
     """Return the format of one row and the reason."""
+    fields, shape = reshaped(fields)
     for recognise in (_preference, _turn_list, _pairs, _plain):
         found = recognise(fields)
         if found:
-            return found
+            return (found[0], shape) if shape else found
     names = ", ".join(str(name) for name in list(fields)[:8]) or "none"
     return "unknown", f"no known set of columns among: {names}"
 
@@ -67,42 +70,42 @@ def _turn_list(fields: dict[str, Any]) -> tuple[str, str] | None:
     return None
 
 
-def as_list(value: Any) -> list[Any] | None:
-    """Return a list, also where a cell holds one as JSON text."""
-    if isinstance(value, str) and value.lstrip()[:1] == "[":
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            return None
-    return value if isinstance(value, list) and value else None
-
-
 def _pairs(fields: dict[str, Any]) -> tuple[str, str] | None:
-    for name, asked, answered in (
-        ("alpaca", columns.INSTRUCTION, columns.OUTPUT),
-        ("prompt-completion", columns.PROMPT, columns.COMPLETION),
-        ("question-answer", columns.QUESTION, columns.ANSWER),
-        ("prompt-completion", columns.INPUT, columns.OUTPUT),
-        ("question-answer", columns.PROMPT, columns.ANSWER),
-    ):
-        left, right = columns.find(fields, asked), columns.find(fields, answered)
-        if left and right and left != right:
-            return name, f"columns {left} and {right}"
-    return None
+    found = columns.pair(fields)
+    if found and _is_table(fields[found[1]], fields[found[2]]):
+        return "unknown", f"whole columns {found[1]} and {found[2]} in one row; write one row a line"
+    return (found[0], f"columns {found[1]} and {found[2]}") if found else None
+
+
+def _is_table(asked: Any, answered: Any) -> bool:
+    """Say whether two cells are columns of many rows, as pandas and datasets write a whole table."""
+    if isinstance(asked, dict) and isinstance(answered, dict):
+        return asked.keys() == answered.keys() and "0" in asked
+    lists = isinstance(asked, list) and isinstance(answered, list) and len(asked) == len(answered) > 1
+    return lists and all(isinstance(text, str) for text in (*asked, *answered))
 
 
 def _plain(fields: dict[str, Any]) -> tuple[str, str] | None:
     column = columns.find(fields, columns.TEXT)
     if column is None and len(fields) == 1:
         column = next(iter(fields))
-    text = fields.get(column) if column else None
+    text = fields.get(column) if column is not None else None
     if not isinstance(text, str):
         return None
     if "<|im_start|>" in text:
         return "chatml-text", f"column {column} holds turns between <|im_start|> and <|im_end|>"
-    if has_turn_headings(text):
-        return "text", f"column {column} holds text with ### headings for question and answer; the answers are trained"
+    if _is_one_message(fields):
+        return "unknown", "one message a row; put the messages of a conversation into one row, in a column messages"
+    if column in columns.MESSAGES and text.lstrip()[:1] == "[" and not turns_of_marks(text):
+        return "unknown", f"a list in column {column} that is not JSON; write it as JSONL or Parquet"
+    if turns_of_marks(text):
+        return "text", f"column {column} holds text that marks its turns; the answers are trained"
     return "text", f"column {column} holds plain text; all of it is trained"
+
+
+def _is_one_message(fields: dict[str, Any]) -> bool:
+    """Say whether a row is a single message of a conversation that goes on over other rows (OASST, chat logs)."""
+    return str(columns.value(fields, ("role", "from", "角色"))).lower() in _SPEAKERS
 
 
 class FormatCount:

@@ -12,6 +12,9 @@ MAX_ROW_CHARS = 4 * 1024 * 1024
 MAX_ARCHIVE_RATIO = 200
 # The ratio counts only once this much came out, so that small repetitive samples pass.
 RATIO_GRACE_BYTES = 1024 * 1024
+# Tapes pad gzip files to blocks of at most 256 KiB.
+MAX_PADDING_BYTES = 1024 * 1024
+PACKED_BYTES = 64 * 1024
 MAX_ARCHIVE_MEMBERS = 10_000
 # Column files need random access; one in an archive is unpacked to disk, up to this size.
 MAX_UNPACKED_BYTES = 4_000_000_000

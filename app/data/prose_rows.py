@@ -13,6 +13,9 @@ from app.data.rows import BadRow
 
 # The heading that opens an example in files written after the Alpaca prompt, in English and Chinese.
 INSTRUCTION_HEADING = re.compile(r"^#{2,3} ?(?:Instruction|Human|User|指令|问题|用户)\s*[:：]?", re.IGNORECASE)
+# A dialogue that names its speakers; each question opens an example.
+DIALOGUE = re.compile(r"\s*(?:Human|User|USER|<human>):(?s:.*?)^(?:Assistant|AI|ASSISTANT|<bot>):", re.MULTILINE)
+QUESTION_LINE = re.compile(r"(?:Human|User|USER|<human>):")
 _CHATML_TURN = "<|im_start|>"
 _SECTION = re.compile(r"^#{1,2} ")
 _FENCE = re.compile(r"^(```|~~~)")
@@ -55,6 +58,8 @@ def _block_start(markdown: bool, head: str) -> Starts:
     """Choose what opens a row."""
     if re.search(INSTRUCTION_HEADING.pattern, head, re.IGNORECASE | re.MULTILINE):
         return lambda line, block: bool(INSTRUCTION_HEADING.match(line))
+    if DIALOGUE.match(head):
+        return lambda line, block: bool(QUESTION_LINE.match(line))
     if _CHATML_TURN in head:
         return lambda line, block: line.startswith(_CHATML_TURN) and not block[-1].strip()
     if markdown:

@@ -20,7 +20,8 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".tab")
 COLUMN_SUFFIXES = (".parquet", ".arrow", ".feather")
 PROSE_SUFFIXES = (".txt", ".text", ".md", ".markdown")
 SUFFIXES = (*JSON_SUFFIXES, *TABLE_SUFFIXES, *COLUMN_SUFFIXES, *PROSE_SUFFIXES, ".gz", ".zip")
-_COLUMN_MAGIC = (b"PAR1", b"ARROW1")
+# The last is how the stream form of Arrow begins.
+_COLUMN_MAGIC = (b"PAR1", b"ARROW1", b"\xff\xff\xff\xff")
 _PROSE_MARK = re.compile(r"^\s*(#{1,3} |<\|im_start\|>)")
 # How rows in JSON begin, whatever the file is called.
 _JSON_OPENING = re.compile(r'\s*(\{\s*"|\[\s*[\[{]\s*["{])')
@@ -39,6 +40,8 @@ _FOREIGN = {
     b"PK\x03\x04": "a zip archive inside an archive",
     b"PK\x05\x06": "an empty zip archive",
     b"\x1f\x8b": "a gzip archive inside an archive",
+    b"FEA1": "a Feather file of version 1, which Arrow gave up",
+    b"version https://git-lfs": "a pointer of Git LFS and not the file that it stands for",
     b"%PDF": "a PDF",
     b"\x89PNG": "a picture",
     b"\xff\xd8\xff": "a picture",

@@ -37,8 +37,18 @@ class RowProblem:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the entry that `data check --json` lists, the file's name in front of the message."""
-        message = f"{self.file}: {self.message}" if self.file else self.message
+        message = printable(f"{self.file}: {self.message}" if self.file else self.message)
         return {"line": self.line, "kind": self.kind, "message": message, "fix": self.fix}
+
+
+def printable(text: str) -> str:
+    """Return text with control characters and lone surrogates as escapes: names of files and columns are foreign."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or (char.isspace() and char > "\x85") else char.encode("unicode_escape").decode()
+        for char in text
+    )
 
 
 class BadRow(Exception):

@@ -21,6 +21,7 @@ _BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, No
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZIP_MAGIC = b"PK\x03\x04"
 _ABOUT = ("readme", "license", "licence", "changelog", "citation")
+_ENCRYPTED = 0x1
 _OFFICE_MEMBER = "[Content_Types].xml"
 
 
@@ -64,21 +65,25 @@ class GuardedStream(io.RawIOBase):
         return len(data)
 
     def _refuse_bomb(self) -> None:
-        if self._out_bytes <= limits.RATIO_GRACE_BYTES:
-            return
-        if self._out_bytes > limits.MAX_ARCHIVE_RATIO * max(1, self._packed_bytes()):
-            raise DataError(
-                f"{self._name} unpacks to more than {limits.MAX_ARCHIVE_RATIO} times its size",
-                "This is how archive bombs look; text packs about 5 to 20 times",
-                "Unpack it yourself if you trust it, and give the plain file",
-            )
+        refuse_ratio(self._name, self._packed_bytes(), self._out_bytes)
+
+
+def refuse_ratio(name: str, packed_bytes: int, unpacked_bytes: int) -> None:
+    """Raise DataError for what unpacks to far more than text does."""
+    if unpacked_bytes > max(limits.RATIO_GRACE_BYTES, limits.MAX_ARCHIVE_RATIO * max(1, packed_bytes)):
+        raise DataError(
+            f"{name} unpacks to more than {limits.MAX_ARCHIVE_RATIO} times its size",
+            "This is how archive bombs look; text packs about 5 to 20 times",
+            "Unpack it yourself if you trust it, and give the plain file",
+        )
 
 
 class _CountingFile(io.RawIOBase):
-    """Count the packed bytes that a decompressor has taken."""
+    """Count the packed bytes that a decompressor has taken, and refuse padding without end."""
 
     def __init__(self, inner: BinaryIO) -> None:
         self._inner = inner
+        self._padding_bytes = 0
         self.taken_bytes = 0
 
     def readable(self) -> bool:
@@ -89,6 +94,10 @@ class _CountingFile(io.RawIOBase):
         data = self._inner.read(len(view))
         view[: len(data)] = data
         self.taken_bytes += len(data)
+        # Python looks for the next member of a gzip file zero by zero.
+        self._padding_bytes = 0 if data.strip(b"\0") else self._padding_bytes + len(data)
+        if self._padding_bytes > limits.MAX_PADDING_BYTES:
+            raise EOFError("nothing but zeros follows")
         return len(data)
 
 
@@ -199,7 +208,8 @@ def _open_plain(path: Path) -> Iterator[BinaryIO]:
 def _open_gzip(path: Path) -> Iterator[BinaryIO]:
     with path.open("rb") as packed:
         counter = _CountingFile(packed)
-        with gzip.GzipFile(fileobj=cast(BinaryIO, counter)) as unpacked:
+        buffered = io.BufferedReader(counter, limits.PACKED_BYTES)
+        with gzip.GzipFile(fileobj=cast(BinaryIO, buffered)) as unpacked:
             guarded = GuardedStream(cast(BinaryIO, unpacked), lambda: counter.taken_bytes, path.name)
             yield cast(BinaryIO, io.BufferedReader(guarded, limits.CHUNK_BYTES))
 
@@ -234,10 +244,15 @@ def _is_data_member(info: zipfile.ZipInfo) -> bool:
 def _member_opener(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[], AbstractContextManager[BinaryIO]]:
     @contextmanager
     def opened() -> Iterator[BinaryIO]:
+        if info.flag_bits & _ENCRYPTED:
+            raise DataError(f"{info.filename} is locked with a password", "", "Pack it without a password")
+        refuse_ratio(info.filename, info.compress_size, info.file_size)  # what it claims; the stream counts what comes
         try:
             member = archive.open(info)
         except _BROKEN as error:
-            raise DataError(f"{info.filename} cannot be unpacked", str(error), "Pack it without a password") from error
+            raise DataError(
+                f"{info.filename} cannot be unpacked", str(error), "Pack it again as a plain zip"
+            ) from error
         with member:
             packed = info.compress_size
             guarded = GuardedStream(cast(BinaryIO, member), lambda: packed, info.filename)

@@ -16,11 +16,15 @@ from app.errors import DataError
 
 _DELIMITERS = (",", "\t", ";", "|")
 _QUOTED = re.compile('"[^"]*"')
+# The line that tells Excel the delimiter.
+_NAMED_DELIMITER = re.compile(r'\s*"?sep=([,;|\t])"?\s*$', re.MULTILINE)
 Line = tuple[int, "str | None"]
 
 
 def sniff_delimiter(head: str) -> str:
     """Return the delimiter that cuts the first lines into the same number of cells, more than one."""
+    if named := _NAMED_DELIMITER.match(head):
+        return named.group(1)
     lines = [_QUOTED.sub("", line) for line in head.splitlines()[:20] if line.strip()]
     best, most = ",", 0
     for delimiter in _DELIMITERS:
@@ -35,24 +39,31 @@ def read_table(stream: BinaryIO, delimiter: str) -> Iterator[Record]:
     """Read rows under the names of the first line."""
     csv.field_size_limit(limits.MAX_ROW_CHARS)
     records = _records(_Lines(read_lines(stream)), delimiter)
-    header = _header(records)
+    header = _header(records, delimiter)
     for line, cells in records:
         if isinstance(cells, BadRow):
             yield line, cells
-        elif len(cells) > len(header):
+        elif len(cells) > len(header) and any(cell.strip() for cell in cells[len(header) :]):
             message = f"The row has {len(cells)} cells, the header {len(header)}"
             wrong = BadRow("columns", message, "Quote cells that contain the delimiter")
             yield line, wrong.about(delimiter.join(cells))
         else:
             cells += [""] * (len(header) - len(cells))
-            yield line, dict(zip(header, cells, strict=True))
+            yield line, dict(zip(header, cells, strict=False))  # empty cells behind the last name are no cells
 
 
-def _header(records: Iterator[tuple[int, list[str] | BadRow]]) -> list[str]:
+def _header(records: Iterator[tuple[int, list[str] | BadRow]], delimiter: str) -> list[str]:
     """Return unique column names from the first record."""
-    line, cells = next(records, (1, []))
+    line, cells = next(records, (1, [""]))
+    if isinstance(cells, list) and cells[0] in ("sep=", f"sep={delimiter}"):
+        line, cells = next(records, (line, [""]))
     if isinstance(cells, BadRow):
         raise DataError(f"The header cannot be read: {cells.message}", "", cells.fix, line)
+    return unique_names(cells)
+
+
+def unique_names(cells: list[str]) -> list[str]:
+    """Return names for columns, none empty and none twice."""
     names: list[str] = []
     seen: set[str] = set()
     for index, cell in enumerate(cells, start=1):

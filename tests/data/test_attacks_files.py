@@ -18,6 +18,7 @@ import pytest
 
 from app.data.audit import Check
 from app.data.conversation import Conversation, Turn
+from app.data.conversions import conversation_of
 from app.data.formats import format_of
 from app.data.options import DataOptions
 from app.data.readers import read_rows
@@ -140,6 +141,7 @@ class Touch:
         ("rows.jsonl.xz", b"\xfd7zXZ\0\0", "xz archive"),
         ("rows.jsonl.zst", b"\x28\xb5\x2f\xfd123", "Zstandard"),
         ("rows.jsonl.gz", gzip.compress(gzip.compress(b"0" * 1_000_000)), "archive inside an archive"),
+        ("rows.parquet", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "Git LFS"),
         ("rows.txt", b"%PDF-1.7 ...", "PDF"),
         ("rows.csv", b"instruction,output\n", "no row"),
         ("rows.json", b"[]", "no row"),
@@ -222,3 +224,36 @@ def test_millions_of_spaces_are_over_the_limit_at_once(tmp_path: Path, chatml: M
     report = Check(DataOptions.checked(max_length=512), Renderer(chatml)).run(read_rows(tmp_path / "rows.jsonl"))
     assert time.process_time() - started < 2
     assert report.usable == 1 and [(p.line, p.kind) for p in report.problems] == [(2, "over_limit")]
+
+
+def test_rows_that_only_repeat_are_refused_by_what_the_archive_claims(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="200 times"):
+        read(zipped(tmp_path / "rows.zip", {"a.jsonl": (GOOD + "\n").encode() * 400_000}))
+
+
+def test_padding_without_end_is_no_archive(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(GOOD.encode()) + bytes(20_000_000))
+    with pytest.raises(DataError, match="but zeros follows"):
+        read(tmp_path / "rows.jsonl.gz")
+    (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(GOOD.encode()) + bytes(200_000))
+    assert len(read(tmp_path / "rows.jsonl.gz")[0]) == 1
+
+
+def test_names_of_files_are_shown_without_their_control_characters(tmp_path: Path) -> None:
+    for name in ("\x1b[31ma\nb\udcff.jsonl", "数据 b.jsonl"):
+        (tmp_path / name).write_text("{bad")
+    told = [problem.as_dict()["message"] for problem in read(tmp_path)[1]]
+    assert [message.split(".jsonl")[0] for message in told] == ["\\x1b[31ma\\nb\\udcff", "数据 b"]
+
+
+DIALOGUES = ("Human: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: d", "User: a\nAssistant: b\nUser: c\nAssistant: d")
+
+
+@pytest.mark.parametrize("text", DIALOGUES)
+def test_a_dialogue_in_a_text_file_is_cut_at_its_questions(tmp_path: Path, text: str) -> None:
+    (tmp_path / "rows.txt").write_text(text)
+    rows, _ = read(tmp_path / "rows.txt")
+    assert [conversation_of(row.fields).turns for row in rows] == [
+        (Turn("user", "a"), Turn("assistant", "b")),
+        (Turn("user", "c"), Turn("assistant", "d")),
+    ]

@@ -185,3 +185,26 @@ def test_what_cannot_be_decoded_costs_its_own_row_in_every_encoding(tmp_path: Pa
         found, problems = read(write(tmp_path, f"{encoding}.jsonl", raw))
         assert [row.line for row in found] == [1, 3], encoding
         assert [(problem.line, problem.kind) for problem in problems] == [(2, "encoding")], encoding
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "instruction,output\nSay hi,hi,\nSay ho,ho,,\n",
+        "sep=;\ninstruction;output\nSay hi;hi\nSay ho;ho\n",
+        '"sep=;"\ninstruction;output\nSay hi;hi\nSay ho;ho\n',
+    ],
+)
+def test_what_spreadsheets_add_costs_no_row(tmp_path: Path, text: str) -> None:
+    rows, problems = read(write(tmp_path, "rows.csv", text))
+    assert [row.fields for row in rows] == [{"instruction": f"Say {x}", "output": x} for x in ("hi", "ho")]
+    assert problems == []
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"), [("今日は良い天気です。テスト", "shift_jis"), ("오늘의 날씨는 어떻습니까 한국어", "euc_kr")]
+)
+def test_japanese_and_korean_bytes_are_not_read_as_chinese(tmp_path: Path, text: str, encoding: str) -> None:
+    line = json.dumps({"instruction": text, "output": text}, ensure_ascii=False) + "\n"
+    rows, problems = read(write(tmp_path, "rows.jsonl", (line * 3).encode(encoding)))
+    assert rows == [] and {problem.kind for problem in problems} == {"encoding"}
