@@ -73,7 +73,7 @@ def _turn_list(fields: dict[str, Any]) -> tuple[str, str] | None:
 def _pairs(fields: dict[str, Any]) -> tuple[str, str] | None:
     found = columns.pair(fields)
     if found and _is_table(fields[found[1]], fields[found[2]]):
-        return "unknown", f"whole columns {found[1]} and {found[2]} in one row; write one row a line"
+        return "unknown", f"whole columns {found[1]} and {found[2]}; write one row a line"
     return (found[0], f"columns {found[1]} and {found[2]}") if found else None
 
 
@@ -95,7 +95,10 @@ def _plain(fields: dict[str, Any]) -> tuple[str, str] | None:
     if "<|im_start|>" in text:
         return "chatml-text", f"column {column} holds turns between <|im_start|> and <|im_end|>"
     if _is_one_message(fields):
-        return "unknown", "one message a row; put the messages of a conversation into one row, in a column messages"
+        return (
+            "unknown",
+            "one message of a longer conversation; put all its messages into one row, in a column messages",
+        )
     if column in columns.MESSAGES and text.lstrip()[:1] == "[" and not turns_of_marks(text):
         return "unknown", f"a list in column {column} that is not JSON; write it as JSONL or Parquet"
     if turns_of_marks(text):

@@ -151,7 +151,7 @@ def test_rows_of_public_sets_become_what_they_mean(name: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "kind", "said"),
     [
-        ({"message_id": "1", "text": "hi there", "role": "prompter"}, "unknown", "one message a row"),
+        ({"message_id": "1", "text": "hi there", "role": "prompter"}, "unknown", "one message of a longer"),
         ({"messages": "[{'role': 'user'} {'role': 'assistant'}]"}, "unknown", "not JSON"),
         ({"instruction": ["a", "b"], "output": ["c", "d"]}, "unknown", "one row a line"),
         ({"instruction": {"0": "a"}, "output": {"0": "c"}}, "unknown", "one row a line"),
