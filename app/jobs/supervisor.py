@@ -174,7 +174,7 @@ class Supervisor:
             del self.children[directory.id]
         status = directory.status()
         if status.live and directory.stop_requested():
-            self._force_if_asked(directory, process.pid if process else status.pid)
+            self._force_if_asked(directory, process, status.pid)
 
     def _write_truth(self, directory: JobDirectory, code: int | None = None) -> None:
         """Write the last word for a child that could not write one itself. `code` is its exit status, where known."""
@@ -186,15 +186,16 @@ class Supervisor:
             if truth != recorded:
                 directory.write_status(_last_word(recorded, truth, code))
 
-    def _force_if_asked(self, directory: JobDirectory, pid: int | None) -> None:
+    def _force_if_asked(self, directory: JobDirectory, child: subprocess.Popen[bytes] | None, pid: int | None) -> None:
+        pid = child.pid if child else pid
         if pid is None or not directory.stop_forced():
             return
         first = self._terminated.get(directory.id)
         if first is None:
             self._terminated[directory.id] = time.monotonic()
-            signal_group(directory, pid, signal.SIGTERM)
+            signal_group(directory, pid, signal.SIGTERM, mine=child is not None)
         elif time.monotonic() - first > TERM_TO_KILL_S:
-            signal_group(directory, pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+            signal_group(directory, pid, getattr(signal, "SIGKILL", signal.SIGTERM), mine=child is not None)
 
     def _start_next(self, open_jobs: Sequence[JobDirectory]) -> None:
         """Start every queued job that may run, in the order of the queue; one owner of the accelerator at a time."""
@@ -253,12 +254,16 @@ def _last_word(recorded: Status, truth: Status, code: int | None) -> Status:
     return replace(truth, reason=f"the process ended {how} without a last word", ended=time.time())
 
 
-def signal_group(directory: JobDirectory, pid: int, number: signal.Signals) -> None:
-    """Send a signal to a job's own process group, and only if the pid is still the process that the status names."""
+def signal_group(directory: JobDirectory, pid: int, number: signal.Signals, *, mine: bool = False) -> None:
+    """Send a signal to a job's own process group, and only if the pid is still the process that the status names.
+
+    A child of `mine` that was not reaped cannot have lost its pid. Its time of birth is not asked: the system counts
+    it from the clock, and a clock that was set since would make it a stranger.
+    """
     with suppress(psutil.NoSuchProcess, ProcessLookupError):
         process = psutil.Process(pid)
         recorded = directory.recorded_status().process_created
-        if recorded is not None and abs(process.create_time() - recorded) > 1.0:
+        if not mine and recorded is not None and abs(process.create_time() - recorded) > 1.0:
             return
         if sys.platform == "win32":
             process.terminate()

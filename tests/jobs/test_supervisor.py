@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -97,7 +98,7 @@ def test_stop_ends_within_a_step_and_is_idempotent(workspace: Workspace) -> None
     assert requests.stop(workspace, job).state == "stopped"
 
 
-def test_a_hung_child_is_ended_by_force_alone(workspace: Workspace) -> None:
+def test_a_hung_child_is_ended_by_force_alone_and_though_the_clock_was_set(workspace: Workspace) -> None:
     job = requests.submit(workspace, "selftest", {"steps": 9, "step_s": 0.01, "fault": "hang", "fault_step": 3})
     pid = running_at(job, 2).pid
     requests.stop(workspace, job)
@@ -105,6 +106,9 @@ def test_a_hung_child_is_ended_by_force_alone(workspace: Workspace) -> None:
     assert job.status().live
     assert pid is not None
     bystander = psutil.Process()
+    psutil.Process(pid).suspend()  # its heartbeat no longer writes what it takes for its time of birth
+    status = job.recorded_status()
+    job.write_status(replace(status, process_created=(status.process_created or 0) - 3600))
     requests.stop(workspace, job, force=True)
     status = requests.wait(job, timeout_s=40)
     assert status.state == "stopped" and "force" in status.reason
