@@ -166,8 +166,12 @@ def build(frame: Frame) -> tuple[dict[str, Any], list[Any], dict[str, gr.Button]
 
 
 def wire(frame: Frame, inputs: list[Any], parts: list[Any], log: gr.HTML, log_box: gr.Accordion) -> dict[str, Any]:
-    """Read the job directories every two seconds and send what has changed. Return the event that does it now."""
-    selected, seen = inputs[0], gr.State([])
+    """Read the job directories every two seconds and send what has changed. Return the event that does it now.
+
+    All looks of a page are one event and so come one after another. Two at once start from the same marks; the one that
+    read earlier could end later and leave its marks, and a part that went away and came back was then never sent again.
+    """
+    selected, seen, asked = inputs[0], gr.State([]), gr.State(0)
 
     def look(marks: Any, language: Any, chosen: Any, ticks: Any, *rest: Any) -> list[Any]:
         steps, log_scale, words, states = rest
@@ -182,22 +186,20 @@ def wire(frame: Frame, inputs: list[Any], parts: list[Any], log: gr.HTML, log_bo
         fresh, sent = changed(now, marks)
         return [gr.skip() if fresh == marks else fresh, *sent]
 
-    after: dict[str, Any] = {
-        "fn": look,
-        "inputs": [seen, frame.language, *inputs],
-        "outputs": [seen, *parts],
-        **QUIET,
-    }
     gr.on(
         [
             frame.blocks.load,
             frame.shown.change,
             frame.watches["train"].tick,
             frame.language.change,
+            asked.change,
             *(one.change for one in inputs),
         ],
+        look,
+        [seen, frame.language, *inputs],
+        [seen, *parts],
         trigger_mode="always_last",
-        **after,
+        **QUIET,
     )
 
     def tail(chosen: Any) -> Any:
@@ -206,7 +208,7 @@ def wire(frame: Frame, inputs: list[Any], parts: list[Any], log: gr.HTML, log_bo
 
     log_box.expand(tail, selected, log, **QUIET)
     selected.change(tail, selected, log, **QUIET)
-    return after
+    return {"fn": lambda count: count + 1, "inputs": asked, "outputs": asked, **QUIET}
 
 
 def wire_zoom(frame: Frame, selected: gr.State, charts: gr.HTML, view: list[Any]) -> None:
