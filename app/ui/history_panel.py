@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import gradio as gr
+from gradio.events import Dependency
 
 from app.errors import WorkbenchError
 from app.jobs import bin as removed
@@ -17,8 +18,8 @@ from app.ui.markup import Html
 from app.workspace import Workspace
 
 
-def build(frame: Frame) -> tuple[gr.HTML, gr.HTML, gr.HTML, list[Any]]:
-    """Build the runs: those that wait, the filter, the cards, the events, the bin."""
+def build(frame: Frame) -> tuple[gr.HTML, gr.HTML, gr.HTML, list[Any], Dependency]:
+    """Build the runs: those that wait, the filter, the cards, the events, the bin; return also the bin's restoring."""
     make = frame.wording.make
     waiting = gr.HTML(elem_id="wb-waiting", js_on_load=PICK)
     make(gr.HTML, value=Key("train.runs"), elem_classes="wb-heading")
@@ -30,12 +31,11 @@ def build(frame: Frame) -> tuple[gr.HTML, gr.HTML, gr.HTML, list[Any]]:
         kind = make(gr.Dropdown, choices=kinds, value="all", show_label=False, container=False, min_width=110)
     cards = gr.HTML(elem_id="wb-runs", js_on_load=PICK)
     events = gr.HTML()
-    _bin(frame)
-    return cards, waiting, events, [words, kind]
+    return cards, waiting, events, [words, kind], _bin(frame)
 
 
-def _bin(frame: Frame) -> None:
-    """Build the bin: what is in it is read when it is opened."""
+def _bin(frame: Frame) -> Dependency:
+    """Build the bin: what is in it is read when it is opened. Return the event that restores."""
     make = frame.wording.make
     with make(gr.Accordion, label=Key("train.bin"), open=False, elem_id="wb-bin") as box:
         listed = gr.HTML(elem_id="wb-bin-list", js_on_load=PICK)
@@ -56,8 +56,8 @@ def _bin(frame: Frame) -> None:
         return show(language)
 
     gr.on([box.expand, frame.language.change], show, frame.language, listed, **QUIET)
-    listed.select(restore, frame.language, listed, **QUIET)
     empty.click(clear, frame.language, listed, **QUIET)
+    return listed.select(restore, frame.language, listed, **QUIET)
 
 
 def wire(
@@ -66,9 +66,10 @@ def wire(
     ticked: gr.State,
     wrong: gr.HTML,
     lists: tuple[gr.HTML, gr.HTML],
+    restored: Dependency,
     after: dict[str, Any],
 ) -> None:
-    """Wire what is clicked in the lists: a card, its tick, a sweep, a place in the queue."""
+    """Wire what is clicked in the lists: a card, its tick, a sweep, a place in the queue, a removed run."""
     cards, waiting = lists
 
     def pick(event: gr.EventData, ticks: Any) -> list[Any]:
@@ -87,6 +88,7 @@ def wire(
 
     cards.select(pick, ticked, [selected, ticked], **QUIET)
     waiting.select(shift, None, wrong, **QUIET).then(**after)
+    restored.then(**after)  # where nothing runs, no tick would show it
 
 
 def queue_action(workspace: Workspace, verb: str, job_id: str) -> Html:

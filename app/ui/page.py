@@ -19,6 +19,8 @@ from app.ui.wording import Wording
 from app.workspace import Workspace
 
 POLL_S = 2.0
+# What stands in the list of the followed for each look after the end, and how many there are.
+_LAST_LOOK, _LAST_LOOKS = "last look", 2
 _TELL_LANGUAGE = "(language) => { document.documentElement.lang = language || 'en'; }"
 TABS = ("plan", "data", "train", "playground", "takeaway")
 
@@ -93,15 +95,15 @@ def _strip(frame: Frame) -> tuple[gr.Button, gr.Button]:
         switch = make(gr.Button, value=Key("strip.other_language"), size="sm", elem_id="wb-language")
         make(gr.Button, value=Key("strip.theme"), size="sm", elem_id="wb-theme")
 
-    def show(language: Any, shown: Any, request: gr.Request) -> list[Any]:
-        return [strip.content(frame.workspace, spoken(language, request.headers)), _due(frame, shown)]
+    def show(language: Any, shown: Any, before: Any, request: gr.Request) -> list[Any]:
+        return [strip.content(frame.workspace, spoken(language, request.headers)), _due(frame, shown, before)]
 
-    def halt(language: Any, shown: Any, request: gr.Request) -> list[Any]:
+    def halt(language: Any, shown: Any, before: Any, request: gr.Request) -> list[Any]:
         strip.stop_current(frame.workspace)
-        return show(language, shown, request)
+        return show(language, shown, before, request)
 
     followed = gr.State([])
-    inputs, outputs = [frame.language, frame.shown], [line, followed]
+    inputs, outputs = [frame.language, frame.shown, followed], [line, followed]
     looks = [frame.blocks.load, frame.timer.tick, frame.language.change, frame.shown.change]
     gr.on(looks, show, inputs, outputs, **QUIET)
     stop.click(halt, inputs, outputs, **QUIET)
@@ -114,10 +116,14 @@ def _strip(frame: Frame) -> tuple[gr.Button, gr.Button]:
     return switch, again
 
 
-def _due(frame: Frame, shown: Any) -> list[str]:
-    """Return what has something to follow: the tab that is shown, and the tour while it goes."""
+def _due(frame: Frame, shown: Any, before: Any) -> list[str]:
+    """Return what has something to follow: the tab that is shown, and the tour while it goes.
+
+    When the last job has ended, what was followed `before` is so for two more ticks: a hidden page ticks once a minute,
+    and must not go to sleep with a run on it that is long over.
+    """
     if not strip.is_busy(frame.workspace):
-        return []
+        return [*before, _LAST_LOOK] if before and before.count(_LAST_LOOK) < _LAST_LOOKS else []
     return [shown, "tour"] if tour.read(frame.workspace) else [shown]
 
 

@@ -116,7 +116,7 @@ def build(frame: Frame) -> TrainTab:
         with gr.Column(scale=3, min_width=320):
             shown, view, actions, box_place = live_panel.build(frame)
         with gr.Column(scale=1, min_width=300):
-            cards, waiting, events, only = history_panel.build(frame)
+            cards, waiting, events, only, restored = history_panel.build(frame)
     parts = [
         shown["head"],
         shown["charts"],
@@ -136,7 +136,7 @@ def build(frame: Frame) -> TrainTab:
     compare_panel.build(frame, ticked)
     _wire_start(frame, selected, wrong, (begin, queue), after)
     _wire_actions(frame, selected, wrong, actions, after)
-    history_panel.wire(frame, selected, ticked, wrong, (cards, waiting), after)
+    history_panel.wire(frame, selected, ticked, wrong, (cards, waiting), restored, after)
     live_panel.wire_zoom(frame, selected, shown["charts"], view)
     gr.on(
         [frame.blocks.load, frame.draft.change, frame.language.change],
