@@ -121,7 +121,10 @@ def open_built(path: Path) -> BuiltDataset | None:
 
 def hash_source(source: Path) -> tuple[str, int]:
     """Return the SHA-256 of a file or of all files of a folder, and how many lines they have."""
-    files = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
+    if not source.is_dir() and not source.is_file():  # a device would be read without end
+        raise DataError(f"There is no data file at {source.name}", "", "Check the name, or upload the file again")
+    inside = (path for path in source.rglob("*") if path.is_file() and not path.is_symlink())  # as sources reads it
+    files = sorted(inside) if source.is_dir() else [source]
     digest, lines = hashlib.sha256(), 0
     try:
         for path in files:

@@ -59,6 +59,8 @@ def _preference(fields: dict[str, Any]) -> tuple[str, str] | None:
 
 
 def _turn_list(fields: dict[str, Any]) -> tuple[str, str] | None:
+    if columns.find(fields, columns.MESSAGES) is None:
+        return None
     for name in columns.MESSAGES:
         column = columns.find(fields, (name,))
         turns = as_list(fields[column]) if column else None

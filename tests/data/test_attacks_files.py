@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from app.data.audit import Check
+from app.data.build import hash_source
 from app.data.conversation import Conversation, Turn
 from app.data.conversions import conversation_of
 from app.data.formats import format_of
@@ -257,3 +258,15 @@ def test_a_dialogue_in_a_text_file_is_cut_at_its_questions(tmp_path: Path, text:
         (Turn("user", "a"), Turn("assistant", "b")),
         (Turn("user", "c"), Turn("assistant", "d")),
     ]
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no such device here")
+def test_a_link_to_a_device_is_not_hashed(tmp_path: Path) -> None:
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "a.jsonl").write_text(GOOD)
+    before = hash_source(tmp_path / "rows")
+    (tmp_path / "rows" / "z.jsonl").symlink_to("/dev/zero")
+    (tmp_path / "rows" / "y.jsonl").symlink_to(__file__)
+    assert hash_source(tmp_path / "rows") == before
+    with pytest.raises(DataError, match="no data file"):
+        hash_source(tmp_path / "rows" / "z.jsonl")
