@@ -93,7 +93,8 @@ def build(frame: Frame, opener: gr.Button, selected: gr.State, after: dict[str, 
 
     inputs = [frame.draft, frame.language, *texts]
     opener.click(toggle, opened, [opened, form], **QUIET)
-    changes = [opener.click, frame.draft.change, frame.language.change, *(text.change for text in texts)]
+    # What is typed: a change of a box that has only just been shown is not told (gradio 6.31), a person's input is.
+    changes = [opener.click, frame.draft.change, frame.language.change, *(text.input for text in texts)]
     gr.on(changes, look, inputs, [count, shown, go], trigger_mode="always_last", **QUIET)
     started = go.click(begin, [frame.draft, count, name, frame.language, *texts], [selected, shown], **QUIET)
     started.then(**after)
