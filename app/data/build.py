@@ -128,7 +128,7 @@ def hash_source(source: Path) -> tuple[str, int]:
     digest, lines = hashlib.sha256(), 0
     try:
         for path in files:
-            digest.update(path.relative_to(source).as_posix().encode() + b"\0" if source.is_dir() else b"")
+            digest.update(os.fsencode(path.relative_to(source).as_posix()) + b"\0" if source.is_dir() else b"")
             with path.open("rb") as file:
                 while chunk := file.read(_HASH_BYTES):
                     digest.update(chunk)

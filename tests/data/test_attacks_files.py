@@ -263,7 +263,7 @@ def test_a_dialogue_in_a_text_file_is_cut_at_its_questions(tmp_path: Path, text:
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no such device here")
 def test_a_link_to_a_device_is_not_hashed(tmp_path: Path) -> None:
     (tmp_path / "rows").mkdir()
-    (tmp_path / "rows" / "a.jsonl").write_text(GOOD)
+    (tmp_path / "rows" / "a\udcff.jsonl").write_text(GOOD)
     before = hash_source(tmp_path / "rows")
     (tmp_path / "rows" / "z.jsonl").symlink_to("/dev/zero")
     (tmp_path / "rows" / "y.jsonl").symlink_to(__file__)
