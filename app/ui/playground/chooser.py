@@ -58,7 +58,7 @@ def build(frame: Frame) -> Chooser:
     base = make(gr.Checkbox, label=Key("play.with_base"), value=True, elem_id="wb-with-base")
     _build_checkpoints(frame, chosen)
     system = make(gr.Textbox, label=Key("play.system"), lines=2, max_lines=4, elem_id="wb-system")
-    with gr.Row():
+    with gr.Row(elem_classes="wb-pair"):
         most = make(gr.Number, label=Key("play.max_tokens"), value=96, precision=0, min_width=90)
         warmth = make(gr.Number, label=Key("play.temperature"), value=0, step=0.1, min_width=90)
         seed = make(gr.Number, label=Key("play.seed"), value=0, precision=0, min_width=90)
