@@ -133,8 +133,8 @@ class DataClient:
             self._end()
             raise TemplateError(
                 f"The data child gave no answer for {limit_s:g} seconds and was ended",
-                "A chat template that computes without end does this",
-                "Choose another chat template",
+                "A chat template that computes without end does this, or a row of millions of characters",
+                "Choose another chat template, or look at a shorter row",
             ) from None
         if line is None:
             self._end()

@@ -63,9 +63,22 @@ def _block_start(markdown: bool, head: str) -> Starts:
     if _CHATML_TURN in head:
         return lambda line, block: line.startswith(_CHATML_TURN) and not block[-1].strip()
     if markdown:
-        return lambda line, block: bool(_SECTION.match(line)) and not _in_fence(block)
+        return _Sections()
     return lambda line, block: not block[-1].strip()
 
 
-def _in_fence(block: list[str]) -> bool:
-    return sum(bool(_FENCE.match(line)) for line in block) % 2 == 1
+class _Sections:
+    """Say whether a line opens a section of Markdown: a heading that stands in no code fence."""
+
+    def __init__(self) -> None:
+        self._block: list[str] = []
+        self._read = 0
+        self._fenced = False
+
+    def __call__(self, line: str, block: list[str]) -> bool:
+        """Look at the lines that the block has won since the last call, and at the next line."""
+        if block is not self._block:
+            self._block, self._read, self._fenced = block, 0, False
+        self._fenced ^= sum(bool(_FENCE.match(line)) for line in block[self._read :]) % 2 == 1
+        self._read = len(block)
+        return bool(_SECTION.match(line)) and not self._fenced
