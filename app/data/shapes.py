@@ -12,7 +12,7 @@ from typing import Any
 
 from app.data import columns
 from app.data.marked_text import turns_of_marks
-from app.data.turn_lists import as_list, respelled
+from app.data.turn_lists import are_plain, as_list, respelled
 
 Fields = dict[str, Any]
 Rule = Callable[[Fields], "Fields | None"]
@@ -34,6 +34,8 @@ def reshaped(fields: Fields) -> tuple[Fields, str]:
 
 def _turns(fields: Fields) -> Fields | None:
     """Read a column that lists turns in other words, or holds them as marked text."""
+    if are_plain(columns.value(fields, columns.MESSAGES)):
+        return None
     for name in (*columns.MESSAGES, "data"):
         column = columns.find(fields, (name,))
         value = fields[column] if column else None

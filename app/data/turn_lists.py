@@ -43,6 +43,16 @@ def _python_list(text: str) -> Any:
         return None
 
 
+def are_plain(turns: Any) -> bool:
+    """Say whether a cell lists messages of a role and a text, as most have it."""
+    if not isinstance(turns, list):
+        return False
+    for turn in turns:
+        if not isinstance(turn, dict) or "role" not in turn or not isinstance(turn.get("content"), str):
+            return False
+    return bool(turns)
+
+
 def respelled(turns: list[Any]) -> list[Message] | None:
     """Return a list of turns as messages; None where it is spelled in a known way already, or in none."""
     if len(turns) == 1 and isinstance(turns[0], list) and turns[0]:
