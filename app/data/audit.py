@@ -12,6 +12,7 @@ from typing import Any
 
 from app.data import columns
 from app.data.conversation import Conversation
+from app.data.cycles import seldom_collected
 from app.data.duplicates import FirstSeen, Sketches, content_hash
 from app.data.examples import Outcome, is_validation, outcomes
 from app.data.formats import Detection, FormatCount, format_of
@@ -168,10 +169,11 @@ class Check:
 
     def run(self, records: Iterable[Row | RowProblem], progress: Progress | None = None) -> CheckReport:
         """Check all records; without a renderer no tokens are counted."""
-        for outcome in outcomes(records, self._options, self._renderer):
-            self._take(outcome)
-            if progress and self.report.rows % 1000 == 0:
-                progress(self.report.rows, 0)
+        with seldom_collected():
+            for outcome in outcomes(records, self._options, self._renderer):
+                self._take(outcome)
+                if progress and self.report.rows % 1000 == 0:
+                    progress(self.report.rows, 0)
         self._finish()
         return self.report
 

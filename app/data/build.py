@@ -17,6 +17,7 @@ from typing import Any
 
 from app.data.arrow_files import PackedFile, RowFile
 from app.data.audit import Auditor, near_duplicates
+from app.data.cycles import seldom_collected
 from app.data.examples import ExampleMaker, Outcome, is_validation
 from app.data.formats import FormatCount
 from app.data.options import DataOptions
@@ -167,7 +168,7 @@ class _Builder:
             records = self._told(read_rows(source), progress)
             self._dropped_near = frozenset(near_duplicates(records, self._options, self._renderer))
         maker = ExampleMaker(self._renderer, self._options)
-        with ExitStack() as files:
+        with ExitStack() as files, seldom_collected():
             sides = [_Side(self._folder, prefix, self._options, files) for prefix in ("", "validation_")]
             for outcome in maker.make(self._counted(read_rows(source))):
                 self._take(outcome, sides)
