@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
-from app.data.words import Words, can_be_cut
-
 # Larger than any text: a token of unknown length never adds up.
 _UNKNOWN_BYTES = 1 << 40
 
@@ -158,7 +156,7 @@ class Encoder:
 
         if not texts:
             return []
-        ids = self._ids(texts)
+        ids = [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
         counts = [len(one) for one in ids]
         flat = np.fromiter(itertools.chain.from_iterable(ids), np.int64, sum(counts))
         assert self._byte_lengths is not None  # the caller has looked
@@ -172,15 +170,6 @@ class Encoder:
             at += count
             base = int(ends[at - 1]) if at else 0
         return made
-
-    def _ids(self, texts: list[str]) -> list[list[int]]:
-        if self._words is not None:
-            return self._words.encode(texts)
-        return [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
-
-    @cached_property
-    def _words(self) -> Words | None:
-        return Words(self._backend) if can_be_cut(self._described) else None
 
     def _is_kept(self, text: str) -> bool:
         """Say whether the tokenizer's normaliser leaves a text as it is."""
