@@ -41,6 +41,9 @@ from app.data.tokenizer import load_tokenizer
 _WORD_COUNT = 12_000
 _VOCABULARY = 16_000
 _WARMING_ROWS = 100
+# As it was at the start: `datasets` switches the tokenizers' threads off for every process that is started after it has
+# mapped with two, and the ways measured next would run on one thread.
+_ENVIRONMENT = dict(os.environ)
 # Seconds of the preparation, and of loading the rows before where that is timed apart.
 Seconds = tuple[float, float]
 # Tokens of the template that the trained tokenizer needs whole.
@@ -136,7 +139,7 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 def measure_fresh(way: str, path: Path, tokenizer: Path) -> Seconds:
     """Return what `measure_build` or `measure_bare` gives in a process of its own, warmed by a build of a few rows."""
     command = [sys.executable, "-m", "benchmarks.data_throughput", "--way", way, str(path), str(tokenizer)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd=Path(__file__).parents[1])
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd=Path(__file__).parents[1], env=_ENVIRONMENT)
     return float(done.stdout.splitlines()[-1]), 0.0
 
 
@@ -221,7 +224,7 @@ class LlamaFactoryPeer:
 
     def measure(self, processes: int) -> Seconds:
         """Return the seconds of one preparation, and of loading and aligning the rows before it."""
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+        environment = {**_ENVIRONMENT, "HF_HUB_OFFLINE": "1"}
         command = [*self._command, str(processes), "1"]
         done = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=environment)
         facts = json.loads(done.stdout.splitlines()[-1])
