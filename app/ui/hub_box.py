@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,51 @@ def _megabytes(size_bytes: int) -> str:
     return figures.gigabytes(size_bytes) if size_bytes >= 1e9 else f"{size_bytes / 1e6:,.1f} MB"
 
 
+def begin(workspace: Workspace, typed: Any, wanted: Any, language: Any, *, ask_only: bool) -> list[Any]:
+    """Start a look-up or a download; return the job, what is said of it, the two buttons and the ticking."""
+    hidden = gr.update(visible=False)
+    try:
+        job = ask(workspace, typed, wanted, ask_only)
+    except WorkbenchError as error:
+        return ["", notices.problem(error), hidden, hidden, gr.Timer(active=False)]
+    return [job.id, told(job, job.status(), Speech(language)), hidden, gr.update(visible=True), gr.Timer(active=True)]
+
+
+def follow(workspace: Workspace, current: Any, language: Any) -> list[Any]:
+    """Look at the job; return what `begin` does, the look at the data once it is there, and no error then."""
+    try:
+        job = jobs.find(workspace, str(current or ""))
+    except WorkbenchError:
+        return [*[gr.skip()] * 4, gr.Timer(active=False), gr.skip(), gr.skip()]
+    status = job.status()
+    offered = status.state == "finished" and bool(job.config.get("ask_only"))
+    arrived = status.state == "finished" and not offered and Path(str(status.result["folder"])).is_dir()
+    found = [fetched(job, status).to_browser(), Html("")] if arrived else [gr.skip(), gr.skip()]
+    buttons = [gr.update(visible=offered), gr.update(visible=not status.final)]
+    said = told(job, status, Speech(language))
+    return [gr.skip(), said, *buttons, gr.Timer(active=not status.final), *found]
+
+
+def halt(workspace: Workspace, current: Any) -> None:
+    """Stop the job."""
+    try:
+        requests.stop(workspace, jobs.find(workspace, str(current or "")))
+    except WorkbenchError:
+        return  # it is gone already, and the next look says so
+
+
+@dataclass(frozen=True)
+class _Controls:
+    name: gr.Textbox
+    part: gr.Textbox
+    look_up: gr.Button
+    get: gr.Button
+    stop: gr.Button
+    state: gr.HTML
+    job_id: gr.State
+    timer: gr.Timer
+
+
 def build(frame: Frame, seen: gr.BrowserState, wrong: gr.HTML) -> None:
     """Build the box and wire it; a finished download becomes the look at the data."""
     make = frame.wording.make
@@ -83,52 +129,15 @@ def build(frame: Frame, seen: gr.BrowserState, wrong: gr.HTML) -> None:
             stop = make(gr.Button, value=Key("data.hub.stop"), visible=False, min_width=90, elem_id="wb-hub-stop")
         state = gr.HTML(elem_id="wb-hub-state")
     job_id, timer = gr.State(""), gr.Timer(_POLL_S, active=False)
+    _wire(frame, _Controls(name, part, look_up, get, stop, state, job_id, timer), seen, wrong)
+
+
+def _wire(frame: Frame, box: _Controls, seen: gr.BrowserState, wrong: gr.HTML) -> None:
     # What a look renews: the job, what is said of it, the buttons, the ticking.
-    shown = [job_id, state, get, stop, timer]
-
-    def begin(typed: Any, wanted: Any, language: Any, ask_only: bool) -> list[Any]:
-        try:
-            job = ask(frame.workspace, typed, wanted, ask_only)
-        except WorkbenchError as error:
-            return [
-                "",
-                notices.problem(error),
-                gr.update(visible=False),
-                gr.update(visible=False),
-                gr.Timer(active=False),
-            ]
-        said = told(job, job.status(), Speech(language))
-        return [job.id, said, gr.update(visible=False), gr.update(visible=True), gr.Timer(active=True)]
-
-    def follow(current: Any, language: Any) -> list[Any]:
-        try:
-            job = jobs.find(frame.workspace, str(current or ""))
-        except WorkbenchError:
-            return [*[gr.skip()] * 4, gr.Timer(active=False), gr.skip(), gr.skip()]
-        status = job.status()
-        offered = status.state == "finished" and bool(job.config.get("ask_only"))
-        arrived = status.state == "finished" and not offered and Path(str(status.result["folder"])).is_dir()
-        look = fetched(job, status).to_browser() if arrived else gr.skip()
-        state_ = told(job, status, Speech(language))
-        buttons = [gr.update(visible=offered), gr.update(visible=not status.final)]
-        return [
-            gr.skip(),
-            state_,
-            *buttons,
-            gr.Timer(active=not status.final),
-            look,
-            Html("") if arrived else gr.skip(),
-        ]
-
-    def halt(current: Any) -> None:
-        try:
-            requests.stop(frame.workspace, jobs.find(frame.workspace, str(current or "")))
-        except WorkbenchError:
-            return  # it is gone already, and the next look says so
-
-    inputs = [name, part, frame.language]
-    for events, ask_only in (([look_up.click, name.submit, part.submit], True), ([get.click], False)):
-        gr.on(events, partial(begin, ask_only=ask_only), inputs, shown, **QUIET)
-    gr.on([name.input, part.input], lambda: gr.update(visible=False), None, get, **QUIET)
-    stop.click(halt, job_id, None, **QUIET)
-    timer.tick(follow, [job_id, frame.language], [*shown, seen, wrong], **QUIET)
+    shown = [box.job_id, box.state, box.get, box.stop, box.timer]
+    inputs = [box.name, box.part, frame.language]
+    for events, ask_only in (([box.look_up.click, box.name.submit, box.part.submit], True), ([box.get.click], False)):
+        gr.on(events, partial(begin, frame.workspace, ask_only=ask_only), inputs, shown, **QUIET)
+    gr.on([box.name.input, box.part.input], lambda: gr.update(visible=False), None, box.get, **QUIET)
+    box.stop.click(partial(halt, frame.workspace), box.job_id, None, **QUIET)
+    box.timer.tick(partial(follow, frame.workspace), [box.job_id, frame.language], [*shown, seen, wrong], **QUIET)
