@@ -27,6 +27,16 @@ def fetch_config(hub_id: str, revision: str | None = None) -> Path:
     return Path(cached) if isinstance(cached, str) else _download(hub_id, revision)
 
 
+def ask(hub_id: str, revision: str | None = None) -> None:
+    """Ask the hub one short question about a model, without a retry.
+
+    Raises HfHubHTTPError when it answers with a refusal, and the transport library's errors when no answer comes.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    get_hf_file_metadata(hf_hub_url(hub_id, "config.json", revision=revision), timeout=_PROBE_TIMEOUT_S)
+
+
 def cached_tokenizer(hub_id: str, revision: str | None = None) -> Path | None:
     """Return the folder of a hub model's tokenizer when it was fetched before, without asking the hub."""
     from huggingface_hub import try_to_load_from_cache
@@ -43,7 +53,7 @@ def fetch_tokenizer(hub_id: str, revision: str | None = None) -> Path:
 
 
 def _download(hub_id: str, revision: str | None) -> Path:
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,
@@ -53,7 +63,7 @@ def _download(hub_id: str, revision: str | None) -> Path:
 
     try:
         # hf_hub_download retries an unreachable hub for 20 s and more; one short question first fails at once.
-        get_hf_file_metadata(hf_hub_url(hub_id, "config.json", revision=revision), timeout=_PROBE_TIMEOUT_S)
+        ask(hub_id, revision)
         return Path(hf_hub_download(hub_id, "config.json", revision=revision))
     except GatedRepoError as error:
         raise NetworkError(

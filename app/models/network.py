@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError
 
+from app.catalog import hub
 from app.models.names import is_local
 
-_PROBE_TIMEOUT_S = 8.0
 _ASKED_OFFLINE = constants.HF_HUB_OFFLINE
 
 
@@ -31,13 +31,12 @@ def why_not_fetched(error: BaseException) -> str:
 
 
 def _reachable(hub_id: str) -> bool:
-    """Ask the hub one short question; any answer counts, a refusal too."""
+    """Say whether the hub answers; any answer counts, a refusal too."""
     try:
-        get_hf_file_metadata(hf_hub_url(hub_id, "config.json"), timeout=_PROBE_TIMEOUT_S)
+        hub.ask(hub_id)
     except HfHubHTTPError:
         return True
     except Exception:
-        # Broad on purpose: connection errors come in the classes of the hub client's transport library, which changed
-        # twice and is no dependency of ours. Whatever it is, no answer came.
+        # Broad on purpose, as in `hub`: the classes of connection errors are the transport library's. No answer came.
         return False
     return True
