@@ -40,14 +40,8 @@ REASONING = (
 )
 HISTORY = ("history", "历史")
 TOOLS = ("tools", "functions", "工具")
-CHOSEN = (
-    *("chosen", "选中", "preferred", "chosen_messages", "chosen_response"),
-    *("accepted", "preferred_output"),
-)
-REJECTED = (
-    *("rejected", "拒绝", "dispreferred", "rejected_messages", "rejected_response"),
-    *("non_preferred_output",),
-)
+CHOSEN = ("chosen", "选中", "preferred", "chosen_messages", "chosen_response", "accepted", "preferred_output")
+REJECTED = ("rejected", "拒绝", "dispreferred", "rejected_messages", "rejected_response", "non_preferred_output")
 # Says whether an answer is a good one, in the sets made for KTO.
 LABEL = ("label", "kto_tag")
 MEDIA = ("images", "image", "videos", "video", "audios", "audio")
