@@ -2,7 +2,8 @@
 
     WorkbenchError              what happened, why, and what to do
     ├── UsageError              the command or its arguments are wrong (exit status 2)
-    │   └── ConfigError         one or more settings are wrong; lists all of them
+    │   ├── ConfigError         one or more settings are wrong; lists all of them
+    │   └── TakenError          something else is saved under this name, and is not written over unasked
     ├── WorkspaceError          the workspace cannot be read or written, or a name is unsafe
     ├── ModelError              a model folder or config.json cannot be used
     ├── PlanError               the planner cannot answer for these settings
@@ -26,6 +27,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
+class Keyed(str):
+    """A text in English that knows its key, so that the page can say it in another language.
+
+    `said.<key>` is its key among the page's texts, `values` fill the places of both.
+    """
+
+    key: str
+    values: dict[str, object]
+
+    def __new__(cls, key: str, english: str, values: dict[str, object]) -> Keyed:
+        """Return the text with its values filled in."""
+        text = super().__new__(cls, english.format(**values) if values else english)
+        text.key, text.values = key, values
+        return text
+
+
+def keyed(key: str, english: str, /, **values: object) -> Keyed:
+    """Return a text of an error in English, with the key under which the page says it in another language."""
+    return Keyed(key, english, values)
+
+
 class WorkbenchError(Exception):
     """Say what happened, why, and what to do.
 
@@ -37,10 +59,8 @@ class WorkbenchError(Exception):
     kind = "code"
 
     def __init__(self, what: str, why: str = "", remedy: str = "", *, on_page: str = "") -> None:
-        self.what = what.strip().rstrip(".")
-        self.why = why.strip().rstrip(".")
-        self.remedy = remedy.strip().rstrip(".")
-        self.on_page = on_page.strip().rstrip(".")
+        self.what, self.why = _plain(what), _plain(why)
+        self.remedy, self.on_page = _plain(remedy), _plain(on_page)
         super().__init__(self.line())
 
     def line(self, *, on_page: bool = False) -> str:
@@ -59,6 +79,11 @@ class WorkbenchError(Exception):
         return {"kind": self.kind, "what": self.what, "why": self.why, "remedy": self.remedy}
 
 
+def _plain(part: str) -> str:
+    """Return a part without blanks around it and without its stop; a text with a key is written so already."""
+    return part if isinstance(part, Keyed) else part.strip().rstrip(".")
+
+
 def _sentence(part: str) -> str:
     """Begin with a capital and end with a mark, but leave names such as training.max_steps, qwen3-8b and vLLM."""
     first = part.split(maxsplit=1)[0].rstrip(":,")
@@ -68,6 +93,15 @@ def _sentence(part: str) -> str:
         or first[1:] != first[1:].lower()
     )
     return (part if is_name else part[:1].upper() + part[1:]) + ("" if part.endswith("?") else ".")
+
+
+def one_line(error: BaseException, most: int = 300) -> str:
+    """Return what an error of a library says, all of it in one line: the reason often stands behind a heading."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    heading, _, reason = said.partition(": ")
+    if reason and heading.startswith("Error(s) in loading state_dict"):  # torch's
+        said = reason
+    return said if len(said) <= most else f"{said[: most - 1]}…"
 
 
 class UsageError(WorkbenchError):
@@ -99,6 +133,10 @@ class ConfigError(UsageError):
         super().__init__(what, " | ".join(problem.line() for problem in problems))
 
 
+class TakenError(UsageError):
+    """Something else is saved under this name. Nothing was written; the page asks, the command line takes --force."""
+
+
 class WorkspaceError(WorkbenchError):
     """The workspace cannot be read or written, or a name is unsafe."""
 
@@ -110,7 +148,11 @@ class ModelError(WorkbenchError):
 
 
 class PlanError(UsageError):
-    """The planner cannot answer for these settings."""
+    """The planner cannot answer for these settings. `field` is the one that it names, by the planner's own name."""
+
+    def __init__(self, what: str, why: str = "", remedy: str = "", *, on_page: str = "", field: str = "") -> None:
+        self.field = field
+        super().__init__(what, why, remedy, on_page=on_page)
 
 
 class DataError(WorkbenchError):
@@ -122,7 +164,9 @@ class DataError(WorkbenchError):
         self, what: str, why: str = "", remedy: str = "", line: int | None = None, *, on_page: str = ""
     ) -> None:
         self.line_number = line
-        super().__init__(f"Line {line}: {what}" if line is not None else what, why, remedy, on_page=on_page)
+        if line is not None:
+            what = keyed("line", "Line {line}: {what}", line=line, what=what)
+        super().__init__(what, why, remedy, on_page=on_page)
 
 
 class TemplateError(DataError):

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import psutil
+
+from app.files import disk_free_bytes
+
+# Cards and tools count memory in units of 1024 and write GB; so does everything that a person reads here.
+GB = 1024**3
+# By their names in Linux, of x86 and of Arm.
+_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ class Readings:
         """Return the first card, or None."""
         return self.gpus[0] if self.gpus else None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Return plain data."""
         return asdict(self)
 
@@ -89,11 +95,15 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def disk_free_bytes(folder: Path) -> int:
-    """Return the free bytes of the disk that holds `folder` or its nearest existing parent."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
+@lru_cache(maxsize=1)
+def has_bf16_instructions() -> bool:
+    """Tell whether the processor multiplies bf16 by instructions of its own, as far as the system says so (Linux)."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return False
+    flags = next((line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features"))), [])
+    return bool(_BF16_FLAGS & set(flags))
 
 
 def _nvidia() -> tuple[tuple[Gpu, ...], str]:

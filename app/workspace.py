@@ -1,14 +1,16 @@
 """The workspace: the one folder that holds jobs, datasets and models, and the only place a user's string meets a path.
 
 <root>/jobs/<id>/        one folder a job
-<root>/bin/<id>/         jobs that were removed and can come back
+<root>/trash/<id>/       jobs that were removed and can come back
 <root>/datasets/<hash>/  tokenised data
+<root>/packing/         what small models have shown of packed rows, by configuration and versions
 <root>/uploads/          files that came through the page
 <root>/presets/          presets of the user's own
 <root>/mappings/         which column plays which role, under names of the user's own
 <root>/outputs/          merged models and exports that were given no folder
 <root>/suites/           saved lists of prompts
 <root>/votes.jsonl       blind votes of the playground, one a line
+<root>/written.json      which files elsewhere are outputs of the command line, and may be written again
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import re
 import unicodedata
 from pathlib import Path
 
-from app.errors import WorkspaceError
+from app.errors import WorkspaceError, keyed
 
 ENVIRONMENT_VARIABLE = "WORKBENCH_HOME"
 _ROOMS = ("jobs", "datasets", "uploads", "presets", "mappings", "outputs")
@@ -27,6 +29,8 @@ _JOB_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,79}")
 # Names that Windows keeps for devices, whatever their ending.
 _RESERVED = {"con", "prn", "aux", "nul", *(f"com{n}" for n in range(10)), *(f"lpt{n}" for n in range(10))}
 _LONGEST_NAME = 100
+# What Linux, macOS and Windows take as one name, and Linux as a whole path, in bytes.
+_LONGEST_PART, _LONGEST_PATH = 255, 4096
 
 
 class Workspace:
@@ -37,16 +41,16 @@ class Workspace:
         self.jobs, self.datasets, self.uploads, self.presets, self.mappings, self.outputs = (
             root / room for room in _ROOMS
         )
-        self.bin, self.suites, self.votes_file = root / "bin", root / "suites", root / "votes.jsonl"
+        self.trash, self.suites, self.votes_file = root / "trash", root / "suites", root / "votes.jsonl"
 
     def job_dir(self, job_id: str) -> Path:
         """Return the folder of a job. Raises WorkspaceError when the id is not a job id."""
         if not _JOB_ID.fullmatch(job_id):
             raise WorkspaceError(
-                f"{job_id!r:.80} is not a job id",
-                "ids are lower-case letters, digits and hyphens",
+                keyed("is_not_a_job_id", "{job_id} is not a job id", job_id=f"{job_id!r:.80}"),
+                keyed("ids_are_lower_case_letters_digits", "ids are lower-case letters, digits and hyphens"),
                 "see `jobs list` for the ids",
-                on_page="choose another run",
+                on_page=keyed("choose_another_run", "choose another run"),
             )
         return self.jobs / job_id
 
@@ -74,12 +78,12 @@ class Workspace:
 def default_root() -> Path:
     """Return the workspace folder when none is named: WORKBENCH_HOME, else ~/lora-workbench."""
     named = os.environ.get(ENVIRONMENT_VARIABLE, "").strip()
-    return Path(named).expanduser() if named else Path.home() / "lora-workbench"
+    return expanded(named or "~/lora-workbench")
 
 
 def open_workspace(root: str | Path | None = None) -> Workspace:
     """Open a workspace and make its folders. Raises WorkspaceError when it cannot be written."""
-    path = (Path(root).expanduser() if root else default_root()).absolute()
+    path = (expanded(str(root)) if root else default_root()).absolute()
     workspace = Workspace(path)
     try:
         for room in _ROOMS:
@@ -87,10 +91,10 @@ def open_workspace(root: str | Path | None = None) -> Workspace:
         probe = path / f".write-{os.getpid()}"
         probe.touch()
         probe.unlink()
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise WorkspaceError(
-            f"The workspace {path} cannot be written",
-            error.strerror or str(error),
+            f"The workspace {str(path)!r:.300} cannot be written",
+            getattr(error, "strerror", None) or str(error),
             "choose another folder with --workspace, or give yourself the right to write there",
         ) from None
     return workspace
@@ -113,9 +117,46 @@ def user_path(text: str) -> Path:
     """Return the path that a person typed on the command line. Raises WorkspaceError for URLs and network shares."""
     if "://" in text or text.startswith(("\\\\", "//")) or "\0" in text:
         raise WorkspaceError(
-            f"{text!r:.120} is not a local path", "addresses are not opened", "name a file or folder on this machine"
+            keyed("is_not_a_local_path", "{text} is not a local path", text=f"{text!r:.120}"),
+            keyed("addresses_are_not_opened", "addresses are not opened"),
+            keyed("name_a_file_or_folder_on", "name a file or folder on this machine"),
         )
-    return Path(text).expanduser().absolute()
+    if not text.strip():
+        raise WorkspaceError(
+            keyed("the_name_of_a_file_or", "The name of a file or folder is empty"),
+            "",
+            keyed("name_a_file_or_folder_on", "name a file or folder on this machine"),
+        )
+    path = expanded(text).absolute()
+    name = os.fsencode(path) if _is_encodable(path) else b""
+    if not name or len(name) > _LONGEST_PATH or any(len(part) > _LONGEST_PART for part in name.split(b"/")):
+        why = "no file can have this name: it is too long" if name else "no file can have this name"
+        raise WorkspaceError(
+            keyed("is_not_a_local_path", "{text} is not a local path", text=f"{text!r:.120}"),
+            why,
+            keyed("check_the_name", "check the name"),
+        )
+    return path
+
+
+def expanded(text: str) -> Path:
+    """Return a path with `~` resolved. Raises WorkspaceError where there is no such home folder."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise WorkspaceError(
+            f"{text!r:.120} names a home folder that is not there",
+            "this user has none, by HOME or by the system's list",
+            "set HOME, or name the whole path (--workspace DIR for the workspace)",
+        ) from None
+
+
+def _is_encodable(path: Path) -> bool:
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:  # half a character, as a form can hold it
+        return False
+    return True
 
 
 def existing_file(text: str, what: str = "file") -> Path:
@@ -127,7 +168,11 @@ def existing_file(text: str, what: str = "file") -> Path:
         found = False
     if not found:
         why = "it is a folder" if path.is_dir() else "it is no file" if path.exists() else "there is no such file"
-        raise WorkspaceError(f"The {what} {path} cannot be read", why, "check the name")
+        raise WorkspaceError(
+            keyed("the_cannot_be_read", "The {what} {path} cannot be read", what=what, path=path),
+            why,
+            keyed("check_the_name", "check the name"),
+        )
     return path
 
 

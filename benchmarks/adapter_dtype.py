@@ -14,11 +14,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from app import presets
+from app.config import presets
 from app.jobs import directory
 from app.jobs.child import run_locked
 from app.jobs.metrics import read_rows
-from app.training import child
+from app.training import worker
 from app.workspace import Workspace, open_workspace
 
 HOUSE = Path(__file__).resolve().parents[1]
@@ -43,7 +43,7 @@ def validation_losses(workspace: Workspace, dtype: str, rate: float, seed: int, 
         }
     )
     job = directory.create(workspace, "train", config.as_dict())
-    run_locked(job, lambda: child.work)
+    run_locked(job, lambda: worker.work)
     status = job.status()
     assert status.state == "finished", status.reason
     return [row["eval_loss"] for row in read_rows(job.metrics_file) if "eval_loss" in row]

@@ -24,6 +24,7 @@ from typing import Any
 import psutil
 
 from app.data.client import DataClient
+from app.data.dataset.options import DataOptions
 from app.jobs import supervisor
 
 ROOT = Path(__file__).parents[1]
@@ -73,7 +74,7 @@ class MemoryWatch:
 
 
 def _role(process: psutil.Process) -> str:
-    return "data child" if "app.data.child" in process.cmdline() else "caller"
+    return "data child" if "app.data.worker" in process.cmdline() else "caller"
 
 
 def watched(work: Callable[[], Any], process: psutil.Process) -> dict[str, Any]:
@@ -100,14 +101,14 @@ def measure_check(path: Path, tokenizer: Path) -> dict[str, Any]:
 def measure_build(path: Path, tokenizer: Path, out: Path) -> dict[str, Any]:
     """Build through the data child, asked by this process."""
     client = DataClient(supervisor.spawn_helper)
-    built: dict[str, Any] = {}
+    manifest: dict[str, Any] = {}
     try:
-        work = lambda: built.update(client.build(path, tokenizer, {}, out))  # noqa: E731
+        work = lambda: manifest.update(client.build(path, tokenizer, DataOptions(), out).manifest)  # noqa: E731
         found = watched(work, psutil.Process(os.getpid()))
     finally:
         client.close()
     names = ("rows", "packed_rows", "packing_fill", "tokens")
-    return {**found, **{name: built["manifest"][name] for name in names}}
+    return {**found, **{name: manifest[name] for name in names}}
 
 
 def measure(count: int, folder: Path, tokenizer: Path | None) -> dict[str, Any]:

@@ -31,12 +31,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from app.data.build import build
-from app.data.examples import BATCH_ROWS
-from app.data.options import DataOptions
-from app.data.readers import read_rows
-from app.data.render import Renderer
-from app.data.tokenizer import load_tokenizer
+from app.data.chat_template.render import Renderer
+from app.data.chat_template.tokenizer import load_tokenizer
+from app.data.dataset.build import build
+from app.data.dataset.examples import BATCH_ROWS
+from app.data.dataset.options import DataOptions
+from app.data.reading.readers import read_rows
 
 _WORD_COUNT = 12_000
 _VOCABULARY = 16_000
@@ -290,8 +290,8 @@ def _against(speeds: dict[str, float], peer: str) -> float:
 
 
 def _rendered(path: Path, tokenizer: Path) -> Iterator[Any]:
-    from app.data.conversions import conversation_of
-    from app.data.rows import Row
+    from app.data.formats.conversions import conversation_of
+    from app.data.reading.rows import Row
 
     renderer = Renderer(load_tokenizer(tokenizer))
     for row in read_rows(path):

@@ -29,11 +29,11 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen3Config
 
-from app.engine.columns import BASE, Columns
-from app.engine.lane import Lane
-from app.engine.rows import Event, Row
-from app.engine.sampling import Sampling
-from app.engine.text import TextStream
+from app.engine.batching.decode_batch import DecodeBatch
+from app.engine.batching.sampling import Sampling
+from app.engine.batching.sequence import DecodeSequence, Event
+from app.engine.batching.text import TextStream
+from app.engine.variants import BASE, VariantSet
 from app.jobs.directory import versions
 
 _VOCABULARY = 8192
@@ -92,7 +92,7 @@ class Ways:
         self._peft = model.eval()
         plain = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, device_map={"": self.device})
         plain = plain.eval().requires_grad_(False)
-        self._columns = Columns(plain, _NoTokenizer())  # type: ignore[arg-type]
+        self._columns = VariantSet(plain, _NoTokenizer())  # type: ignore[arg-type]
         for name, folder in adapters.items():
             self._columns.add(name, folder)
 
@@ -115,10 +115,10 @@ class Ways:
     def ours(self, names: list[str]) -> Tokens:
         """Decode all columns in one lane of the engine."""
         rows = [self._row(name) for name in names]
-        lane = Lane(self._columns)
-        lane.join(rows)
-        while lane.rows:
-            lane.step()
+        batch = DecodeBatch(self._columns)
+        batch.join(rows)
+        while batch.rows:
+            batch.step()
         return [row.tokens for row in rows]
 
     def adding_s(self, names: list[str]) -> float:
@@ -159,10 +159,12 @@ class Ways:
         answers: Tokens = found[:, ids.shape[1] :].tolist()
         return answers
 
-    def _row(self, name: str) -> Row:
+    def _row(self, name: str) -> DecodeSequence:
         events: list[Event] = []
         sampling = Sampling(temperature=0.0, max_tokens=self._tokens)
-        return Row(name, self._prompt, sampling, TextStream(lambda ids: "x" * len(ids)), frozenset(), events.append)
+        return DecodeSequence(
+            name, self._prompt, sampling, TextStream(lambda ids: "x" * len(ids)), frozenset(), events.append
+        )
 
 
 class _NoTokenizer(PreTrainedTokenizerFast):  # type: ignore[misc]

@@ -17,11 +17,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from app import presets, runs
+from app.config import presets
 from app.jobs import directory, requests
 from app.jobs.directory import JobDirectory
 from app.jobs.metrics import read_rows, steps_of
-from app.recipe import recipe
+from app.runs import submit
+from app.runs.training_script import recipe
 from app.workspace import Workspace, open_workspace
 
 HOUSE = Path(__file__).resolve().parents[1]
@@ -33,7 +34,7 @@ def handed_in(workspace: Workspace) -> tuple[float, JobDirectory]:
     """Hand in a run and return the seconds to its first logged step."""
     config = presets.load("cpu-starter").config.changed({"data.file": str(DATA), "training.max_steps": 1})
     begun = time.monotonic()
-    job = runs.start(workspace, config)
+    job = submit.start(workspace, config)
     while not steps_of(read_rows(job.metrics_file)):
         assert not job.status().final, job.status().reason
         time.sleep(0.01)

@@ -19,13 +19,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from app import presets  # noqa: E402
+from app.config import presets  # noqa: E402
 from app.jobs import directory  # noqa: E402
 from app.jobs.directory import JobDirectory, Status  # noqa: E402
 from app.jobs.lock import FileLock  # noqa: E402
 from app.jobs.metrics import MetricsWriter  # noqa: E402
-from app.ui import live_panel  # noqa: E402
-from app.ui.language import Speech  # noqa: E402
+from app.ui.shell.language import Translator  # noqa: E402
+from app.ui.tabs.train import live_panel  # noqa: E402
 from app.workspace import Workspace, open_workspace  # noqa: E402
 
 OTHERS = 30
@@ -67,14 +67,14 @@ def measure(rows: int, polls: int) -> dict[str, float]:
         lock.acquire()
         job.write_status(Status(state="running", step=rows, of=2 * rows, heartbeat=time.time() + 3600))
         began = time.perf_counter()
-        seen, sent = live_panel.changed(live_panel.live(workspace, job.id, Speech()), [])
+        seen, sent = live_panel.changed(live_panel.live(workspace, job.id, Translator()), [])
         first_ms, first_bytes = 1000 * (time.perf_counter() - began), len(json.dumps(sent))
         times, sizes = [], []
         writer = MetricsWriter(job.metrics_file)
         for poll in range(1, polls + 1):
             writer.write(row(rows + poll))
             began = time.perf_counter()
-            seen, sent = live_panel.changed(live_panel.live(workspace, job.id, Speech()), seen)
+            seen, sent = live_panel.changed(live_panel.live(workspace, job.id, Translator()), seen)
             times.append(1000 * (time.perf_counter() - began))
             sizes.append(len(json.dumps(sent)))
         writer.close()

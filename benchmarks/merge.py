@@ -27,10 +27,10 @@ from safetensors.torch import save_file
 from transformers import LlamaConfig
 
 from app.cli.terminal import size_bytes
-from app.export.merge import block_elements
-from app.export.receipt import peak_rss_bytes
-from app.export.requests import merge_answer, start_merge
-from app.export.shards import Outline, ShardWriter, layout, write_index
+from app.export.merge.addition import block_elements
+from app.export.merge.report import peak_rss_bytes
+from app.export.merge.shards import Outline, ShardWriter, layout, write_index
+from app.export.requests import MergeAnswer, MergeRequest, start_merge, wait_for_answer
 from app.models.names import resolve
 from app.models.tensors import read_checkpoint
 from app.workspace import open_workspace
@@ -108,14 +108,15 @@ def write_adapter(folder: Path, base: Path, layers: int) -> None:
 
 def ours(workspace: Path, adapter: Path, out: Path, max_ram_bytes: int) -> dict[str, Any]:
     """Merge as a job and return memory and time. The receipt's own reading of its inputs is in seconds_in_all."""
-    answer = merge_answer(start_merge(open_workspace(workspace), adapter, out, max_ram_bytes=max_ram_bytes))
+    request = MergeRequest(str(adapter), str(out), max_ram_bytes=max_ram_bytes)
+    answer = wait_for_answer(start_merge(open_workspace(workspace), request), MergeAnswer)
     receipt = json.loads((out / "receipt.json").read_text(encoding="utf-8"))
     return {
-        "peak_rss_bytes": answer["peak_rss_bytes"],
+        "peak_rss_bytes": answer.peak_rss_bytes,
         "interpreter_bytes": receipt["baseline_rss_bytes"],
-        "above_interpreter_bytes": answer["peak_rss_bytes"] - receipt["baseline_rss_bytes"],
+        "above_interpreter_bytes": answer.peak_rss_bytes - receipt["baseline_rss_bytes"],
         "seconds": receipt["merge_seconds"],
-        "seconds_in_all": answer["seconds"],
+        "seconds_in_all": answer.seconds,
     }
 
 

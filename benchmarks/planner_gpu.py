@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from app import catalog, hardware
-from app.config import RunConfig
+from app.config.schema import RunConfig
 from app.planner import estimate
 from app.planner.from_config import request_from_config
 from app.planner.history import COMPARED, CPU

@@ -18,10 +18,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from app import catalog, presets  # noqa: E402
+from app import catalog  # noqa: E402
+from app.config import presets  # noqa: E402
 from app.planner import PlanRequest, estimate, plan  # noqa: E402
 from app.planner.from_config import request_from_config  # noqa: E402
-from app.planner.walk import clear_walks  # noqa: E402
+from app.planner.simulation.layer_cost import clear_layer_costs  # noqa: E402
 
 LENGTHS = range(1024, 1124)
 
@@ -29,7 +30,7 @@ LENGTHS = range(1024, 1124)
 def forget() -> None:
     """Empty every cache of results, so that the next plan is worked out anew."""
     estimate.cache_clear()
-    clear_walks()
+    clear_layer_costs()
 
 
 def timed(request: PlanRequest, function: object) -> float:

@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 from app.catalog.spec import ModelSpec  # noqa: E402
 from app.planner import PlanRequest, estimate  # noqa: E402
-from app.planner.step import resident  # noqa: E402
+from app.planner.simulation.step import resident  # noqa: E402
 
 DEFAULT_CSV = ROOT / "benchmarks" / "data" / "vram_truth.csv"
 GIB = 1 << 30

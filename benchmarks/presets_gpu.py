@@ -17,8 +17,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from app import catalog, hardware, presets
-from app.config import RunConfig
+from app import catalog, hardware
+from app.config import presets
+from app.config.schema import RunConfig
 from app.planner import estimate
 from app.planner.from_config import request_from_config
 from app.planner.request import GIB
@@ -81,7 +82,7 @@ def answer(question: Answer) -> Answer:
     from app.jobs import directory
     from app.jobs.child import run_locked
     from app.jobs.metrics import read_rows
-    from app.training import child
+    from app.training import worker
     from app.workspace import open_workspace
 
     on_card = torch.cuda.is_available()
@@ -94,7 +95,7 @@ def answer(question: Answer) -> Answer:
         write_data(data)
         config = config_of(question["preset"], question["folder"], data, question["dry"])
         job = directory.create(open_workspace(Path(scratch) / "workspace"), "train", config.as_dict())
-        run_locked(job, lambda: child.work)
+        run_locked(job, lambda: worker.work)
         status, rows = job.status(), read_rows(job.metrics_file)
     lowered = [row["message"] for row in rows if row.get("event") == "memory step"]
     if status.state != "finished":
@@ -150,7 +151,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=540, help="begin no preset after so long")
     options = parser.parse_args()
     if options.child:
-        import app.training.child  # noqa: F401 (loaded while another preset runs)
+        import app.training.worker  # noqa: F401 (loaded while another preset runs)
 
         answer_one(answer)
         return 0

@@ -94,4 +94,4 @@ def exact_rows(length: int, count: int, packed: bool) -> TrainingRows:
     """Return `count` rows of `length` tokens, all trained on."""
     ids = torch.randint(10, 1000, (count, length), generator=torch.Generator().manual_seed(1)).tolist()
     columns = {"input_ids": ids, "labels": ids} | ({"seq_lengths": [[length]] * count} if packed else {})
-    return TrainingRows(Dataset.from_dict(columns), None, count, "")
+    return TrainingRows(Dataset.from_dict(columns), None, count, "", Path())

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from app import hardware
-from app.config import RunConfig
+from app.config.schema import RunConfig
 from benchmarks.fresh_children import NOT_MEASURED, Answer, FreshChildren, answer_one, card_arguments
 from benchmarks.planner_gpu import write_for
 
@@ -109,12 +109,12 @@ def _sft(config: RunConfig, model: Any, rows: Any, scratch: Path, clock: Any, **
     from trl import SFTTrainer
 
     from app.models.loading import device, load_tokenizer, resolve_dtype
-    from app.training.arguments import sft_arguments
+    from app.training.arguments import trl_arguments
 
     dtype = resolve_dtype(config.model.dtype)
     return SFTTrainer(
         model=model,
-        args=sft_arguments(config, scratch, dtype, device().type, validate=False),
+        args=trl_arguments(config, scratch, dtype, device().type, validate=False),
         train_dataset=rows.training,
         processing_class=load_tokenizer(config.model.name),
         callbacks=[clock],
@@ -192,7 +192,7 @@ def main() -> int:
     parser.add_argument("--adapter", choices=("auto", "bf16", "fp32"), default="auto", help="of ours")
     options = parser.parse_args()
     if options.child:
-        import app.training.child  # noqa: F401 (loaded while another way runs)
+        import app.training.worker  # noqa: F401 (loaded while another way runs)
 
         answer_one(answer)
         return 0

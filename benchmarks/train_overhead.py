@@ -24,7 +24,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from app import presets
+from app.config import presets
 from app.jobs import directory
 from app.jobs.child import HEARTBEAT_S, JobChild
 from app.models.loading import load_tokenizer

@@ -12,50 +12,55 @@ SOURCES = {
     for path in (HOUSE / "app").rglob("*.py")
 }
 HEAVY = {"torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets"}
-BASE = {"config", "errors", "workspace"}
+BASE = {"config", "errors", "files", "workspace", "redaction", "reading"}
+# Everything that the page and the command line may reach: what is decided is decided there, and loads nothing heavy.
 CORE = BASE | {
+    "outputs",
+    "support",
     "jobs",
     "data",
     "planner",
     "catalog",
     "hardware",
-    "presets",
+    "hub",
     "runs",
-    "recipe",
-    "downloads",
-    "sweep",
-    "tracing",
-    "votes",
+    "evaluation",
+    "models.names",
 }
-CORE |= {"models.names"}
 # The light modules of the engine, which the page and the command line talk through.
-ENGINE = {"engine.client", "engine.event_stream", "engine.requests", "engine.suite_requests"}
-# What each room may import besides itself.
+ENGINE = {"engine.client", "engine.http.event_stream", "engine.requests"}
+# What each package may import besides itself.
 ARROWS = {
     "errors": set(),
+    "redaction": set(),
+    "reading": set(),
+    "proxies": set(),
+    "files": set(),
     "workspace": {"errors"},
-    "combinations": {"errors"},
-    "config": {"errors", "combinations"},
+    "outputs": {"errors", "files", "workspace"},
+    "support": BASE | {"hardware", "jobs"},
+    "config": {"errors", "workspace"},
     "hardware": BASE,
-    "presets": BASE,
-    "catalog": BASE,
-    # The history of measurements is a metrics file like any other.
-    "planner": BASE | {"catalog", "hardware", "jobs.metrics"},
+    "hub": BASE | {"jobs", "data"},
+    "catalog": BASE | {"hub"},
+    # The history of measurements is a metrics file like any other, and the supervisor starts the tracing child.
+    # The trace runs the very experts that a run computes with.
+    "planner": BASE | {"catalog", "hardware", "jobs", "models.experts", "models.encoder_decoder", "models.targets"},
     "data": BASE,
     "jobs": BASE,
-    "models": BASE | {"catalog"},
-    "runs": BASE | {"jobs", "hardware", "planner", "catalog", "models.names", "combinations", "presets"},
-    "recipe": BASE | {"runs", "jobs", "data", "models.names", "training.ladder", "training.settings"},
-    "sweep": BASE | {"jobs", "runs"},
-    "downloads": BASE | {"jobs", "data", "catalog.hub_ids"},
-    "tracing": BASE | {"jobs", "planner"},
-    "votes": BASE,
-    "training": BASE | {"jobs", "data", "planner", "catalog", "models", "hardware"},
-    "engine": BASE | {"jobs", "data", "planner", "catalog", "models", "hardware"},
-    "export": BASE | {"jobs", "data", "planner", "catalog", "models", "hardware"},
-    "ui": CORE | ENGINE | {"export.requests", "training.checkpoints"},
-    "cli": CORE | ENGINE | {"export.requests", "export.push", "training.checkpoints", "ui"},
+    "models": BASE | {"catalog", "hub", "data", "hardware"},
+    "runs": CORE | ENGINE | {"training.checkpoints", "training.oom_fallback", "training.settings"},
+    "evaluation": BASE | {"jobs", "data", "models", "engine", "training.checkpoints"},
+    "training": BASE | {"jobs", "data", "planner", "catalog", "models", "hardware", "hub"},
+    "engine": BASE | {"jobs", "data", "planner", "catalog", "models", "hardware", "hub"},
+    # A suite's prompts are read and judged as the playground does it.
+    "export": BASE
+    | {"jobs", "data", "planner", "catalog", "models", "hardware", "hub", "runs", "outputs"}
+    | {"evaluation.held_out", "evaluation.suites"},
+    "ui": CORE | ENGINE | {"export.requests", "export.targets.ollama_api", "training.checkpoints"},
+    "cli": CORE | ENGINE | {"export.requests", "export.targets.ollama_api", "training.checkpoints", "ui", "proxies"},
 }
+_HUB_CLIENT = "huggingface_hub"
 CHILDREN = ("training", "engine", "export", "models")
 
 
@@ -101,8 +106,9 @@ def loaded_by(start: str) -> dict[str, str]:
     return found
 
 
-# The planner's own child and what it alone imports.
-TRACE = {"app.planner.trace_child", "app.planner.trace_shims"}
+# The planner's own children and what they alone import.
+_IN_CHILDREN = ("worker", "cuda_stubs", "experts", "inference", "measure", "models", "timeline")
+TRACE = {f"app.planner.tracing.{name}" for name in _IN_CHILDREN}
 LIGHT = [name for name in SOURCES if room_of(name) in ("ui", "cli", "planner", "catalog") and name not in TRACE]
 
 
@@ -112,7 +118,7 @@ def test_the_page_the_planner_and_the_command_line_load_nothing_heavy(module: st
     assert not HEAVY & set(brought), {name: brought[name] for name in HEAVY & set(brought)}
 
 
-@pytest.mark.parametrize("module", [name for name in SOURCES if room_of(name) in CHILDREN or name.endswith("child")])
+@pytest.mark.parametrize("module", [name for name in SOURCES if room_of(name) in CHILDREN or name.endswith("worker")])
 def test_children_never_load_gradio(module: str) -> None:
     assert "gradio" not in loaded_by(module)
 
@@ -150,5 +156,18 @@ def test_only_the_supervisor_starts_processes() -> None:
     assert starters - {"app.data.client"} == {"app.jobs.supervisor"}
 
 
+def test_only_the_hub_talks_to_the_hub() -> None:
+    asking = {m for m in SOURCES if any(n.split(".")[0] == _HUB_CLIENT for n in imported(m, at_load=False))}
+    assert asking and {room_of(module) for module in asking} == {"hub"}, asking
+
+
 def test_there_is_no_junk_drawer() -> None:
     assert not {path.stem for path in SOURCES.values()} & {"utils", "common", "helpers", "misc"}
+
+
+def test_the_page_draws_the_arrows_that_are_allowed() -> None:
+    text = (HOUSE / "docs" / "architecture.md").read_text(encoding="utf-8")
+    section = text.partition("## Arrows")[2].partition("\n## ")[0]
+    rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("| `")]
+    drawn = {name.strip().strip("`"): set(filter(None, allowed.strip().split(", "))) for name, allowed in rows}
+    assert drawn == ARROWS

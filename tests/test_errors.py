@@ -5,14 +5,17 @@ from __future__ import annotations
 import pytest
 
 from app.errors import BusyError, UsageError, WorkbenchError
-from app.ui import notices
+from app.ui.components import messages
+from app.ui.shell.language import Translator
 
 
 def test_the_page_has_its_own_words_where_they_differ() -> None:
     both = BusyError("another run goes", "one at a time", "wait, or add --queue", on_page="wait, or press Queue")
     assert both.line() == "Another run goes. One at a time. Wait, or add --queue."
     assert both.line(on_page=True) == "Another run goes. One at a time. Wait, or press Queue."
-    assert "press Queue" in notices.problem(both) and "--queue" not in notices.problem(both)
+    assert "press Queue" in messages.problem(both, Translator()) and "--queue" not in messages.problem(
+        both, Translator()
+    )
     same = UsageError("the file is gone", "", "look again")
     assert same.line(on_page=True) == same.line()
 

@@ -79,11 +79,13 @@ def test_a_card_without_sensors_is_still_a_card(monkeypatch: pytest.MonkeyPatch)
     assert gpu is not None and gpu.temperature_c is None and gpu.power_w is None
 
 
+@pytest.mark.fault("F20")
 def test_a_card_that_is_lost_in_mid_look_raises_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pynvml", FakeNvml(lost=True))
     assert hardware.readings().gpu is None
 
 
+@pytest.mark.fault("F20")
 def test_a_missing_module_means_no_card(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pynvml", None)
     assert hardware.readings().gpus == ()

@@ -1,7 +1,13 @@
 import hashlib
 import os
+import re
+import shutil
+import signal
 import subprocess
 import sys
+import time
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,24 +36,23 @@ def test_this_environment_has_the_pinned_requirements() -> None:
     assert launch.has_pinned([launch.RUNTIME])
 
 
-def test_a_requirement_that_is_absent_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_requirement_that_is_absent_is_seen(tmp_path: Path) -> None:
     file = tmp_path / "requirements.txt"
     file.write_text("no-such-package-at-all==1.0\n")
-    monkeypatch.setattr(launch, "STAMPS", {file: tmp_path / "stamp"})
-    assert not launch.has_pinned([file])
+    assert not launch.has_versions([file])
     file.write_text("pydantic==0.0.1\n")
-    assert not launch.has_pinned([file])
+    assert not launch.has_versions([file])
 
 
 def test_a_stamp_is_the_hash_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, stamp = tmp_path / "requirements.txt", tmp_path / "stamp"
-    monkeypatch.setattr(launch, "STAMPS", {file: stamp})
+    monkeypatch.setattr(launch, "STAMPS", {file: "stamp"})
     file.write_text("a==1\n")
-    assert not launch.is_stamped(file)
+    assert not launch.is_stamped(tmp_path, file)
     stamp.write_text(hashlib.sha256(b"a==1\n").hexdigest())
-    assert launch.is_stamped(file)
+    assert launch.is_stamped(tmp_path, file)
     file.write_text("a==2\n")
-    assert not launch.is_stamped(file)
+    assert not launch.is_stamped(tmp_path, file)
 
 
 @pytest.mark.parametrize(("answer", "version"), [("580.65.06", 580), ("  470.1\n", 470), ("no devices", 0), ("", 0)])
@@ -74,6 +79,45 @@ def test_the_launcher_imports_the_standard_library_only() -> None:
         [sys.executable, "-S", "-c", code], cwd=HOUSE, capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == "['__main__', 'launch']"
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project of one file with the settings of this one, in the launcher's place."""
+    monkeypatch.setattr(launch, "HERE", tmp_path)
+    settings = (HOUSE / "pyproject.toml").read_text(encoding="utf-8")
+    (tmp_path / "pyproject.toml").write_text(settings.replace('["app", "launch.py"]', '["one.py"]'))
+    return tmp_path
+
+
+CLEAN = '"""One module."""\n\nONE: int = 1\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint", "mended"),
+    [
+        (CLEAN, "", CLEAN),
+        (CLEAN.replace("= 1", "=  1"), "ruff format --check", CLEAN),
+        (CLEAN.replace("ONE", "import os\n\nONE"), "ruff check", CLEAN),
+        (CLEAN.replace("= 1", '= "one"'), "mypy", CLEAN.replace("= 1", '= "one"')),
+    ],
+)
+def test_check_names_the_tool_that_complains_and_fix_mends_what_it_can(
+    project: Path, capfd: pytest.CaptureFixture[str], text: str, complaint: str, mended: str
+) -> None:
+    file = project / "one.py"
+    file.write_text(text)
+    assert launch.main(["check"]) == bool(complaint)
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert last == "mypy:" if not complaint else f"See above what {complaint}" in last
+    assert file.read_text() == text
+    assert launch.main(["fix"]) == 0
+    assert file.read_text() == mended
+
+
+def test_check_takes_no_arguments(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert launch.main(["check", "app"]) == 2
+    assert "no arguments" in capsys.readouterr().err
 
 
 class Version(tuple[int, ...]):
@@ -105,7 +149,160 @@ def test_without_a_fitting_python_there_is_one_line(
     assert said.count("\n") == 1 and "3.11, 3.12 or 3.13" in said
 
 
-def test_a_missing_venv_module_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "VENV", tmp_path / ".venv")
+def test_a_missing_venv_module_is_explained(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="apt install python"):
-        launch.make_venv("/bin/false")
+        launch.make_venv("/bin/false", tmp_path / ".venv")
+
+
+def wheel(folder: Path, name: str, version: str) -> None:
+    """Write a wheel of one empty package."""
+    about = f"{name}-{version}.dist-info"
+    files = {
+        f"{name}/__init__.py": "",
+        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{about}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = "".join(f"{path},,\n" for path in [*files, f"{about}/RECORD"])
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as archive:
+        for path, text in {**files, f"{about}/RECORD": record}.items():
+            archive.writestr(path, text)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Path:
+    """A house of its own: the real launcher, two tiny requirements as wheels, and a verb that says where it runs."""
+    house = tmp_path / "house"
+    (house / "app" / "cli").mkdir(parents=True)
+    shutil.copy(HOUSE / "launch.py", house)
+    (house / "requirements.txt").write_text("torch==1.0\nsmall==2.0\n")
+    (house / "requirements-dev.txt").write_text("-r requirements.txt\n")
+    for name, version in (("torch", "1.0+cpu"), ("torch", "1.0"), ("small", "2.0")):
+        wheel(house, name, version)
+    said = "import sys\ndef main(words):\n    import torch, small\n    print(sys.prefix, *words)\n    return 0\n"
+    (house / "app" / "cli" / "main.py").write_text(said)
+    return house
+
+
+def start(house: Path, *words: str) -> subprocess.Popen[str]:
+    """Start the house's launcher; pip looks nowhere but into the house."""
+    here = os.environ | {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(house), "PYTHONPATH": ""}
+    command = [sys.executable, str(house / "launch.py"), *words]
+    return subprocess.Popen(command, env=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def leftovers(house: Path) -> list[str]:
+    return [path.name for path in house.glob(".venv-*")]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+def test_an_interrupted_start_heals_and_so_does_what_broke_since(house: Path) -> None:
+    first = start(house)
+    deadline = time.monotonic() + 60
+    while not list(house.glob(".venv*/pyvenv.cfg")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    first.send_signal(signal.SIGINT)
+    _, said = first.communicate(timeout=60)
+    assert first.returncode == 1 and said.splitlines()[-1] == "Stopped." and "Traceback" not in said
+    assert not leftovers(house) and not (house / ".venv").exists()
+
+    # What older launchers left after Ctrl-C: an environment without pip.
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(house / ".venv")], check=True)
+    out, said = start(house, "a", "b").communicate(timeout=120)
+    assert out.split() == [str(house / ".venv"), "a", "b"], said
+    assert not leftovers(house)
+    pip = (house / ".venv" / "bin" / "pip").read_text()
+    assert pip.startswith(f"#!{house}/.venv/bin/python")
+
+    out, said = start(house).communicate(timeout=60)
+    assert (out.split(), said) == ([str(house / ".venv")], "")
+
+    (small,) = house.glob(".venv/lib/*/site-packages/small")
+    shutil.rmtree(small)
+    (house / ".venv-new-1").mkdir()  # left by a start that was killed
+    out, said = start(house).communicate(timeout=120)
+    assert out.split() == [str(house / ".venv")] and "small is missing. Making it anew." in said
+    assert not leftovers(house)
+
+    # The check brings the development requirements along; here they hold no tool.
+    check = start(house, "check")
+    _, said = check.communicate(timeout=120)
+    assert check.returncode == 1 and "Installing requirements-dev.txt" in said
+    assert "No module named ruff" in said and "See above what ruff format --check ., ruff check ., mypy says" in said
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stamped environment with one package."""
+    venv = tmp_path_factory.mktemp("made") / ".venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
+    (packages,) = venv.glob("lib/python3.*/site-packages")
+    (packages / "small").mkdir()
+    (packages / "small" / "__init__.py").touch()
+    launch.stamp(venv, launch.RUNTIME)
+    return venv
+
+
+def dangle(venv: Path) -> None:
+    (venv / "bin" / "python").unlink()
+    (venv / "bin" / "python").symlink_to("/nowhere/python3")
+
+
+def answer_as_another(venv: Path) -> None:
+    (venv / "bin" / "python").unlink()
+    (venv / "bin" / "python").write_text("#!/bin/sh\necho 3.10\n")
+    (venv / "bin" / "python").chmod(0o755)
+
+
+def make_of_another(venv: Path) -> None:
+    config = venv / "pyvenv.cfg"
+    config.write_text(re.sub(r"version = 3\.\d+", "version = 3.10", config.read_text()))
+
+
+def lose(pattern: str) -> Callable[[Path], None]:
+    def act(venv: Path) -> None:
+        (path,) = venv.glob(pattern)
+        launch.remove(path)
+
+    return act
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the folders of POSIX")
+@pytest.mark.parametrize(
+    ("harm", "fault"),
+    [
+        (lambda venv: None, ""),
+        (dangle, "it has no working Python"),
+        (answer_as_another, "its Python has changed or does not run"),
+        (make_of_another, "it belongs to another Python"),
+        (lose("pyvenv.cfg"), "it has no working Python"),
+        (lose("lib/*/site-packages/small"), "small is missing"),
+        (lose("lib/*/site-packages/small/__init__.py"), "small/__init__.py is missing"),
+        (lose("lib"), "small is missing"),
+        (lose(launch.CONTENTS), "its installation was interrupted"),
+        (lambda venv: (venv / launch.UNFINISHED).touch(), "its installation was interrupted"),
+        (launch.remove, "it has no working Python"),
+    ],
+)
+def test_what_is_broken_in_an_environment_is_found(
+    made: Path, tmp_path: Path, harm: Callable[[Path], None], fault: str
+) -> None:
+    venv = tmp_path / ".venv"
+    shutil.copytree(made, venv, symlinks=True)
+    harm(venv)
+    assert launch.fault_of(venv) == fault
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "folder", "nothing"])
+def test_whatever_stands_in_the_way_is_swapped_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(launch, "HERE", tmp_path)
+    monkeypatch.setattr(launch, "VENV", tmp_path / ".venv")
+    fresh = tmp_path / ".venv-new-1"
+    (fresh / "bin").mkdir(parents=True)
+    if kind == "file":
+        launch.VENV.write_text("x")
+    elif kind == "link":
+        launch.VENV.symlink_to(tmp_path / "gone")
+    elif kind == "folder":
+        (launch.VENV / "bin").mkdir(parents=True)
+    launch.swap_in(fresh)
+    assert [path.name for path in tmp_path.iterdir()] == [".venv"] and launch.VENV.is_dir()

@@ -20,8 +20,8 @@ COMMANDS = [
     for line in block.splitlines()
     if line.startswith("python3 launch.py")
 ]
-# The tests are what runs here; the page and the demo have tests of their own below.
-APART = ("python3 launch.py", "python3 launch.py test", "python3 launch.py demo")
+# The tests are what runs here; the check, the page and the demo have tests of their own.
+APART = ("python3 launch.py", "python3 launch.py check", "python3 launch.py test", "python3 launch.py demo")
 
 
 def environment(tmp_path: Path) -> dict[str, str]:
@@ -32,8 +32,15 @@ def command(line: str) -> list[str]:
     return [sys.executable, *shlex.split(line)[1:]]
 
 
-def test_the_readme_names_its_three_commands() -> None:
+def test_the_readme_names_its_four_commands() -> None:
     assert set(APART) <= set(COMMANDS)
+
+
+def test_ci_runs_what_the_readme_says_and_nothing_else() -> None:
+    script = (HOUSE / ".ci" / "run").read_text(encoding="utf-8")
+    ran = [line for line in script.splitlines() if "python3" in line]
+    assert ran == ["python3 launch.py check", "python3 launch.py test"]
+    assert all(line in README for line in (*ran, "python3 launch.py fix"))
 
 
 @pytest.mark.parametrize("line", [line for line in COMMANDS if line not in APART])

@@ -69,6 +69,7 @@ def test_a_workspace_that_cannot_be_made_is_one_clear_error(tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.fault("F21")
 def test_a_read_only_workspace_is_one_clear_error(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(WorkspaceError, match="cannot be written"):
@@ -78,3 +79,19 @@ def test_a_read_only_workspace_is_one_clear_error(tmp_path: Path) -> None:
 def test_workspace_home_moves_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "elsewhere"))
     assert workspace.open_workspace().root == tmp_path / "elsewhere"
+
+
+@pytest.mark.parametrize("text", ["x" * 300, "a/" + "ä" * 200, "y/" * 3000, "~nobody-at-all/x", "a\0b", "x\ud83d"])
+def test_what_no_file_can_be_called_is_refused_in_one_line(text: str) -> None:
+    for find in (workspace.user_path, workspace.existing_file, workspace.existing_source):
+        with pytest.raises(WorkspaceError) as caught:
+            find(text)
+        assert "\n" not in caught.value.line()
+
+
+def test_without_a_home_folder_the_workspace_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("WORKBENCH_HOME", raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000)
+    with pytest.raises(WorkspaceError, match="--workspace"):
+        workspace.open_workspace()

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-from app.catalog.hub_ids import is_repository
+from app.catalog.families import FAMILIES
 from app.catalog.reader import read_config, spec_from_config
 from app.catalog.spec import Listing, ModelSpec
 from app.errors import ModelError, NetworkError
+from app.hub.ids import is_repository
+from app.workspace import expanded
 
 _TABLE = Path(__file__).with_name("models.json")
 _STARTER = Path(__file__).resolve().parents[2] / "assets" / "starter"
@@ -18,41 +23,66 @@ _FORBIDDEN = re.compile(r"^[a-z][a-z0-9+.-]*://|^\\\\|^//|^file:|[\x00-\x1f]", r
 _MAX_NAME_CHARS = 4096
 
 
+@dataclass(frozen=True)
+class Entry:
+    """One row of the shipped table: a published model, its listing and the text part of its config.json."""
+
+    name: str
+    listing: Listing
+    config: Mapping[str, Any]
+
+    @property
+    def has_formula(self) -> bool:
+        """Tell whether the planner knows the architecture by a formula."""
+        return self.config["model_type"] in FAMILIES
+
+
+@lru_cache(maxsize=1)
+def entries() -> tuple[Entry, ...]:
+    """Return the shipped catalogue, smallest first within a family."""
+    return tuple(_entry(row) for row in json.loads(_TABLE.read_text(encoding="utf-8"))["models"])
+
+
+def _entry(row: Mapping[str, Any]) -> Entry:
+    listing = Listing(
+        hub_id=row["hub_id"],
+        licence=row["licence"],
+        gated=row["gated"],
+        parameters=row["parameters"],
+        parameters_source=row["parameters_source"],
+        config_source=row["config_source"],
+        aliases=tuple(row["aliases"]),
+        instruct=tuple(row["instruct"]),
+        file_bytes=row["file_bytes"],
+    )
+    return Entry(row["name"], listing, row["config"])
+
+
 @lru_cache(maxsize=1)
 def all_models() -> tuple[ModelSpec, ...]:
-    """Return every model of the shipped catalogue, smallest first within a family."""
-    rows = json.loads(_TABLE.read_text(encoding="utf-8"))["models"]
-    return tuple(_listed(row) for row in rows)
+    """Return the models of the catalogue that are planned by a formula, smallest first within a family."""
+    return tuple(_spec(entry) for entry in entries() if entry.has_formula)
 
 
-def _listed(row: dict[str, object]) -> ModelSpec:
-    """Return the ModelSpec of one row of the table."""
-    from dataclasses import replace
+@lru_cache(maxsize=256)
+def _spec_of(name: str) -> ModelSpec:
+    return _spec(next(entry for entry in entries() if entry.name == name))
 
-    listing = Listing(
-        hub_id=str(row["hub_id"]),
-        licence=str(row["licence"]),
-        gated=bool(row["gated"]),
-        parameters=int(str(row["parameters"])),
-        parameters_source=str(row["parameters_source"]),
-        config_source=str(row["config_source"]),
-        aliases=tuple(str(alias) for alias in row.get("aliases", [])),  # type: ignore[attr-defined]
-    )
-    config = row["config"]
-    assert isinstance(config, dict)
-    return replace(spec_from_config(config, str(row["name"])), listing=listing)
+
+def _spec(entry: Entry) -> ModelSpec:
+    """Return the architecture of an entry; raises ModelError for one that is not supported."""
+    return replace(spec_from_config(entry.config, entry.name), listing=entry.listing)
 
 
 @lru_cache(maxsize=1)
-def _index() -> dict[str, ModelSpec]:
-    """Map every lower-case name, hub id and alias to its model."""
-    index: dict[str, ModelSpec] = {}
-    for spec in all_models():
-        assert spec.listing is not None
-        for hub_id in (spec.listing.hub_id, *spec.listing.aliases):
-            index.setdefault(hub_id.lower(), spec)
-            index.setdefault(hub_id.split("/")[-1].lower(), spec)
-        index[spec.name.lower()] = spec
+def _index() -> dict[str, Entry]:
+    """Map every lower-case name, hub id and alias to its entry."""
+    index: dict[str, Entry] = {}
+    for entry in entries():
+        for hub_id in (entry.listing.hub_id, *entry.listing.aliases):
+            index.setdefault(hub_id.lower(), entry)
+            index.setdefault(hub_id.split("/")[-1].lower(), entry)
+        index[entry.name.lower()] = entry
     return index
 
 
@@ -60,11 +90,10 @@ def _index() -> dict[str, ModelSpec]:
 def _hub_ids() -> dict[str, str]:
     """Map every lower-case short name to the hub id that it means: not only an architecture, but these very weights."""
     ids: dict[str, str] = {}
-    for spec in all_models():
-        assert spec.listing is not None
-        for hub_id in (spec.listing.hub_id, *spec.listing.aliases):
+    for entry in entries():
+        for hub_id in (entry.listing.hub_id, *entry.listing.aliases):
             ids.setdefault(hub_id.split("/")[-1].lower(), hub_id)
-        ids.setdefault(spec.name.lower(), spec.listing.hub_id)
+        ids.setdefault(entry.name.lower(), entry.listing.hub_id)
     return ids
 
 
@@ -99,12 +128,12 @@ def find(name_or_path: str, revision: str | None = None) -> ModelSpec:
         )
     listed = _index().get(text.lower())
     if listed is not None and revision is None:
-        return listed
-    path = _STARTER if text.lower() == "starter" else Path(text).expanduser()
+        return _spec_of(listed.name)
+    path = _STARTER if text.lower() == "starter" else expanded(text)
     if _exists(path):
         return _from_path(path)
     if listed is not None:
-        return listed
+        return _spec_of(listed.name)
     if text.lower() != "starter" and is_repository(text):
         return _from_hub(text, revision)
     raise _unknown(text)
@@ -137,7 +166,7 @@ def hub_config(hub_id: str, revision: str | None = None) -> Path:
     Without it nothing of the model can be had. Raises ModelError when the hub has no such model, NetworkError when it
     cannot be asked; with a name of the catalogue that is nearly the same.
     """
-    from app.catalog.hub import fetch_config
+    from app.hub.client import fetch_config
 
     try:
         return fetch_config(hub_id, revision)

@@ -57,6 +57,9 @@ _LLAMA_PARENTS = ("self_attn", "mlp")
 # Families whose code in transformers 5.23 does not look at where positions begin anew: the documents of a packed row
 # would see each other, without a word. Measured for every family by tests/training/test_isolation.py.
 SEES_PACKED = frozenset({"bloom", "falcon", "opt", "gpt_oss"})
+# The target that means the routed experts of every layer, which are parameters and no modules, and their names in PEFT.
+EXPERTS = "experts"
+_EXPERT_PARAMETERS = ("experts.gate_up_proj", "experts.up_proj", "experts.down_proj")
 _MLP_ROLES = frozenset({"gate", "up", "down", "gate_up", "shared_gate"})
 
 
@@ -129,7 +132,9 @@ def _layer_modules(spec: ModelSpec, moe: bool) -> tuple[LinearModule, ...]:
 
 
 def layer_modules(spec: ModelSpec, index: int) -> tuple[LinearModule, ...]:
-    """List the linear modules of layer `index` in the order of the forward pass."""
+    """List the linear modules of layer `index` in the order of the forward pass; none where the class is traced."""
+    if spec.simulated:
+        return ()
     return _layer_modules(spec, spec.is_moe_layer(index))
 
 
@@ -162,11 +167,24 @@ def is_named(spec: ModelSpec, module: LinearModule, targets: Collection[str]) ->
 
 
 def unknown_names(spec: ModelSpec, targets: Iterable[str]) -> dict[str, str]:
-    """Return the targets that name no module of this model, each with the nearest that does (or nothing)."""
+    """Return the targets that name no module of this model, each with the nearest that does (or nothing).
+
+    Of a class that is traced, only the trace knows its modules.
+    """
+    if spec.simulated:
+        return {}
     modules = [module for index in (0, spec.layers - 1) for module in layer_modules(spec, index)]
     known = {name for module in modules for name in (module.name, qualified_name(spec, module))}
+    known |= {EXPERTS} if spec.experts else set()
     wrong = [str(target) for target in targets if target not in known]
     return {name: next(iter(get_close_matches(name, sorted(known), n=1, cutoff=0.4)), "") for name in wrong}
+
+
+def peft_targets(targets: str | Collection[str]) -> tuple[str | list[str], list[str]]:
+    """Return PEFT's target_modules and target_parameters of a run's targets."""
+    if isinstance(targets, str):
+        return targets, []
+    return [name for name in targets if name != EXPERTS], list(_EXPERT_PARAMETERS if EXPERTS in targets else ())
 
 
 def distinct_layers(spec: ModelSpec) -> tuple[tuple[int, int], ...]:
@@ -194,16 +212,21 @@ def layer_vectors(spec: ModelSpec) -> int:
     return total + (spec.heads if spec.sinks else 0)
 
 
+def expert_weights(spec: ModelSpec, index: int) -> int:
+    """Return the weights of the routed experts' matrices of layer `index`, without biases and router."""
+    if spec.experts is None or not spec.is_moe_layer(index):
+        return 0
+    return spec.experts.count * 3 * spec.hidden * spec.experts.intermediate
+
+
 def expert_parameters(spec: ModelSpec, index: int) -> int:
     """Return the parameters of the routed experts and the router of layer `index`."""
     experts = spec.experts
     if experts is None or not spec.is_moe_layer(index):
         return 0
-    per_expert = 3 * spec.hidden * experts.intermediate
-    if experts.bias:
-        per_expert += 2 * experts.intermediate + spec.hidden
+    biases = experts.count * (2 * experts.intermediate + spec.hidden) if experts.bias else 0
     router = experts.count * spec.hidden + (experts.count if experts.router_bias else 0)
-    return experts.count * per_expert + router
+    return expert_weights(spec, index) + biases + router
 
 
 def linear_parameters(spec: ModelSpec) -> int:
@@ -227,7 +250,9 @@ def head_parameters(spec: ModelSpec) -> int:
 
 @lru_cache(maxsize=1024)
 def total_parameters(spec: ModelSpec) -> int:
-    """Return the exact parameter count of the model."""
+    """Return the exact parameter count of the model; of a class that is traced, what is published (0: unknown)."""
+    if spec.simulated:
+        return spec.listing.parameters if spec.listing else 0
     layers = sum(
         count
         * (

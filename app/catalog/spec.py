@@ -51,7 +51,9 @@ class LatentAttention:
 class Listing:
     """Say what the catalogue knows of a published model besides its architecture.
 
-    `parameters` is the count its publisher's files state; the sources name where this and the architecture were read.
+    `parameters` counts the language model that a text run trains; the sources name where this and the architecture were
+    read. `instruct` names which of `hub_id` and `aliases` were tuned to follow instructions; the others are bases.
+    `file_bytes` is the size of the weights on the hub, vision tower and all; None where it is not known.
     """
 
     hub_id: str
@@ -61,6 +63,13 @@ class Listing:
     parameters_source: str
     config_source: str
     aliases: tuple[str, ...] = ()
+    instruct: tuple[str, ...] = ()
+    file_bytes: int | None = None
+
+    @property
+    def is_instruct(self) -> bool:
+        """Tell whether the weights under `hub_id` were tuned to follow instructions."""
+        return self.hub_id in self.instruct
 
 
 @dataclass(frozen=True)
@@ -70,8 +79,9 @@ class ModelSpec:
     `positions` counts learned position embeddings (0: rotary or ALiBi), `norms` the hidden-size norms of one layer,
     `parallel` says that attention and MLP read the same residual. `fused_qkv` and `fused_gate_up` say that one linear
     module holds several projections. `linear_class` decides quantisation: only plain `nn.Linear` and Conv1D are
-    converted. `unplanned` counts parameters outside the language model (a vision tower): resident, never trained;
-    `uncounted` names the field of a part that could not be counted. `config` keeps the fields of the config.json it was
+    converted. `unplanned` counts parameters outside the language model (a vision tower): never loaded;
+    `uncounted` names the field of a part that could not be counted. `simulated` says that the family has no reader: the
+    planner traces its class, and the numbers here serve for show. `config` keeps the fields of the config.json it was
     read from.
     """
 
@@ -117,6 +127,7 @@ class ModelSpec:
     latent: LatentAttention | None = None
     unplanned: int = 0
     uncounted: str = ""
+    simulated: bool = False
     dtype: str = "bf16"
     listing: Listing | None = field(default=None, compare=False)
     config: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
@@ -124,6 +135,11 @@ class ModelSpec:
     def __hash__(self) -> int:
         """Hash the few numbers that tell models apart: specs are keys of every cache, and all fields would be slow."""
         return hash((self.name, self.family, self.hidden, self.layers, self.heads, self.vocab))
+
+    @property
+    def encodes(self) -> bool:
+        """Tell whether an encoder reads the prompt, and a decoder beside it writes the answer (T5, BART)."""
+        return self.config.get("is_encoder_decoder") is True
 
     @property
     def query_width(self) -> int:

@@ -6,19 +6,21 @@ import argparse
 import importlib.util
 import platform
 import socket
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from app.cli.terminal import Verbs, answer, workspace_of
-from app.errors import BusyError
+from app import outputs, support
+from app.cli.terminal import Verbs, answer, progress, workspace_of
+from app.errors import BusyError, UsageError
 from app.hardware import Readings, readings
-from app.jobs import bin as removed
-from app.jobs import requests
+from app.jobs import directory, requests
+from app.jobs import trash as removed
 from app.planner.request import GIB
-from app.workspace import Workspace
+from app.workspace import Workspace, user_path
 
 _LEAST_RAM_BYTES = 8 * GIB
 _LEAST_DISK_BYTES = 10 * GIB
@@ -37,17 +39,24 @@ class Finding:
 
 def register(verbs: Verbs) -> None:
     """Add the verb."""
-    verbs.add(
+    parser = verbs.add(
         "doctor",
         run,
         help="what this machine has and what is missing, with the remedy for each",
         example="python3 launch.py doctor",
     )
+    parser.add_argument("--bundle", metavar="OUT.zip", help="show what helps to find a fault from afar, and save it")
+    parser.add_argument("--job", metavar="ID", help="with --bundle: this job's status, events and last log lines too")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Look at everything and print what was found."""
+    """Look at everything and print what was found, or make a support bundle."""
     workspace = workspace_of(arguments)
+    if arguments.bundle is not None:
+        make_bundle(arguments, workspace)
+        return
+    if arguments.job is not None:
+        raise UsageError("--job says whose log goes into a bundle", "", "add --bundle OUT.zip")
     machine = readings(workspace.root)
     found = [*_software(), *_accelerator(machine), *_room(machine), _port(), _background(workspace)]
     marks = {"ok": "ok     ", "note": "note   ", "missing": "missing"}
@@ -56,6 +65,24 @@ def run(arguments: argparse.Namespace) -> None:
         for item in found
     ]
     answer(arguments, {"findings": [asdict(item) for item in found], "machine": machine.as_dict()}, lines)
+
+
+def make_bundle(arguments: argparse.Namespace, workspace: Workspace) -> None:
+    """Print everything that a support bundle holds, then save it; with a terminal only after a yes."""
+    out = user_path(arguments.bundle)
+    if out.suffix.lower() != ".zip":
+        raise UsageError(f"{out.name} is no name for a bundle", "", "end it with .zip")
+    outputs.refuse_foreign(getattr(arguments, "workspace", None), out)
+    job = None if arguments.job is None else directory.find(workspace, arguments.job)
+    bundle = support.collect(job, workspace.root)
+    progress(bundle.text())
+    if sys.stdin is not None and sys.stdin.isatty():
+        progress(f"\nSave this as {out}? [y/N] ", end="")
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            raise UsageError("Nothing was saved", "", "answer y to save")
+    bundle.save(out)
+    outputs.remember(getattr(arguments, "workspace", None), out)
+    answer(arguments, {"bundle": str(out), "files": list(bundle.files)}, [f"{out}: {', '.join(bundle.files)}"])
 
 
 def _software() -> Iterator[Finding]:
@@ -69,7 +96,7 @@ def _software() -> Iterator[Finding]:
 
 def _accelerator(machine: Readings) -> Iterator[Finding]:
     if machine.gpu is None:
-        yield Finding("NVIDIA driver", "note", "none, so training runs on the processor", "A card makes it far faster")
+        yield Finding("NVIDIA driver", "note", "none, so training runs on the processor", "A GPU makes it far faster")
     for gpu in machine.gpus:
         free, total = gpu.free_bytes / GIB, gpu.total_bytes / GIB
         yield Finding(gpu.name, "ok", f"driver {machine.driver}, {free:.1f} of {total:.1f} GB free")

@@ -1,17 +1,15 @@
-"""`jobs compare`, `rename`, `again`, `restore`, `bin`: what is done with runs that are there already."""
+"""`jobs compare`, `rename`, `again`, `restore`, `trash`: what is done with runs that are there already."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
 
-from app import runs
 from app.cli.terminal import Verbs, answer, table, workspace_of
 from app.errors import UsageError
-from app.jobs import bin as removed
-from app.jobs import comparison, directory, requests
-from app.jobs.comparison import Comparison
+from app.jobs import directory, requests, trash
+from app.runs import comparison, submit
+from app.runs.comparison import Comparison
 
 
 def register(group: Verbs) -> None:
@@ -36,7 +34,9 @@ def register(group: Verbs) -> None:
     parser.add_argument("--queue", action="store_true", help="wait behind what runs")
     parser = group.add("restore", restore, help="bring a removed job back", example=f"{example} restore ID")
     _add_id(parser)
-    parser = group.add("bin", show_bin, help="the removed jobs", example=f"{example} bin --empty")
+    parser = group.add(
+        "trash", show_trash, help="the removed jobs", example=f"{example} trash --empty", former_name="bin"
+    )
     parser.add_argument("--empty", action="store_true", help="delete them for good")
 
 
@@ -64,14 +64,14 @@ def _side_by_side(found: Comparison, only_differences: bool) -> list[str]:
     """Return the comparison for people: a column a run, the best figures with a star."""
     settings = found.differing if only_differences else found.settings
     heads = [f"{index}: {name}"[:32] for index, name in enumerate(found.names, start=1)]
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     for row in (*found.figures, *settings):
         cells = [_cell(value) + (" *" if index in row.best else "") for index, value in enumerate(row.values)]
         rows.append({"": row.name, **dict(zip(heads, cells, strict=True))})
     return [*table(rows, ("", *heads)), "* the best"]
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     if value is None:
         return "-"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
@@ -90,22 +90,22 @@ def again(arguments: argparse.Namespace) -> None:
     """Hand in a run once more."""
     workspace = workspace_of(arguments)
     old = directory.find(workspace, arguments.id)
-    job = runs.again(workspace, old, queue=arguments.queue)
+    job = submit.again(workspace, old, queue=arguments.queue)
     answer(arguments, {"id": job.id, "dir": str(job.path)}, [f"{job.id} does what {old.id} did."])
 
 
 def restore(arguments: argparse.Namespace) -> None:
-    """Bring a job back from the bin."""
-    job = removed.restore(workspace_of(arguments), arguments.id)
+    """Bring a job back from the trash."""
+    job = trash.restore(workspace_of(arguments), arguments.id)
     answer(arguments, {"id": job.id, "dir": str(job.path)}, [f"{job.id} is back."])
 
 
-def show_bin(arguments: argparse.Namespace) -> None:
+def show_trash(arguments: argparse.Namespace) -> None:
     """Print the removed jobs, or delete them for good."""
     workspace = workspace_of(arguments)
     if arguments.empty:
-        count = removed.empty(workspace)
+        count = trash.empty(workspace)
         answer(arguments, {"deleted": count}, [f"{count} jobs are gone for good."])
         return
-    found = [{"id": job.id, "name": job.name, "state": job.status().state} for job in removed.discarded(workspace)]
-    answer(arguments, found, table(found, ("id", "name", "state")) if found else ["The bin is empty."])
+    listed = [{"id": job.id, "name": job.name, "state": job.status().state} for job in trash.trashed(workspace)]
+    answer(arguments, listed, table(listed, ("id", "name", "state")) if listed else ["The trash is empty."])

@@ -1,19 +1,18 @@
-"""`jobs`: list, show, watch, stop, pause, resume, move, remove, recipe, preset; more is in history.py."""
+"""`jobs`: list, show, watch, stop, pause, resume, move, remove, script, preset; more is in history.py."""
 
 from __future__ import annotations
 
 import argparse
 import time
-from typing import Any
 
-from app import presets, runs
 from app.cli import history
 from app.cli.terminal import Verbs, answer, progress, table, workspace_of
+from app.config import presets
 from app.errors import JobError
-from app.jobs import bin as removed
-from app.jobs import directory, requests
+from app.jobs import directory, requests, trash
 from app.jobs.directory import JobDirectory, Status
-from app.recipe import recipe
+from app.runs import submit
+from app.runs.training_script import recipe
 
 
 def register(verbs: Verbs) -> None:
@@ -27,15 +26,17 @@ def register(verbs: Verbs) -> None:
         ("pause", pause, "save, free the accelerator, and wait for `jobs resume` at the same step"),
         ("resume", resume, "go on from the newest complete checkpoint"),
         ("move", move, "move a waiting job in the queue"),
-        ("remove", remove, "move an ended job into the bin; `jobs restore` brings it back"),
-        ("recipe", show_recipe, "a run as one Python script that does the same without the workbench"),
+        ("remove", remove, "move an ended job into the trash; `jobs restore` brings it back"),
+        ("script", show_script, "a run as one Python script that does the same without the workbench"),
         ("preset", save_preset, "save a run's settings as a preset of your own"),
     ):
-        parser = group.add(name, run, help=help, example=f"python3 launch.py jobs {name} ID")
+        former_name = "recipe" if name == "script" else ""
+        parser = group.add(name, run, help=help, example=f"python3 launch.py jobs {name} ID", former_name=former_name)
         parser.add_argument("id", metavar="ID", help="id of the job, as `jobs list` shows it")
         if name == "stop":
             parser.add_argument("--force", action="store_true", help="end it by TERM, and after 10 s by KILL")
         if name == "preset":
+            parser.add_argument("--force", action="store_true", help="replace one of your own of the same name")
             parser.add_argument("name", metavar="NAME", help="name of the preset, for --preset NAME")
         if name == "resume":
             parser.add_argument("--queue", action="store_true", help="wait behind what runs")
@@ -44,7 +45,7 @@ def register(verbs: Verbs) -> None:
                 "--by", type=int, default=-1, metavar="N", help="places; negative is sooner (default -1)"
             )
         if name == "remove":
-            parser.add_argument("--forever", action="store_true", help="delete it now, not into the bin")
+            parser.add_argument("--forever", action="store_true", help="delete it now, not into the trash")
     history.register(group)
 
 
@@ -57,11 +58,11 @@ def list_jobs(arguments: argparse.Namespace) -> None:
     described = [job.describe() for job in directory.all_jobs(workspace_of(arguments))]
     rows = [
         {
-            **job,
-            "state": _state(job),
-            "step": f"{job['step']}/{job['of']}" if job["of"] else "",
-            "loss": _loss(job),
-            "when": _when(job["created"]),
+            **job.as_dict(),
+            "state": job.state,
+            "step": f"{job.status.step}/{job.status.of}" if job.status.of else "",
+            "loss": job.loss,
+            "when": _when(job.created),
         }
         for job in described
     ]
@@ -70,16 +71,7 @@ def list_jobs(arguments: argparse.Namespace) -> None:
         if rows
         else ["No jobs yet. `demo` makes one."]
     )
-    answer(arguments, described, lines)
-
-
-def _state(job: dict[str, Any]) -> str:
-    return "paused" if job["paused"] else str(job["state"])
-
-
-def _loss(job: dict[str, Any]) -> str:
-    loss = (job["last"] or {}).get("loss")
-    return "" if loss is None else f"{loss:.4f}"
+    answer(arguments, [job.as_dict() for job in described], lines)
 
 
 def _when(created: float | None) -> str:
@@ -94,21 +86,22 @@ def show(arguments: argparse.Namespace) -> None:
 def print_job(arguments: argparse.Namespace, job: JobDirectory) -> None:
     """Print how a job stands."""
     facts = job.describe()
-    lines = [f"{job.id}: {_state(facts)}{', ' + facts['reason'] if facts['reason'] else ''}"]
-    if facts["of"]:
-        lines.append(f"step {facts['step']} of {facts['of']}, loss {_loss(facts) or 'not logged yet'}")
-    if facts["eta_seconds"] is not None:
-        lines.append(f"about {facts['eta_seconds']:.0f} s left")
-    if not facts["responding"]:
+    status = facts.status
+    lines = [f"{job.id}: {facts.state}{', ' + status.reason if status.reason else ''}"]
+    if status.of:
+        lines.append(f"step {status.step} of {status.of}, loss {facts.loss or 'not logged yet'}")
+    if facts.eta_seconds is not None:
+        lines.append(f"about {facts.eta_seconds:.0f} s left")
+    if not facts.responding:
         lines.append("not responding: its heartbeat is overdue")
-    lines.append(f"folder {facts['dir']}")
-    answer(arguments, facts, lines)
+    lines.append(f"folder {facts.dir}")
+    answer(arguments, facts.as_dict(), lines)
 
 
 def watch(arguments: argparse.Namespace) -> None:
     """Follow one job to its end."""
     job = _job(arguments)
-    requests.tend(workspace_of(arguments))
+    requests.ensure_supervised(workspace_of(arguments))
     follow(job)
     print_job(arguments, job)
 
@@ -175,17 +168,17 @@ def move(arguments: argparse.Namespace) -> None:
 
 
 def remove(arguments: argparse.Namespace) -> None:
-    """Move an ended job into the bin, or delete it."""
+    """Move an ended job into the trash, or delete it."""
     job = _job(arguments)
     if arguments.forever:
-        removed.delete(workspace_of(arguments), job)
+        trash.delete(workspace_of(arguments), job)
     else:
-        removed.discard(workspace_of(arguments), job)
-    said = "is gone" if arguments.forever else f"is in the bin. `jobs restore {job.id}` brings it back"
+        trash.move_to_trash(workspace_of(arguments), job)
+    said = "is gone" if arguments.forever else f"is in the trash. `jobs restore {job.id}` brings it back"
     answer(arguments, {"id": job.id, "removed": True, "restorable": not arguments.forever}, [f"{job.id} {said}."])
 
 
-def show_recipe(arguments: argparse.Namespace) -> None:
+def show_script(arguments: argparse.Namespace) -> None:
     """Print a run as a script."""
     job = _job(arguments)
     text = recipe(job)
@@ -195,7 +188,7 @@ def show_recipe(arguments: argparse.Namespace) -> None:
 def save_preset(arguments: argparse.Namespace) -> None:
     """Save a run's settings under a name."""
     job = _job(arguments)
-    config, note = runs.config_of(job), f"from {job.name or job.id}"
-    path = presets.save_new(workspace_of(arguments), arguments.name, config, note=note)
+    config, note = submit.config_of(job), f"from {job.name or job.id}"
+    path = presets.save_new(workspace_of(arguments), arguments.name, config, note=note, replace=arguments.force)
     lines = [f"Saved as {path}. `train --preset {path.stem}` takes it, and so does `train --config {path}`."]
     answer(arguments, {"id": job.id, "preset": path.stem, "file": str(path)}, lines)

@@ -10,13 +10,22 @@ import sys
 import traceback
 from collections.abc import Collection, Sequence
 
-from app import __version__
-from app.cli import data, demo, doctor, jobs, page, plan, playground, take_away, train
-from app.cli.terminal import Parser, Verbs
-from app.errors import UsageError, WorkbenchError
+from app import __version__, proxies
+from app.cli import data, demo, doctor, evaluate, export, jobs, page, plan, playground, train, votes
+from app.cli.terminal import Parser, Verbs, progress
+from app.errors import UsageError, WorkbenchError, WorkspaceError
+from app.redaction import redact
 
-_VERBS = (page, demo, doctor, plan, data, train, jobs, playground, take_away)
+_VERBS = (page, demo, doctor, plan, data, train, jobs, playground, votes, evaluate, export)
+_LAUNCHER_VERBS = {
+    "test": "install the development requirements and run the tests",
+    "check": "check format, lint and types of the project",
+    "fix": "mend format and lint of the project, where a tool can",
+    "audit": "the installed packages with their licences, and what is known against them",
+}
 _INTERRUPTED = 130
+# What the system says of names that a person typed.
+_NAMES_NOTHING = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENOENT, errno.ELOOP, errno.EISDIR)
 
 
 def build_parser() -> tuple[Parser, Verbs]:
@@ -33,7 +42,7 @@ def build_parser() -> tuple[Parser, Verbs]:
     )
     parser = Parser(
         prog="launch.py",
-        description="LoRA Workbench: plan, format, train, compare and take away LoRA adapters on one consumer GPU.",
+        description="LoRA Workbench: plan, format, train, compare and export LoRA adapters on one consumer GPU.",
         epilog="example: python3 launch.py demo",
         parents=[common],
     )
@@ -41,19 +50,15 @@ def build_parser() -> tuple[Parser, Verbs]:
     verbs = Verbs(parser.add_subparsers(dest="verb", metavar="VERB", parser_class=Parser), common)
     for module in _VERBS:
         module.register(verbs)
-    verbs.add(
-        "test",
-        _test,
-        help="install the development requirements and run the tests",
-        example="python3 launch.py test",
-        answers=False,
-    )
+    for name, help in _LAUNCHER_VERBS.items():
+        verbs.add(name, _by_launcher, help=help, example=f"python3 launch.py {name}", answers=False)
     return parser, verbs
 
 
-def _test(arguments: argparse.Namespace) -> None:
+def _by_launcher(arguments: argparse.Namespace) -> None:
     """Say where the verb is: the launcher runs it before this command line is loaded."""
-    raise UsageError("`test` is run by the launcher", "", "run `python3 launch.py test`")
+    verb = arguments.verb
+    raise UsageError(f"`{verb}` is run by the launcher", "", f"run `python3 launch.py {verb}`")
 
 
 def with_default_verb(words: Sequence[str], verbs: Collection[str]) -> list[str]:
@@ -73,6 +78,7 @@ def main(words: Sequence[str]) -> int:
     try:
         parser, verbs = build_parser()
         arguments = parser.parse_args(with_default_verb(words, verbs.names))
+        _settle_proxies()
         arguments.run(arguments)
         if sys.stdout is not None:  # a shell can start us with standard output closed
             sys.stdout.flush()
@@ -85,12 +91,22 @@ def main(words: Sequence[str]) -> int:
         _forget_output()
         return 0
     except OSError as error:
+        if error.errno in _NAMES_NOTHING and error.filename is not None:
+            why = str(error.strerror or "").lower()
+            return _report(WorkspaceError(f"{str(error.filename)!r:.200} cannot be used", why).line(), 1, debug)
         if error.errno != errno.ENOSPC:
             return _unforeseen(error, debug)
         _forget_output()
         return _report("The answer cannot be written. The disk is full. Free some space and try again.", 1, debug)
     except Exception as error:  # a defect of ours: one line for the person, the traceback on request
         return _unforeseen(error, debug)
+
+
+def _settle_proxies() -> None:
+    dropped = proxies.settle()
+    if dropped:
+        names = ", ".join(dropped)
+        progress(f"Ignored {names}: a proxy is used when it is http or https, a certificate file when it is there.")
 
 
 def _unforeseen(error: Exception, debug: bool) -> int:
@@ -105,6 +121,7 @@ def _forget_output() -> None:
 
 def _report(line: str, status: int, debug: bool) -> int:
     if debug:
-        traceback.print_exc()
-    print(line, file=sys.stderr)
+        print(redact(traceback.format_exc()), file=sys.stderr)
+    # A name in bytes of another encoding is half characters here, which standard error may refuse to write.
+    print(redact(line).encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
     return status

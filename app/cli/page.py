@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from app.cli.terminal import Verbs, workspace_of
+from app.cli.terminal import Verbs, port, workspace_of
 
 
 def register(verbs: Verbs) -> None:
@@ -17,7 +17,7 @@ def register(verbs: Verbs) -> None:
         answers=False,
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; others than loopback need --token")
-    parser.add_argument("--port", type=int, default=7860, help="port to listen on (default 7860)")
+    parser.add_argument("--port", type=port, default=7860, help="port to listen on (default 7860)")
     parser.add_argument("--token", help="secret that every request must carry")
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser window")
 
@@ -25,7 +25,7 @@ def register(verbs: Verbs) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Serve the page until Ctrl-C; runs go on without it."""
     workspace = workspace_of(arguments)
-    from app.ui.server import serve  # gradio takes seconds to import: only this verb pays for it
+    from app.ui.shell.server import serve  # gradio takes seconds to import: only this verb pays for it
 
     serve(
         workspace,

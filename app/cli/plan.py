@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, get_args
 
-from app import catalog, hardware, planner, presets, runs, tracing
+from app import catalog, planner
 from app.cli.jobs import follow
-from app.cli.terminal import Verbs, answer, workspace_of
-from app.config import RunConfig
+from app.cli.terminal import Verbs, answer, progress, root_of, workspace_of
+from app.config import presets
+from app.config.schema import RunConfig
 from app.errors import JobError, UsageError
-from app.planner import Plan, PlanRequest
-from app.planner.from_config import config_changes, request_from_config
-from app.planner.history import COMPARED, CPU, corrections
+from app.planner import Plan, PlanRequest, packing
+from app.planner.from_config import config_changes
+from app.planner.history import COMPARED, CPU
+from app.planner.machine import device_here, request_here, request_on, with_measurements, within_free_memory
+from app.planner.parts.positions import refuse_too_long
 from app.planner.request import GIB, Attention, Device, Dtype, Method, Profile, Quant
-from app.workspace import default_root
+from app.planner.spend import spending
+from app.planner.tracing import client
+from app.runs import submit
 
 # Cards count memory in units of 1024 and write GB; so do the page and this verb.
 _GB = GIB
 _MB = 1 << 20
+# In place of a card's size: this machine's own card, or its memory, as far as it is free.
+HERE = "here"
 # option of the command line -> field of the request
 _FIELDS = {
     "method": "method",
@@ -67,10 +74,20 @@ def register(verbs: Verbs) -> None:
         "--profile", choices=get_args(Profile), help="workbench is what `train` does; peft-classic as published rows"
     )
     parser.add_argument("--columns", type=int, metavar="N", help="conversations at once, for inference")
-    parser.add_argument("--vram", type=float, metavar="GB", help="size of the card")
+    parser.add_argument(
+        "--vram", type=_card, metavar="GB", help="size of the GPU's memory; here: what is free on this machine now"
+    )
     parser.add_argument("--trace", action="store_true", help="run the real step under fake tensors, in a child")
     parser.add_argument("--measure", action="store_true", help="run two real steps here, on the longest rows of --data")
     parser.add_argument("--data", metavar="FILE", help="training file, for --measure")
+
+
+def _card(text: str) -> float | str:
+    """Read a card's size, or the word for this machine's own."""
+    try:
+        return HERE if text == HERE else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r:.40} is no size in GB; write a number, or {HERE}") from None
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -78,37 +95,44 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.measure:
         measure(arguments)
         return
-    request = on_this_machine(arguments, request_of(arguments))
-    plan = tracing.traced_plan(request) if arguments.trace else planner.plan(request)
-    answer(arguments, plan.to_json(), report(request, plan))
+    request = request_of(arguments)
+    if client.needs_trace(request, root_of(arguments)):
+        refuse_too_long(request)
+        request = client.traced(request, root_of(arguments), _simulating(request))
+    plan = client.traced_plan(request) if arguments.trace and not request.model.simulated else planner.plan(request)
+    bought = spending(request)
+    answer(
+        arguments,
+        {**plan.to_json(), "spend": bought.to_json() if bought else None},
+        [*report(request, plan), *([f"note: {bought.why}"] if bought else [])],
+    )
 
 
-def on_this_machine(arguments: argparse.Namespace, request: PlanRequest) -> PlanRequest:
-    """Return the request with what was measured on this machine's card; a processor's figures say nothing of one.
+def _simulating(request: PlanRequest) -> Callable[[client.Progress], None]:
+    """Return what says on standard error how far a simulation is, once for every tenth of it."""
+    said = -1
 
-    Settings that name no card, on a machine that has none, are planned for the processor: no CUDA context there.
-    """
-    card = hardware.readings().gpu
-    if card is None and request.vram_gb is None and (arguments.preset or arguments.config):
-        request = request.changed(device="cpu")
-    device = CPU if request.device == "cpu" else card.name if card is not None else ""
-    workspace = getattr(arguments, "workspace", None) or default_root()
-    return request.changed(corrections=corrections(Path(workspace).expanduser(), device)) if device else request
+    def say(progress_made: client.Progress) -> None:
+        nonlocal said
+        tenth = int(10 * progress_made.share)
+        if tenth > said:
+            said = tenth
+            progress(f"{request.model.name}: measuring by simulation, {10 * tenth} %, {progress_made.seconds:.0f} s")
+
+    return say
 
 
 def measure(arguments: argparse.Namespace) -> None:
     """Run two real steps, keep them in this machine's history, and print predicted against measured."""
     workspace = workspace_of(arguments)
     config = measured_config(arguments)
-    job = runs.start(workspace, config, kind="measure")
+    job = submit.start(workspace, config, kind="measure")
     follow(job)
     found = job.status().result
     if not found:
         raise JobError(f"{job.id} was stopped", "two steps were not reached", "measure again")
-    model = catalog.find(config.model.name, config.model.revision)
     device: Device = "cpu" if found["device"] == CPU else "cuda"
-    request = request_from_config(config, model, "fp32" if device == "cpu" else "bf16")
-    request = on_this_machine(arguments, request.changed(device=device))
+    request = within(arguments, with_measurements(request_on(device, config, workspace=workspace.root), workspace))
     plan = planner.plan(request)
     answer(arguments, {**plan.to_json(), "measurement": found}, [*compared(found), *report(request, plan)])
 
@@ -119,7 +143,7 @@ def measured_config(arguments: argparse.Namespace) -> RunConfig:
         if getattr(arguments, option):
             raise UsageError(f"--{option} cannot be measured", "it is no setting of a run", "leave it out")
     config = _config_of(arguments) or RunConfig()
-    changes: dict[str, Any] = config_changes(_changes_of(arguments))
+    changes: dict[str, object] = config_changes(_changes_of(arguments))
     if arguments.model:
         changes["model.name"] = arguments.model
     if arguments.data:
@@ -146,11 +170,22 @@ def request_of(arguments: argparse.Namespace) -> PlanRequest:
     config = _config_of(arguments)
     if not arguments.model and config is None:
         raise UsageError("No model is named", "", "add --model M, for example --model Qwen/Qwen3-8B")
-    model = catalog.find(arguments.model or (config.model.name if config else ""))
     changes = _changes_of(arguments)
     if config is None:
-        return PlanRequest(model=model, **changes)
-    return request_from_config(config, model).changed(**changes)
+        planned = {**(device_here() if arguments.vram == HERE else {}), **changes}
+        request = with_measurements(PlanRequest(model=catalog.find(arguments.model), **planned), root_of(arguments))
+        return within(arguments, request)
+    model = catalog.find(arguments.model or config.model.name, None if arguments.model else config.model.revision)
+    if arguments.vram == HERE:
+        config = config.changed({"memory.vram_gb": None})
+    if config.data.packing:
+        packing.settled(model, config.model.attn_implementation, root_of(arguments))
+    return within(arguments, request_here(config, root_of(arguments), model, changes))
+
+
+def within(arguments: argparse.Namespace, request: PlanRequest) -> PlanRequest:
+    """Return the request, held against what is free on this machine where --vram says so."""
+    return within_free_memory(request) if arguments.vram == HERE else request
 
 
 def _config_of(arguments: argparse.Namespace) -> RunConfig | None:
@@ -160,35 +195,38 @@ def _config_of(arguments: argparse.Namespace) -> RunConfig | None:
     return presets.load(arguments.preset, workspace_of(arguments)).config if arguments.preset else None
 
 
-def _changes_of(arguments: argparse.Namespace) -> dict[str, Any]:
+def _changes_of(arguments: argparse.Namespace) -> dict[str, object]:
     """Return what the options set, by the request's names."""
-    changes: dict[str, Any] = {
+    changes: dict[str, object] = {
         field: value for option, field in _FIELDS.items() if (value := getattr(arguments, option)) is not None
     }
+    if changes.get("vram_gb") == HERE:
+        del changes["vram_gb"]
     if "targets" in changes:
-        changes["targets"] = tuple(name.strip() for name in changes["targets"].split(",") if name.strip())
+        changes["targets"] = tuple(name.strip() for name in str(changes["targets"]).split(",") if name.strip())
     return changes
 
 
 def report(request: PlanRequest, plan: Plan) -> list[str]:
     """Return the plan as lines for people; sizes in GB."""
-    facts = plan.to_json()
-    lines = [sentence(facts)]
-    names = {name: name.replace("_", " ") for name in facts["parts"]}
+    lines = [sentence(plan)]
+    names = {name: name.replace("_", " ") for name in plan.parts}
     if request.device == "cpu":
         names["allocator_reserve"] = "libraries"
     width = max(len("peak of the process"), *map(len, names.values()))
-    for name, size in facts["parts"].items():
+    for name, size in plan.parts.items():
         if size:
             lines.append(f"  {names[name]:<{width}}  {size / _GB:8.2f} GB")
-    where = "peak of the process" if request.device == "cpu" else "peak on the card"
-    lines.append(f"  {where:<{width}}  {facts['device_peak'] / _GB:8.2f} GB")
-    lines.append(f"trains {facts['trainable_params']:,} of {facts['total_params']:,} parameters; {facts['basis']}")
-    if facts["fits"] is False:
+    where = "peak of the process" if request.device == "cpu" else "peak on the GPU"
+    lines.append(f"  {where:<{width}}  {plan.device_peak / _GB:8.2f} GB")
+    lines.append(f"trains {plan.trainable_params:,} of {plan.total_params:,} parameters; {plan.basis}")
+    if plan.fits is False:
         lines += [suggested(suggestion) for suggestion in planner.suggestions(request)[:3]]
     if request.device == "cuda" and request.vram_gb is None:
-        lines.append("note: planned for a card, with its CUDA context; --vram names its size")
-    return lines + [f"note: {warning}" for warning in facts["warnings"]]
+        lines.append("note: planned for a GPU, with its CUDA context; --vram names its size")
+    elif plan.fits is None:
+        lines.append(f"note: planned for this machine's processor; --vram {HERE} holds it against the free memory")
+    return lines + [f"note: {warning}" for warning in plan.warnings]
 
 
 def suggested(suggestion: planner.Suggestion) -> str:
@@ -200,12 +238,12 @@ def suggested(suggestion: planner.Suggestion) -> str:
     return f"would fit: {suggestion.text} ({savings}; peak {suggestion.device_peak / _GB:.1f} GB)"
 
 
-def sentence(facts: dict[str, Any]) -> str:
+def sentence(plan: Plan) -> str:
     """Return the one sentence that answers whether it fits."""
-    peak = facts["device_peak"] / _GB
-    if facts["fits"] is None:
+    peak = plan.device_peak / _GB
+    if plan.free_bytes is None:
         return f"Peak {peak:.1f} GB."
-    free = facts["free_bytes"] / _GB
-    if facts["fits"]:
+    free = plan.free_bytes / _GB
+    if plan.fits:
         return f"Fits. Peak {peak:.1f} GB of {free:.1f} GB free; {free - peak:.1f} GB to spare."
     return f"Does not fit: {peak:.1f} GB against {free:.1f} GB free."

@@ -5,20 +5,20 @@ from __future__ import annotations
 import argparse
 import math
 import signal
+import socket
 import time
-from pathlib import Path
+from dataclasses import asdict
 from types import FrameType
 
 from app.cli.jobs import follow
-from app.cli.terminal import Verbs, answer, named_folders, positive, progress, workspace_of
+from app.cli.terminal import Verbs, answer, named_folders, port, positive, progress, workspace_of, written
 from app.engine import requests as engine
 from app.engine.client import wait_for_endpoint
+from app.engine.requests import EngineRequest
 from app.errors import EngineError, UsageError
-from app.export.requests import METHODS, blend_answer, start_blend
+from app.export.requests import METHODS, BlendAnswer, BlendRequest, WeightedAdapter, start_blend, wait_for_answer
 from app.jobs import requests as jobs
 from app.workspace import user_path
-
-BLEND_KEYS = ("adapter", "rank", "max_abs_error", "verdict")
 
 
 def register(verbs: Verbs) -> None:
@@ -44,14 +44,14 @@ def register(verbs: Verbs) -> None:
         )
         parser.add_argument("--quant", choices=("nf4", "int8", "none"), default="nf4", help="how the base is stored")
         parser.add_argument("--dtype", choices=("auto", "bf16", "fp16", "fp32"), default="auto")
-    chat_parser.add_argument("--prompt", metavar="TEXT", required=True)
-    chat_parser.add_argument("--system", metavar="TEXT", default="", help="system prompt")
+    chat_parser.add_argument("--prompt", metavar="TEXT", type=written, required=True)
+    chat_parser.add_argument("--system", metavar="TEXT", type=written, default="", help="system prompt")
     chat_parser.add_argument("--greedy", action="store_true", help="always the likeliest token")
     chat_parser.add_argument("--seed", type=int, metavar="N")
     chat_parser.add_argument("--max-tokens", type=positive, default=256, metavar="N")
-    serve_parser.add_argument("--port", type=int, default=8000, metavar="P")
+    serve_parser.add_argument("--port", type=port, default=8000, metavar="P")
     serve_parser.add_argument(
-        "--token", metavar="T", help="secret that requests must carry; made up when none is given"
+        "--token", metavar="T", type=written, help="secret that requests must carry; made up when none is given"
     )
 
 
@@ -77,42 +77,30 @@ def chat(arguments: argparse.Namespace) -> None:
     """Ask all columns and print their answers."""
     columns = engine.compare(
         workspace_of(arguments),
-        arguments.model,
-        named_folders(arguments.adapter),
+        EngineRequest(arguments.model, named_folders(arguments.adapter), arguments.quant, arguments.dtype),
         arguments.prompt,
         system=arguments.system,
         greedy=arguments.greedy,
         seed=arguments.seed,
         max_tokens=arguments.max_tokens,
-        quant=arguments.quant,
-        dtype=arguments.dtype,
     )
     lines = []
     for column in columns:
-        how = "batched" if column["batched"] else "alone"
-        mark = f" {column['adapter_hash']}" if column["adapter_hash"] else ""
-        warning = f"; {column['warning']}" if column.get("warning") else ""
-        lines += [
-            f"[{column['name']}{mark}, {how}, {column['tokens_per_s']:.0f} tokens/s{warning}]",
-            column["text"],
-            "",
-        ]
-    answer(arguments, {"columns": columns}, lines[:-1])
+        how = "batched" if column.batched else "alone"
+        mark = f" {column.adapter_hash}" if column.adapter_hash else ""
+        warning = f"; {column.warning}" if column.warning else ""
+        lines += [f"[{column.name}{mark}, {how}, {column.tokens_per_s:.0f} tokens/s{warning}]", column.text, ""]
+    answer(arguments, {"columns": [column.as_dict() for column in columns]}, lines[:-1])
 
 
 def serve(arguments: argparse.Namespace) -> None:
     """Serve until Ctrl-C, TERM, or until the engine is stopped from elsewhere."""
     signal.signal(signal.SIGTERM, _interrupt)
     workspace = workspace_of(arguments)
-    job = engine.start_engine(
-        workspace,
-        arguments.model,
-        named_folders(arguments.adapter),
-        quant=arguments.quant,
-        dtype=arguments.dtype,
-        port=arguments.port,
-        token=arguments.token,
-    )
+    _check_port(arguments.port)
+    adapters, port = named_folders(arguments.adapter), arguments.port
+    request = EngineRequest(arguments.model, adapters, arguments.quant, arguments.dtype, port)
+    job = engine.start_engine(workspace, request, token=arguments.token)
     try:
         found = wait_for_endpoint(job)
         progress(f"Serving on {found.url}. Ctrl-C ends it.")
@@ -127,6 +115,17 @@ def serve(arguments: argparse.Namespace) -> None:
         jobs.wait(job, timeout_s=30)
 
 
+def _check_port(number: int) -> None:
+    """Refuse a port that is taken, before the model is loaded. Raises UsageError."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", number))
+        except OSError as error:
+            why = (error.strerror or str(error)).lower()
+            raise UsageError(f"Port {number} cannot be used", why, "choose another with --port") from None
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
     """Leave as on Ctrl-C, so that the engine is stopped on the way out."""
     raise KeyboardInterrupt
@@ -134,30 +133,29 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def blend(arguments: argparse.Namespace) -> None:
     """Blend as a job and print what came of it."""
-    weighted = [_weighted(folder) for folder in named_folders(arguments.adapter).values()]
-    job = start_blend(
-        workspace_of(arguments),
-        weighted,
-        user_path(arguments.out),
+    request = BlendRequest(
+        adapters=[_weighted(folder) for folder in named_folders(arguments.adapter).values()],
+        out=str(user_path(arguments.out)),
         method=arguments.method,
         rank=arguments.rank,
         density=arguments.density,
     )
+    job = start_blend(workspace_of(arguments), request)
     follow(job)
-    facts = {key: value for key, value in blend_answer(job).items() if key in BLEND_KEYS}
-    said = f"{facts['verdict']}: rank {facts['rank']}, largest error {facts['max_abs_error']:.2e}"
-    answer(arguments, facts, [said, f"adapter  {facts['adapter']}"])
+    blended = wait_for_answer(job, BlendAnswer)
+    said = f"{blended.verdict}: rank {blended.rank}, largest error {blended.max_abs_error:.2e}"
+    answer(arguments, asdict(blended), [said, f"adapter  {blended.adapter}"])
 
 
-def _weighted(text: str) -> tuple[Path, float]:
+def _weighted(text: str) -> WeightedAdapter:
     """Read `DIR:weight`; without a weight it is 1. Raises UsageError for a weight that is no finite number."""
     folder, _, word = text.rpartition(":")
     if not folder:
-        return user_path(text), 1.0
+        return WeightedAdapter(str(user_path(text)))
     try:
         weight = float(word)
     except ValueError:
-        return user_path(text), 1.0
+        return WeightedAdapter(str(user_path(text)))
     if not math.isfinite(weight):
-        raise UsageError(f"The weight {word} is not a number to weigh with", "", "write for example DIR:0.5")
-    return user_path(folder), weight
+        raise UsageError(f"The weight {word:.40} is not a number to weigh with", "", "write for example DIR:0.5")
+    return WeightedAdapter(str(user_path(folder)), weight)

@@ -6,18 +6,22 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
 
 from app.errors import UsageError
-from app.workspace import Workspace, open_workspace
+from app.workspace import Workspace, default_root, open_workspace
+
+_LONGEST_MESSAGE = 200
 
 
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose usage errors are one plain line."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise UsageError in place of printing the usage and leaving."""
+        """Raise UsageError in place of printing the usage and leaving; a word of thousands of letters is cut."""
+        message = message if len(message) <= _LONGEST_MESSAGE else f"{message[: _LONGEST_MESSAGE - 1]}…"
         raise UsageError(message[:1].upper() + message[1:], "", f"see `{self.prog} --help`")
 
 
@@ -26,6 +30,27 @@ def positive(text: str) -> int:
     if not re.fullmatch("0*[1-9][0-9]{0,8}", text):
         raise argparse.ArgumentTypeError(f"{text!r:.40} is not a whole number above 0")
     return int(text)
+
+
+def port(text: str) -> int:
+    """Read a port, as the type of an argument. Raises ArgumentTypeError for anything else."""
+    if not re.fullmatch("[0-9]{1,5}", text) or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r:.40} is not a port, ports are 1 to 65535")
+    return int(text)
+
+
+def written(text: str) -> str:
+    """Read text that a model is to see, as the type of an argument. Raises ArgumentTypeError for bytes that are none.
+
+    Such bytes reach a program as half characters, which no file and no request can hold.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise argparse.ArgumentTypeError(
+            f"character {error.start + 1} is no text in UTF-8; write it in UTF-8"
+        ) from None
+    return text
 
 
 class Verbs:
@@ -40,8 +65,20 @@ class Verbs:
         """Return the names of the verbs."""
         return self._subparsers.choices
 
-    def add(self, name: str, run: Any, *, help: str, example: str, answers: bool = True) -> Parser:
-        """Add a verb and return its parser. `answers` gives it --json; `run` takes the parsed arguments."""
+    def add(
+        self,
+        name: str,
+        run: Callable[[argparse.Namespace], None],
+        *,
+        help: str,
+        example: str,
+        answers: bool = True,
+        former_name: str = "",
+    ) -> Parser:
+        """Add a verb and return its parser. `answers` gives it --json; `run` takes the parsed arguments.
+
+        Under its `former_name` the verb is understood, but no help lists it.
+        """
         parser = self._subparsers.add_parser(
             name,
             help=help,
@@ -53,6 +90,8 @@ class Verbs:
         if answers:
             parser.add_argument("--json", action="store_true", help="answer with one JSON object on standard output")
         parser.set_defaults(run=run)
+        if former_name:
+            self._subparsers.choices[former_name] = parser
         return parser
 
     def group(self, name: str, *, help: str, example: str) -> Verbs:
@@ -69,12 +108,17 @@ class Verbs:
         return Verbs(inner, self._common)
 
 
+def root_of(arguments: argparse.Namespace) -> Path:
+    """Return the workspace's folder, which need not be there yet."""
+    return Path(getattr(arguments, "workspace", None) or default_root()).expanduser()
+
+
 def workspace_of(arguments: argparse.Namespace) -> Workspace:
     """Open the workspace that the command line names."""
     return open_workspace(getattr(arguments, "workspace", None))
 
 
-def answer(arguments: argparse.Namespace, data: Any, lines: Sequence[str]) -> None:
+def answer(arguments: argparse.Namespace, data: object, lines: Sequence[str]) -> None:
     """Print the data as JSON when --json is given, else the lines for people."""
     if getattr(arguments, "json", False):
         print(json.dumps(data, ensure_ascii=not _writes_unicode(), indent=2))
@@ -111,12 +155,12 @@ def size_bytes(text: str) -> int:
     """Read a size such as 2GB, 500 MB or 1GiB. Raises UsageError for anything else."""
     match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMG]?i?B?)\s*", text, re.IGNORECASE)
     unit = _UNITS.get(match[2].upper()) if match else None
-    if match is None or unit is None or float(match[1]) <= 0:
+    if match is None or unit is None or not 0 < float(match[1]) < 1e15:
         raise UsageError(f"{text!r:.40} is not a size", "", "write for example 2GB or 500MB")
     return int(float(match[1]) * unit)
 
 
-def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[str]:
+def table(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> list[str]:
     """Return rows as aligned text lines with a heading."""
     cells = [list(columns)] + [[str(row.get(column, "")) for column in columns] for row in rows]
     widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
 
-from app import presets, runs, sweep
 from app.cli.jobs import follow, print_job
-from app.cli.terminal import Verbs, answer, progress, workspace_of
-from app.config import RunConfig, parse_assignments
+from app.cli.terminal import Verbs, answer, progress, workspace_of, written
+from app.config import presets
+from app.config.parsing import parse_assignments
+from app.config.schema import RunConfig
 from app.errors import UsageError
+from app.planner import packing
+from app.runs import submit, sweep
 from app.workspace import Workspace
 
 
@@ -43,7 +45,18 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="M", help="catalogue name, local folder or hub id")
     parser.add_argument("--data", metavar="FILE", help="training file")
     parser.add_argument(
-        "--set", metavar="KEY=VALUE", action="append", default=[], help="one setting by its dotted name; repeatable"
+        "--start-from", metavar="DIR", help="adapter to go on from: its folder, or the id of the run that made it"
+    )
+    parser.add_argument(
+        "--processes", type=int, metavar="N", help="share each step among N processes, one a card (or cores of the CPU)"
+    )
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        type=written,
+        action="append",
+        default=[],
+        help="one setting by its dotted name; repeatable",
     )
 
 
@@ -56,11 +69,15 @@ def config_of(arguments: argparse.Namespace, workspace: Workspace) -> RunConfig:
         config = presets.read_named_file(arguments.config).config
     elif arguments.preset:
         config = presets.load(arguments.preset, workspace).config
-    changes: dict[str, Any] = {}
+    changes: dict[str, object] = {}
     if arguments.model:
         changes["model.name"] = arguments.model
     if arguments.data:
         changes["data.file"] = arguments.data
+    if getattr(arguments, "start_from", None):
+        changes["adapter.start_from"] = arguments.start_from
+    if arguments.processes is not None:
+        changes["training.num_processes"] = arguments.processes
     changes.update(parse_assignments(arguments.set))
     return config.changed(changes, "the command line") if changes else config
 
@@ -69,15 +86,22 @@ def run(arguments: argparse.Namespace) -> None:
     """Start the run."""
     workspace = workspace_of(arguments)
     config = config_of(arguments, workspace)
+    if parse_assignments(arguments.set).get("data.packing") is True:
+        if config.training.objective != "sft":
+            why = f"{config.training.objective} compares answers that stand in rows of their own"
+            raise UsageError("data.packing=true cannot be kept", why, "leave it out")
+        packing.refuse_unsafe(config, workspace.root)
     if arguments.sweep:
         run_sweep(arguments, workspace, config)
         return
-    job = runs.start(workspace, config, queue=arguments.queue, name=arguments.name)
+    job = submit.start(workspace, config, queue=arguments.queue, name=arguments.name)
     if arguments.detach:
         lines = [f"{job.id} was handed in. `jobs watch {job.id}` follows it."]
         answer(arguments, {"id": job.id, "dir": str(job.path)}, lines)
         return
     progress(f"{job.id}: {job.path}")
+    if note := packing.note_of_run(config, workspace.root):
+        progress(f"note: {note}")
     follow(job)
     print_job(arguments, job)
 
@@ -86,7 +110,7 @@ def run_sweep(arguments: argparse.Namespace, workspace: Workspace, config: RunCo
     """Show the runs of a sweep, ask, and queue them."""
     found = sweep.members(config, sweep.parse_axes(arguments.sweep))
     for member in found:
-        runs.check(workspace, member.config)
+        submit.check(workspace, member.config)
         progress(member.name)
     _confirm(arguments, len(found))
     jobs = sweep.start(workspace, found, arguments.name)

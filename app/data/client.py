@@ -12,20 +12,40 @@ import json
 import queue
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import app.errors
+from app.data.dataset.options import DataOptions
+from app.data.messages import (
+    BuildAnswer,
+    BuildRequest,
+    CheckAnswer,
+    CheckRequest,
+    ConvertAnswer,
+    ConvertRequest,
+    Opened,
+    OpenRequest,
+    RejectedAnswer,
+    RejectedRequest,
+    Rows,
+    RowTokens,
+    ShowRequest,
+)
 from app.errors import ConfigError, DataError, TemplateError, WorkbenchError
+from app.reading import parsed_as, parsed_json
 
-CHILD_MODULE = "app.data.child"
+CHILD_MODULE = "app.data.worker"
 # Seconds without any sign of life. Loading a vocabulary of 250,000 tokens takes about 3 s on a slow machine.
 OPEN_LIMIT_S = 60.0
 SHOW_LIMIT_S = 4.5
 LONG_LIMIT_S = 120.0
 Spawn = Callable[[str, list[str]], "subprocess.Popen[Any]"]
 Progress = Callable[[int, int], None]
+Request = OpenRequest | ShowRequest | CheckRequest | BuildRequest | ConvertRequest | RejectedRequest
+Answer = TypeVar("Answer")
 
 
 class DataClient:
@@ -37,58 +57,67 @@ class DataClient:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[Any] | None = None
         self._lines: queue.Queue[str | None] = queue.Queue()
-        self._opened: set[tuple[str, str]] = set()
+        self._opened: set[OpenRequest] = set()
         self._number = 0
 
-    def show(self, row: int, tokenizer: Path, options: dict[str, Any], **source: Any) -> dict[str, Any]:
-        """Return what `data show --json` answers. The source is `path=` or `text=`."""
+    def show(
+        self, row: int, tokenizer: Path, options: DataOptions, *, path: Path | None = None, text: str | None = None
+    ) -> RowTokens:
+        """Return the tokens of one row of a file or of pasted text."""
         with self._lock:
             self._open(tokenizer, options)
-            request = {"row": row, "tokenizer": str(tokenizer), "options": options, **_source(source)}
-            return self._ask("show", request, SHOW_LIMIT_S)
+            request = ShowRequest(_rows(path, text), row, str(tokenizer), options)
+            return self._ask("show", request, RowTokens, SHOW_LIMIT_S)
 
     def check(
         self,
         tokenizer: Path | None,
-        options: dict[str, Any],
+        options: DataOptions,
         rows_per_step: int = 1,
         progress: Progress | None = None,
-        **source: Any,
-    ) -> dict[str, Any]:
-        """Return {"check": what `data check --json` answers, "problem_rows", "excerpts", "left_out", ...}.
-
-        `problem_rows` are the row numbers of the listed problems and `excerpts` the beginnings of those rows,
-        `left_out` counts the rows that are not trained by kind of problem, `histogram` has the lengths of rows.
-        """
+        *,
+        path: Path | None = None,
+        text: str | None = None,
+    ) -> CheckAnswer:
+        """Return what is found in a file or in pasted text."""
         with self._lock:
             if tokenizer is not None:
                 self._open(tokenizer, options)
-            request = {"options": options, "rows_per_step": rows_per_step, **_source(source)}
-            request["tokenizer"] = str(tokenizer) if tokenizer is not None else None
-            return self._ask("check", request, LONG_LIMIT_S, progress)
+            request = CheckRequest(_rows(path, text), options, _text(tokenizer), rows_per_step)
+            return self._ask("check", request, CheckAnswer, LONG_LIMIT_S, progress)
 
     def build(
-        self, path: Path, tokenizer: Path, options: dict[str, Any], out_root: Path, progress: Progress | None = None
-    ) -> dict[str, Any]:
+        self, path: Path, tokenizer: Path, options: DataOptions, out_root: Path, progress: Progress | None = None
+    ) -> BuildAnswer:
         """Build the tokenised files; return their folder and manifest."""
         with self._lock:
             self._open(tokenizer, options)
-            request = {"path": str(path), "tokenizer": str(tokenizer), "options": options, "out_root": str(out_root)}
-            return self._ask("build", request, LONG_LIMIT_S, progress)
+            request = BuildRequest(str(path), str(tokenizer), options, str(out_root))
+            return self._ask("build", request, BuildAnswer, LONG_LIMIT_S, progress)
 
-    def convert(self, out: Path, options: dict[str, Any], **source: Any) -> dict[str, Any]:
+    def convert(
+        self, out: Path, options: DataOptions, *, path: Path | None = None, text: str | None = None
+    ) -> ConvertAnswer:
         """Write canonical rows; return how many."""
         with self._lock:
-            return self._ask("convert", {"out": str(out), "options": options, **_source(source)}, LONG_LIMIT_S)
+            request = ConvertRequest(_rows(path, text), str(out), options)
+            return self._ask("convert", request, ConvertAnswer, LONG_LIMIT_S)
 
-    def dropped(self, out: Path, tokenizer: Path | None, options: dict[str, Any], **source: Any) -> dict[str, Any]:
+    def rejected(
+        self,
+        out: Path,
+        tokenizer: Path | None,
+        options: DataOptions,
+        *,
+        path: Path | None = None,
+        text: str | None = None,
+    ) -> RejectedAnswer:
         """Write the rows that are not trained, with their lines and reasons; return how many."""
         with self._lock:
             if tokenizer is not None:
                 self._open(tokenizer, options)
-            request = {"out": str(out), "options": options, **_source(source)}
-            request["tokenizer"] = str(tokenizer) if tokenizer is not None else None
-            return self._ask("dropped", request, LONG_LIMIT_S)
+            request = RejectedRequest(_rows(path, text), str(out), options, _text(tokenizer))
+            return self._ask("rejected", request, RejectedAnswer, LONG_LIMIT_S)
 
     def warm_up(self) -> None:
         """Start the child before it is needed."""
@@ -99,21 +128,20 @@ class DataClient:
         """End the child."""
         self._end()
 
-    def _open(self, tokenizer: Path, options: dict[str, Any]) -> None:
+    def _open(self, tokenizer: Path, options: DataOptions) -> None:
         """Load the tokenizer under a limit of its own, so that the limit of a preview can be short."""
-        template = options.get("chat_template") or ""
-        key = (str(tokenizer), template)
-        if key not in self._opened or self._process is None or self._process.poll() is not None:
-            self._ask("open", {"tokenizer": str(tokenizer), "chat_template": template}, OPEN_LIMIT_S)
-            self._opened.add(key)
+        request = OpenRequest(str(tokenizer), options.chat_template)
+        if request not in self._opened or self._process is None or self._process.poll() is not None:
+            self._ask("open", request, Opened, OPEN_LIMIT_S)
+            self._opened.add(request)
 
     def _ask(
-        self, verb: str, request: dict[str, Any], limit_s: float, progress: Progress | None = None
-    ) -> dict[str, Any]:
+        self, verb: str, request: Request, answer: type[Answer], limit_s: float, progress: Progress | None = None
+    ) -> Answer:
         process = self._ensure_started()
         self._number += 1
         number = self._number
-        self._write(process, json.dumps({"id": number, "verb": verb, **request}) + "\n")
+        self._write(process, json.dumps({"id": number, "verb": verb, "request": asdict(request)}) + "\n")
         while True:
             message = self._next_message(verb, limit_s)
             if message.get("id") != number:
@@ -124,7 +152,7 @@ class DataClient:
             elif "error" in message:
                 raise _rebuilt(message["error"])
             else:
-                return dict(message["result"])
+                return parsed_as(answer, message["result"])
 
     def _next_message(self, verb: str, limit_s: float) -> dict[str, Any]:
         try:
@@ -143,7 +171,7 @@ class DataClient:
                 "It may have run out of memory",
                 "Try a smaller file",
             )
-        message = json.loads(line)
+        message = parsed_json(line)
         return message if isinstance(message, dict) else {}
 
     def _ensure_started(self) -> subprocess.Popen[Any]:
@@ -186,11 +214,15 @@ def _read_lines(process: subprocess.Popen[Any], lines: queue.Queue[str | None]) 
     lines.put(None)
 
 
-def _source(source: dict[str, Any]) -> dict[str, Any]:
-    return {name: str(value) for name, value in source.items() if name in ("path", "text") and value is not None}
+def _rows(path: Path | None, text: str | None) -> Rows:
+    return Rows(_text(path), text)
 
 
-def _rebuilt(error: dict[str, Any]) -> WorkbenchError:
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _rebuilt(error: Mapping[str, Any]) -> WorkbenchError:
     """Return the error that the child met, of its own class."""
     name = "TemplateError" if error.get("type") == "RenderingError" else str(error.get("type"))
     kind = getattr(app.errors, name, WorkbenchError)

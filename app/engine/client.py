@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import queue
 import threading
 import time
@@ -10,14 +9,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
-from app.engine import endpoint
-from app.engine.endpoint import Endpoint
-from app.engine.event_stream import ENDED_EARLY, ColumnEvent, read_events
-from app.errors import EngineError
+from app.engine.http import endpoint
+from app.engine.http.endpoint import Endpoint
+from app.engine.http.event_stream import ENDED_EARLY, ColumnEvent, read_events
+from app.errors import EngineError, one_line
 from app.jobs.directory import JobDirectory
+from app.reading import parsed_json
 
 _POLL_S = 0.1
 # How long another server may be silent: before a token, and before its list of models.
@@ -28,12 +29,24 @@ Message = Mapping[str, str]
 
 
 @dataclass(frozen=True)
+class ServedModel:
+    """A model of an engine's list: the base or an adapter, with its hash and what a reader of it should know."""
+
+    id: str
+    adapter_hash: str = ""
+    warning: str = ""
+
+
+@dataclass(frozen=True)
 class Ask:
-    """What one column is asked. `model` is the engine's name for it where that is not the column's own."""
+    """What one column is asked; `settings` are the protocol's own, such as temperature and max_tokens.
+
+    `model` is the engine's name for the column where that is not its own.
+    """
 
     column: str
     messages: Sequence[Message]
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
     model: str = ""
 
 
@@ -84,19 +97,19 @@ class EngineClient:
         """Close the connections."""
         self._http.close()
 
-    def models(self) -> list[dict[str, Any]]:
+    def models(self) -> list[ServedModel]:
         """Return the base and every adapter."""
         return _listed(self._asked("GET", "/models"))
 
-    def load_adapter(self, name: str, folder: str) -> dict[str, Any]:
+    def load_adapter(self, name: str, folder: str) -> None:
         """Load an adapter without reloading the base. Raises EngineError when it does not fit."""
-        return self._asked("POST", "/adapters", {"name": name, "dir": folder})
+        self._asked("POST", "/adapters", {"name": name, "dir": folder})
 
     def unload_adapter(self, name: str) -> None:
         """Unload an adapter."""
-        self._asked("DELETE", f"/adapters/{name}")
+        self._asked("DELETE", f"/adapters/{quote(name, errors='replace')}")
 
-    def chat(self, column: str, messages: Sequence[Message], **settings: Any) -> Iterator[ColumnEvent]:
+    def chat(self, column: str, messages: Sequence[Message], **settings: object) -> Iterator[ColumnEvent]:
         """Stream the answer of one column; `settings` are the protocol's. An error is the last event."""
         return self.answer(Ask(column, messages, settings))
 
@@ -117,9 +130,11 @@ class EngineClient:
         except httpx.HTTPError as error:
             why = str(error) or type(error).__name__
             yield ColumnEvent(ask.column, error=f"{self._name.lower()} cannot be reached: {why}")
+        except (ValueError, TypeError, httpx.InvalidURL) as error:
+            yield ColumnEvent(ask.column, error=f"the question cannot be sent: {_unsendable(error)}")
 
     def chat_columns(
-        self, columns: Sequence[str], messages: Sequence[Message], **settings: Any
+        self, columns: Sequence[str], messages: Sequence[Message], **settings: object
     ) -> Iterator[ColumnEvent]:
         """Stream the answers of several columns to the same messages, in the order in which text arrives."""
         return self.answers([Ask(column, messages, settings) for column in columns])
@@ -130,11 +145,16 @@ class EngineClient:
         stopped = threading.Event()
 
         def follow(ask: Ask) -> None:
-            for event in self.answer(ask):
-                if stopped.is_set():
-                    break
-                news.put(event)
-            news.put(None)
+            try:
+                for event in self.answer(ask):
+                    if stopped.is_set():
+                        break
+                    news.put(event)
+            except Exception as error:
+                # Broad on purpose: nobody else sees what this thread raises, and without an end the reader waits.
+                news.put(ColumnEvent(ask.column, error=f"{type(error).__name__}: {_shown(one_line(error))}"))
+            finally:
+                news.put(None)
 
         for ask in asks:
             threading.Thread(target=follow, args=(ask,), name=f"column {ask.column}", daemon=True).start()
@@ -149,7 +169,7 @@ class EngineClient:
         finally:
             stopped.set()
 
-    def _asked(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def _asked(self, method: str, path: str, body: Mapping[str, object] | None = None) -> dict[str, object]:
         remedy = "start it again" if self._answer_s is None else "check its address"
         timeout = httpx.Timeout(10.0, read=None if self._answer_s is None else _LIST_S)
         try:
@@ -159,9 +179,23 @@ class EngineClient:
             raise EngineError(f"{self._name} does not answer", "it is silent", remedy) from None
         except httpx.HTTPError as error:
             raise EngineError(f"{self._name} cannot be reached", str(error), remedy) from None
+        except (ValueError, TypeError, httpx.InvalidURL) as error:
+            raise EngineError("The request cannot be sent", _unsendable(error), "check its words") from None
         if response.status_code >= 300:
             raise EngineError(f"{self._name} refused", _complaint(response, content), "")
         return _object(content)
+
+
+def _unsendable(error: Exception) -> str:
+    """Return why a body or an address cannot be put into a request."""
+    if isinstance(error, UnicodeEncodeError):
+        return "it holds bytes that are no text in UTF-8"
+    return _shown(one_line(error))
+
+
+def _shown(text: str) -> str:
+    """Return text with what no page and no terminal can show as question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _whole(response: httpx.Response) -> bytes:
@@ -174,10 +208,10 @@ def _whole(response: httpx.Response) -> bytes:
     return content
 
 
-def _object(content: bytes) -> dict[str, Any]:
+def _object(content: bytes) -> dict[str, object]:
     """Return an answer that is a JSON object, and nothing for any other."""
     try:
-        found = json.loads(content)
+        found = parsed_json(content)
     except (ValueError, RecursionError):
         found = None
     return found if isinstance(found, dict) else {}
@@ -195,9 +229,14 @@ def _complaint(response: httpx.Response, content: bytes) -> str:
     return said[:500] if isinstance(said, str) and said else f"status {response.status_code}"
 
 
-def _listed(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _listed(found: Mapping[str, object]) -> list[ServedModel]:
     """Return the models of a list. Raises EngineError when it is none."""
     models = found.get("data")
     if not isinstance(models, list) or not all(isinstance(m, dict) and isinstance(m.get("id"), str) for m in models):
         raise EngineError("This is no OpenAI-compatible server", "its list of models is none", "check the address")
-    return [{**m, "workbench": m["workbench"] if isinstance(m.get("workbench"), dict) else {}} for m in models]
+    return [_served(model) for model in models]
+
+
+def _served(model: Mapping[str, Any]) -> ServedModel:
+    facts = model["workbench"] if isinstance(model.get("workbench"), dict) else {}
+    return ServedModel(model["id"], str(facts.get("adapter_hash") or ""), str(facts.get("warning") or ""))

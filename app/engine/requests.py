@@ -2,113 +2,135 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from app.catalog import hub_config
+from app.data.chat_template.tokenizer import refuse_sentencepiece
 from app.engine.client import EngineClient, wait_for_endpoint
-from app.engine.event_stream import ColumnEvent
+from app.engine.http.event_stream import AnswerFacts, ColumnEvent
 from app.errors import EngineError, ModelError, UsageError
+from app.hub.ids import is_local
 from app.jobs import requests as jobs
 from app.jobs.directory import JobDirectory
-from app.models.names import is_local, resolve, resolve_adapter
+from app.models.names import resolve, resolve_adapter
 from app.workspace import Workspace
 
 BASE = "base"
 _STOP_TIMEOUT_S = 30.0
 
 
+@dataclass(frozen=True)
+class EngineRequest:
+    """What an engine is asked for; it crosses to the child as plain data.
+
+    adapters: a folder or hub id by the name of its column. quant and dtype: how the base is stored. port: 0 for any
+    that is free. name: what the base is called besides its own name.
+    """
+
+    model: str
+    adapters: dict[str, str] = field(default_factory=dict)
+    quant: str = "nf4"
+    dtype: str = "auto"
+    port: int = 0
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class ColumnAnswer:
+    """What `chat --json` answers of one column."""
+
+    name: str
+    adapter_hash: str
+    batched: bool
+    tokens: float
+    text: str
+    tokens_per_s: float
+    time_to_first_token_s: float
+    warning: str = ""
+
+    def as_dict(self) -> dict[str, object]:
+        """Return plain data, without a warning where there is none."""
+        return {name: value for name, value in asdict(self).items() if name != "warning" or value}
+
+
 def start_engine(
-    workspace: Workspace,
-    model: str,
-    adapters: Mapping[str, str | Path] | None = None,
-    *,
-    quant: str = "nf4",
-    dtype: str = "auto",
-    port: int = 0,
-    token: str | None = None,
-    queue: bool = False,
+    workspace: Workspace, request: EngineRequest, *, token: str | None = None, queue: bool = False
 ) -> JobDirectory:
     """Hand in an engine job and return at once; `client.wait_for_endpoint` waits until it serves.
 
     Raises ModelError for what is no model or adapter, NetworkError for a model that is neither here nor to be fetched,
     UsageError for an adapter's name, BusyError when the accelerator has an owner.
     """
-    resolved = resolve(model)
+    resolved = resolve(request.model)
     if not is_local(resolved):
         hub_config(resolved)
-    config = {
-        "model": resolved,
-        "adapters": {name: _checked(name, str(folder)) for name, folder in (adapters or {}).items()},
-        "quant": quant,
-        "dtype": dtype,
-        "port": port,
-        "name": model,
-    }
-    return jobs.submit(workspace, "engine", config, secret=token, name=f"playground: {model}", queue=queue)
+    else:
+        refuse_sentencepiece(Path(resolved))
+    adapters = {name: checked_adapter(name, str(folder)) for name, folder in request.adapters.items()}
+    config = asdict(replace(request, model=resolved, adapters=adapters, name=request.model))
+    return jobs.submit(workspace, "engine", config, secret=token, name=f"playground: {request.model}", queue=queue)
 
 
 def compare(
     workspace: Workspace,
-    model: str,
-    adapters: Mapping[str, str | Path],
+    request: EngineRequest,
     prompt: str,
     *,
     system: str = "",
     greedy: bool = False,
     seed: int | None = None,
     max_tokens: int = 256,
-    quant: str = "nf4",
-    dtype: str = "auto",
     timeout_s: float = 1800.0,
-) -> list[dict[str, Any]]:
+) -> list[ColumnAnswer]:
     """Answer one prompt by the base and every adapter, in one batch, and return the columns in that order.
 
     Starts an engine of its own and stops it again. Raises EngineError when a column fails.
     """
-    job = start_engine(workspace, model, adapters, quant=quant, dtype=dtype)
+    job = start_engine(workspace, request)
     try:
         with EngineClient(wait_for_endpoint(job, timeout_s=timeout_s)) as client:
             messages = [{"role": "system", "content": system}] if system else []
             messages.append({"role": "user", "content": prompt})
-            settings: dict[str, Any] = {"max_tokens": max_tokens, "seed": seed}
+            settings: dict[str, object] = {"max_tokens": max_tokens, "seed": seed}
             if greedy:
                 settings["temperature"] = 0
-            events = client.chat_columns([BASE, *adapters], messages, **settings)
-            return columns_of(events, [BASE, *adapters])
+            names = [BASE, *request.adapters]
+            return columns_of(client.chat_columns(names, messages, **settings), names)
     finally:
         jobs.stop(workspace, job)
         jobs.wait(job, timeout_s=_STOP_TIMEOUT_S)
 
 
-def columns_of(events: Any, names: list[str]) -> list[dict[str, Any]]:
-    """Put the events of columns together, as `chat --json` answers them. Raises EngineError when a column failed."""
+def columns_of(events: Iterable[ColumnEvent], names: Sequence[str]) -> list[ColumnAnswer]:
+    """Put the events of columns together. Raises EngineError when a column failed."""
     texts = dict.fromkeys(names, "")
-    facts: dict[str, Mapping[str, Any]] = {}
-    event: ColumnEvent
+    facts: dict[str, AnswerFacts] = {}
     for event in events:
         if event.error:
             raise EngineError(f"The column {event.column!r} failed", event.error, "the engine's log has the details")
         texts[event.column] += event.text
         if event.done is not None:
             facts[event.column] = event.done
-    return [
-        {
-            "name": name,
-            "adapter_hash": facts[name]["adapter_hash"],
-            "batched": facts[name]["batched"],
-            "tokens": facts[name]["tokens"],
-            "text": texts[name],
-            "tokens_per_s": facts[name]["tokens_per_s"],
-            "time_to_first_token_s": facts[name]["time_to_first_token_s"],
-            **({"warning": facts[name]["warning"]} if facts[name].get("warning") else {}),
-        }
-        for name in names
-    ]
+    return [_column(name, texts[name], facts[name]) for name in names]
 
 
-def _checked(name: str, folder: str) -> str:
+def _column(name: str, text: str, facts: AnswerFacts) -> ColumnAnswer:
+    return ColumnAnswer(
+        name=name,
+        adapter_hash=facts.adapter_hash or "",
+        batched=facts.batched is True,
+        tokens=facts.tokens or 0,
+        text=text,
+        tokens_per_s=facts.tokens_per_s or 0.0,
+        time_to_first_token_s=facts.time_to_first_token_s or 0.0,
+        warning=facts.warning or "",
+    )
+
+
+def checked_adapter(name: str, folder: str) -> str:
+    """Return the folder or hub id of a column. Raises UsageError for its name, ModelError for what holds no weights."""
     if name == BASE:
         raise UsageError("An adapter cannot be named base", "that is the name of the base model's column", "rename it")
     resolved = resolve_adapter(folder)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from types import FrameType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import psutil
 
@@ -21,11 +21,16 @@ from app.errors import WorkbenchError
 from app.jobs.directory import JobDirectory, State, Status
 from app.jobs.lock import FileLock
 from app.jobs.metrics import MetricsWriter, rewind
+from app.reading import parsed_as
+from app.redaction import redact
 
 HEARTBEAT_S = 2.0
 Outcome = Literal["finished", "stopped"]
-# What a kind's module offers as `work`: it returns its outcome and the figures of its result.
-Work = Callable[["JobChild"], tuple[Outcome, Mapping[str, Any]]]
+# The figures of what came of a job, as plain data.
+Result = Mapping[str, object]
+# What a kind's module offers as `work`.
+Work = Callable[["JobChild"], tuple[Outcome, Result]]
+Request = TypeVar("Request")
 
 
 class JobChild:
@@ -51,6 +56,10 @@ class JobChild:
         """Return what the job was asked to do."""
         return self.directory.config
 
+    def request(self, kind: type[Request]) -> Request:
+        """Return what the job was asked to do as a request of its kind. Raises ValueError where it is none."""
+        return parsed_as(kind, self.config)
+
     def begin(self) -> None:
         """Write the first status and start the heartbeat."""
         signal.signal(signal.SIGTERM, self._on_terminate)
@@ -61,13 +70,13 @@ class JobChild:
         """Report how far the job is, in its own unit."""
         self._update(step=step, of=of, phase=phase)
 
-    def metric(self, row: Mapping[str, Any]) -> None:
+    def metric(self, row: Mapping[str, object]) -> None:
         """Append a row of a logged step: at least `step` and `loss`; the time is added."""
         self._metrics.write({**row, "time": time.time()})
 
-    def event(self, event: str, message: str, **facts: Any) -> None:
+    def event(self, event: str, message: str, **facts: object) -> None:
         """Append an event: a mark on the curve, with figures of its own."""
-        row = {"event": event, "message": message, "step": self._status.step, "time": time.time(), **facts}
+        row = {"event": event, "message": redact(message), "step": self._status.step, "time": time.time(), **facts}
         self._metrics.write(row)
 
     def rewind_metrics(self, step: int) -> int:
@@ -90,12 +99,13 @@ class JobChild:
         state: State,
         reason: str = "",
         kind: str = "",
-        result: Mapping[str, Any] | None = None,
+        result: Result | None = None,
         reason_on_page: str = "",
     ) -> None:
         """Write the last word."""
         self._ended.set()
-        said = {"reason": reason, "reason_on_page": reason_on_page, "kind": kind, "result": dict(result or {})}
+        words = {"reason": redact(reason), "reason_on_page": redact(reason_on_page)}
+        said = {**words, "kind": kind, "result": dict(result or {})}
         try:
             self._update(state=state, ended=time.time(), **said)
         except OSError:  # a full disk has no room for another file, but the last word must not be lost
@@ -109,7 +119,7 @@ class JobChild:
 
     def _write(self) -> None:
         with self._mutex:
-            self._status = self._status.beaten()
+            self._status = self._status.with_heartbeat()
             self.directory.write_status(self._status)
 
     def _beat(self) -> None:
@@ -146,13 +156,15 @@ def run_locked(directory: JobDirectory, find_work: Callable[[], Work]) -> int:
         child.end(outcome, result=result)
         return 0
     except BaseException as error:  # the last word must be written for every way to end; the error goes to the log
-        traceback.print_exc()
+        print(redact(traceback.format_exc()), file=sys.stderr)
         kind, reason = explain(error)
         on_page = error.line(on_page=True) if isinstance(error, WorkbenchError) and error.on_page else ""
         with suppress(OSError):  # a full disk takes no row; the status is the word that counts
             child.event("failed", reason)
         child.end("failed", reason=reason, reason_on_page=on_page, kind=kind)
         return 1
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing is left to save
 
 
 def explain(error: BaseException) -> tuple[str, str]:

@@ -7,10 +7,8 @@ lock says whether the child lives. `JobDirectory.status` puts the three together
 from __future__ import annotations
 
 import json
-import os
 import platform
 import secrets
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -23,21 +21,25 @@ from typing import Any, Literal, get_args
 
 import yaml
 
-from app.errors import JobError
-from app.jobs import labels, lock
+from app.errors import JobError, keyed
+from app.files import replace_file
+from app.jobs import labels, lock, schema
 from app.jobs.kinds import KINDS, Kind
 from app.jobs.labels import Label
-from app.jobs.metrics import MetricsWriter, last_row, steps_of, tail_rows
+from app.jobs.metrics import MetricsWriter, Row, last_row, steps_of, tail_rows
+from app.reading import is_count, is_finite, parsed_json, parsed_yaml
 from app.workspace import Workspace
 
 State = Literal["queued", "starting", "running", "stopping", "finished", "stopped", "failed", "interrupted"]
 LIVE: frozenset[str] = frozenset({"starting", "running", "stopping"})
 FINAL: frozenset[str] = frozenset({"finished", "stopped", "failed", "interrupted"})
-SCHEMA = 1
 # Where a lock cannot be handed down the child takes it itself; a start without a lock for this long has failed.
 START_GRACE_S = 60.0
 # The heartbeat is written every 2 s; after this long without one the child is shown as not responding.
 SILENT_AFTER_S = 15.0
+_LARGEST_JOB_BYTES = 4 << 20
+# What job.yaml holds besides the numbers, and of which type each is where it is there.
+_FACTS = {"config": dict, "versions": dict, "varies": dict, "name": str, "sweep": str, "again": str}
 _RECORDED = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "tokenizers")
 
 
@@ -84,9 +86,45 @@ class Status:
         """Tell whether the child lives but its heartbeat is overdue."""
         return self.live and self.beat is not None and time.monotonic() - self.beat > SILENT_AFTER_S
 
-    def beaten(self) -> Status:
+    def with_heartbeat(self) -> Status:
         """Return this status with a heartbeat of now."""
         return replace(self, heartbeat=time.time(), beat=time.monotonic())
+
+
+@dataclass(frozen=True)
+class Description:
+    """What `jobs show` answers of a job. `last` is the newest row of a logged step, `result` the result's folder."""
+
+    id: str
+    dir: str
+    job: str
+    name: str
+    note: str
+    sweep: str
+    created: float | None
+    status: Status
+    paused: bool
+    responding: bool
+    config: Mapping[str, object]
+    last: Row | None
+    result: str | None
+    eta_seconds: float | None
+
+    @property
+    def state(self) -> str:
+        """Return the state's word; a run that waits to be resumed is paused."""
+        return "paused" if self.paused else self.status.state
+
+    @property
+    def loss(self) -> str:
+        """Return the newest loss for people, empty where none was logged."""
+        loss = (self.last or {}).get("loss")
+        return "" if loss is None else f"{loss:.4f}"
+
+    def as_dict(self) -> dict[str, object]:
+        """Return plain data: the status's own fields stand among the others, its result as `figures`."""
+        own = {name: value for name, value in vars(self).items() if name != "status"}
+        return {**asdict(self.status), **own, "figures": self.status.result}
 
 
 class JobDirectory:
@@ -108,14 +146,17 @@ class JobDirectory:
         self.result = path / "result"
 
     @cached_property
-    def job(self) -> dict[str, Any]:
+    def job(self) -> schema.Job:
         """Return what was asked, to be read only. Raises JobError when job.yaml is missing or damaged."""
         try:
             job = _parsed(self.job_file, self.job_file.stat().st_mtime_ns)
-        except (OSError, ValueError, yaml.YAMLError) as error:
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             text = "see `jobs list` for the jobs"
             raise JobError(
-                f"The job {self.id} cannot be read", str(error), text, on_page="choose another run"
+                keyed("the_job_cannot_be_read", "The job {id} cannot be read", id=self.id),
+                str(error),
+                text,
+                on_page=keyed("choose_another_run", "choose another run"),
             ) from None
         return job
 
@@ -133,9 +174,15 @@ class JobDirectory:
         return KINDS[self.job["kind"]]
 
     @property
-    def config(self) -> dict[str, Any]:
+    def processes(self) -> int:
+        """Return in how many processes the job runs."""
+        asked = self.job.get("processes", 1)
+        return asked if isinstance(asked, int) and self.kind.launcher else 1
+
+    @property
+    def config(self) -> schema.Job:
         """Return what the job was asked to do: for a training job, the RunConfig as plain data."""
-        config: dict[str, Any] = self.job["config"]
+        config: schema.Job = self.job["config"]
         return config
 
     @property
@@ -151,7 +198,7 @@ class JobDirectory:
     def recorded_status(self) -> Status:
         """Return status.json as it is written, without asking whether the child lives."""
         try:
-            return _status_from(json.loads(self.status_file.read_text(encoding="utf-8")))
+            return _status_from(parsed_json(self.status_file.read_bytes()))
         except (OSError, ValueError):
             return Status(state="interrupted", reason="status.json is missing or damaged")
 
@@ -207,7 +254,7 @@ class JobDirectory:
         except FileNotFoundError:
             return []
 
-    def last_metrics(self) -> dict[str, Any] | None:
+    def last_metrics(self) -> Row | None:
         """Return the newest row of a logged step, or None."""
         return last_row(self.metrics_file)
 
@@ -222,7 +269,7 @@ class JobDirectory:
         status = self.status()
         if status.state != "running" or not status.of:
             return None
-        rows = steps_of(tail_rows(self.metrics_file))[-21:]
+        rows = [row for row in steps_of(tail_rows(self.metrics_file)) if "time" in row][-21:]
         paces_s = [
             (later["time"] - row["time"]) / (later["step"] - row["step"])
             for row, later in pairwise(rows)
@@ -231,40 +278,47 @@ class JobDirectory:
         # The median: a pause of a night or a clock that was set stands between two rows only.
         return float(median(paces_s) * (status.of - rows[-1]["step"])) if paces_s else None
 
-    def describe(self) -> dict[str, Any]:
-        """Return what `jobs show --json` answers."""
+    def describe(self) -> Description:
+        """Return how the job stands and what it was asked."""
         status = self.status()
-        return {
-            "id": self.id,
-            "dir": str(self.path),
-            "job": self.job["kind"],
-            "name": self.name,
-            "note": self.label.note,
-            "sweep": self.job.get("sweep", ""),
-            "created": self.job.get("created"),
-            **asdict(status),
-            "paused": self.paused(status),
-            "responding": not status.silent,
-            "config": self.config,
-            "last": self.last_metrics(),
-            "result": str(self.result) if self.result.exists() else None,
-            "figures": status.result,
-            "eta_seconds": self.eta_seconds(),
-        }
+        return Description(
+            id=self.id,
+            dir=str(self.path),
+            job=str(self.job["kind"]),
+            name=self.name,
+            note=self.label.note,
+            sweep=str(self.job.get("sweep", "")),
+            created=self.job.get("created"),
+            status=status,
+            paused=self.paused(status),
+            responding=not status.silent,
+            config=self.config,
+            last=self.last_metrics(),
+            result=str(self.result) if self.result.exists() else None,
+            eta_seconds=self.eta_seconds(),
+        )
 
 
-def _status_from(raw: Any) -> Status:
+def _status_from(raw: object) -> Status:
     """Build a Status from what status.json held. Raises ValueError when it is not one."""
-    if not isinstance(raw, dict) or raw.get("state") not in get_args(State) or not isinstance(raw.get("step"), int):
+    if not isinstance(raw, dict) or raw.get("state") not in get_args(State) or not is_count(raw.get("step")):
         raise ValueError("not a status")
-    return Status(**{name: value for name, value in raw.items() if name in Status.__dataclass_fields__})
+    known = {name: value for name, value in raw.items() if name in Status.__dataclass_fields__}
+    for name, value in known.items():
+        if not _fits(name, value):
+            raise ValueError(f"{name} is not one")
+    return Status(**known)
 
 
-def replace_file(path: Path, text: str) -> None:
-    """Write a file beside `path` and move it there in one step, whoever else does the same."""
-    fresh = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)
+def _fits(name: str, value: object) -> bool:
+    """Tell whether a value can be this field of a status; the file may be another hand's."""
+    if name in ("step", "of"):
+        return is_count(value)
+    if name == "pid":
+        return value is None or (is_count(value) and 0 < value < 1 << 31)
+    if name in ("process_created", "heartbeat", "beat", "started", "ended"):
+        return value is None or is_finite(value)
+    return isinstance(value, dict) if name == "result" else isinstance(value, str)
 
 
 def new_id(kind: str, now: float) -> str:
@@ -274,7 +328,7 @@ def new_id(kind: str, now: float) -> str:
 
 
 def create(
-    workspace: Workspace, kind: str, config: Mapping[str, Any], secret: str | None = None, **facts: Any
+    workspace: Workspace, kind: str, config: Mapping[str, object], secret: str | None = None, **facts: object
 ) -> JobDirectory:
     """Make the directory of a new job in state queued. `facts` (name, data hash, seed) go into job.yaml as they are.
 
@@ -287,7 +341,7 @@ def create(
         directory.secret_file.touch(mode=0o600)
         directory.secret_file.write_text(secret, encoding="utf-8")
     job = {
-        "schema": SCHEMA,
+        "schema": schema.NEWEST,
         "id": directory.id,
         "kind": kind,
         "created": now,
@@ -335,11 +389,21 @@ def _kind_in(job_id: str) -> str:
 
 
 @lru_cache(maxsize=2000)
-def _parsed(job_file: Path, modified_ns: int) -> dict[str, Any]:
+def _parsed(job_file: Path, modified_ns: int) -> dict[str, object]:
     """Read a job.yaml, which is never rewritten: a long history is parsed once, not at every look."""
-    job = yaml.safe_load(job_file.read_text(encoding="utf-8"))
-    if not isinstance(job, dict) or job.get("kind") not in KINDS:
+    if job_file.stat().st_size > _LARGEST_JOB_BYTES:
+        raise ValueError(f"job.yaml is larger than {_LARGEST_JOB_BYTES >> 20} MiB")
+    job = parsed_yaml(job_file.read_text(encoding="utf-8"))
+    if not isinstance(job, dict):
+        raise ValueError("job.yaml holds no job")
+    job = schema.migrated(job)
+    if not isinstance(job.get("kind"), str) or job["kind"] not in KINDS:
         raise ValueError("no known kind")
+    for name, kind in _FACTS.items():
+        if not isinstance(job.get(name, kind()), kind):
+            raise ValueError(f"its {name} is none")
+    if "config" not in job or not is_finite(job.get("created", 0)):
+        raise ValueError("it does not say what was asked, or when")
     return job
 
 
@@ -348,5 +412,19 @@ def find(workspace: Workspace, job_id: str) -> JobDirectory:
     directory = JobDirectory(workspace.job_dir(job_id))
     if not directory.job_file.is_file():
         why = f"{workspace.jobs} has no such folder"
-        raise JobError(f"There is no job {job_id}", why, "see `jobs list`", on_page="choose another run")
+        raise JobError(
+            keyed("there_is_no_job", "There is no job {job_id}", job_id=job_id),
+            why,
+            "see `jobs list`",
+            on_page=keyed("choose_another_run", "choose another run"),
+        )
     return directory
+
+
+def holding(folder: Path) -> JobDirectory | None:
+    """Return the job in whose result or checkpoints a folder lies, None where it lies in none."""
+    for parent in list(folder.absolute().parents)[:3]:
+        if (parent / "job.yaml").is_file():
+            job = JobDirectory(parent)
+            return job if job.readable else None
+    return None

@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.reading import parsed_json, whole_text
+
 LONGEST_NAME, LONGEST_NOTE = 80, 4000
 
 
@@ -19,7 +21,7 @@ class Label:
     @classmethod
     def of(cls, name: str, note: str) -> Label:
         """Return the label of what a person typed: a name of one line, and neither longer than a page can show."""
-        return cls(" ".join(name.split())[:LONGEST_NAME], note.strip()[:LONGEST_NOTE])
+        return cls(whole_text(" ".join(name.split())[:LONGEST_NAME]), whole_text(note.strip()[:LONGEST_NOTE]))
 
     def to_json(self) -> str:
         """Return the text of the label's file."""
@@ -29,7 +31,7 @@ class Label:
 def read(file: Path) -> Label:
     """Return the label in a file; a missing or damaged one is empty."""
     try:
-        held = json.loads(file.read_text(encoding="utf-8"))
+        held = parsed_json(file.read_bytes())
         return Label.of(str(held.get("name", "")), str(held.get("note", "")))
     except (OSError, ValueError, AttributeError):
         return Label()

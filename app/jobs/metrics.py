@@ -9,9 +9,19 @@ import errno
 import json
 import math
 import os
+import threading
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from app.files import replace_file
+from app.reading import is_finite, is_number, parsed_json
+
+_NUMBERS = (
+    *("loss", "eval_loss", "learning_rate", "grad_norm", "tokens", "tokens_per_s", "vram_bytes", "rss_bytes"),
+    *("rewards_accuracy", "rewards_margin", "rewards_chosen", "rewards_rejected", "kl"),
+)
 
 Row = dict[str, Any]
 
@@ -30,7 +40,7 @@ class MetricsWriter:
             if os.read(self._descriptor, 1) != b"\n":
                 os.write(self._descriptor, b"\n")
 
-    def write(self, row: Mapping[str, Any]) -> None:
+    def write(self, row: Mapping[str, object]) -> None:
         """Append one row. Numbers that are not finite become null and are named under `not_finite`.
 
         Raises OSError when the disk takes no whole line.
@@ -44,7 +54,7 @@ class MetricsWriter:
         os.close(self._descriptor)
 
 
-def finite(row: Mapping[str, Any]) -> Row:
+def finite(row: Mapping[str, object]) -> Row:
     """Return the row with NaN and infinities as null, their names listed under `not_finite`."""
     wrong = [name for name, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
     kept = {name: None if name in wrong else value for name, value in row.items()}
@@ -56,12 +66,21 @@ def parse_lines(data: bytes) -> list[Row]:
     rows = []
     for line in data.split(b"\n"):
         try:
-            row = json.loads(line)
+            row = parsed_json(line)
         except ValueError:  # a torn line, or bytes that are not UTF-8
             continue
-        if isinstance(row, dict):
+        if isinstance(row, dict) and _is_row(row):
             rows.append(row)
     return rows
+
+
+def _is_row(row: Row) -> bool:
+    """Tell whether the fields that readers reckon with hold what they should; another hand's row is like a torn one."""
+    if not all(is_finite(row[name]) for name in ("step", "time") if name in row):
+        return False
+    if not all(row[name] is None or is_number(row[name]) for name in _NUMBERS if name in row):
+        return False
+    return all(isinstance(row[name], str) for name in ("event", "message") if name in row)
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -73,14 +92,34 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def tail_rows(path: Path, tail_bytes: int = 65_536) -> list[Row]:
-    """Return the rows in the last bytes of a metrics file; a run of any length costs one short read."""
+    """Return the rows in the last bytes of a metrics file; a run of any length costs one short read.
+
+    What stands there is parsed once for all that ask while the file stays as it is; the rows are to be read only.
+    """
     try:
         with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - tail_bytes))
-            return parse_lines(file.read())
+            stat = os.fstat(file.fileno())
+            mark = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+            with _lock:
+                known = _tails.get((path, tail_bytes))
+            if known is not None and known[0] == mark:
+                return list(known[1])
+            file.seek(max(0, stat.st_size - tail_bytes))
+            rows = parse_lines(file.read(tail_bytes))
     except FileNotFoundError:
         return []
+    with _lock:
+        _tails.pop((path, tail_bytes), None)
+        _tails[path, tail_bytes] = (mark, rows)
+        while len(_tails) > _KEPT_TAILS:
+            _tails.popitem(last=False)
+    return list(rows)
+
+
+# The ends of so many files are kept parsed, some 200 KB each.
+_KEPT_TAILS = 8
+_tails: OrderedDict[tuple[Path, int], tuple[tuple[int, int, int], list[Row]]] = OrderedDict()
+_lock = threading.Lock()
 
 
 def last_row(path: Path) -> Row | None:
@@ -90,7 +129,10 @@ def last_row(path: Path) -> Row | None:
     if not steps:
         return None
     validated = [row["eval_loss"] for row in rows if "eval_loss" in row]
-    return {**steps[-1], "eval_loss": validated[-1] if validated else None}
+    # A step of thumbs all up has no margin; the one before says how far they are apart.
+    apart = [row["rewards_margin"] for row in steps if "rewards_margin" in row]
+    margin = {"rewards_margin": apart[-1]} if apart else {}
+    return {**margin, **steps[-1], "eval_loss": validated[-1] if validated else None}
 
 
 def rewind(path: Path, step: int) -> int:
@@ -102,9 +144,7 @@ def rewind(path: Path, step: int) -> int:
     kept = [row for row in rows if "event" in row or row.get("step", 0) <= step]
     if len(kept) == len(rows):
         return 0
-    fresh = path.with_suffix(".tmp")
-    fresh.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept), encoding="utf-8")
-    fresh.replace(path)
+    replace_file(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
     return len(rows) - len(kept)
 
 

@@ -10,8 +10,10 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from app.files import replace_file
 from app.jobs import directory as jobs
 from app.jobs.directory import JobDirectory
+from app.reading import parsed_json
 from app.workspace import Workspace
 
 
@@ -33,7 +35,7 @@ def move(workspace: Workspace, job: JobDirectory, places: int) -> int:
     old = order.index(job.id)
     new = max(0, min(len(order) - 1, old + places))
     order.insert(new, order.pop(old))
-    jobs.replace_file(_file(workspace), json.dumps(order))
+    replace_file(_file(workspace), json.dumps(order))
     return new + 1
 
 
@@ -41,7 +43,7 @@ def forget(workspace: Workspace, job: JobDirectory) -> None:
     """Forget a place that a job had before; it is handed in anew and comes last."""
     order = _read(workspace)
     if job.id in order:
-        jobs.replace_file(_file(workspace), json.dumps([other for other in order if other != job.id]))
+        replace_file(_file(workspace), json.dumps([other for other in order if other != job.id]))
 
 
 def _file(workspace: Workspace) -> Path:
@@ -50,7 +52,7 @@ def _file(workspace: Workspace) -> Path:
 
 def _read(workspace: Workspace) -> list[str]:
     try:
-        order = json.loads(_file(workspace).read_text(encoding="utf-8"))
+        order = parsed_json(_file(workspace).read_bytes())
     except (OSError, ValueError):
         return []
     return [name for name in order if isinstance(name, str)] if isinstance(order, list) else []

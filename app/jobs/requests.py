@@ -8,9 +8,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
 
-from app.errors import BusyError, JobError
+from app.errors import BusyError, JobError, keyed
+from app.files import replace_file
 from app.jobs import directory as jobs
 from app.jobs import queue as waiting_line
 from app.jobs import supervisor
@@ -24,11 +24,11 @@ from app.workspace import Workspace
 def submit(
     workspace: Workspace,
     kind: str,
-    config: Mapping[str, Any],
+    config: Mapping[str, object],
     *,
     queue: bool = False,
     secret: str | None = None,
-    **facts: Any,
+    **facts: object,
 ) -> JobDirectory:
     """Hand in a job and return its directory at once.
 
@@ -43,7 +43,7 @@ def submit(
     return job
 
 
-def tend(workspace: Workspace) -> None:
+def ensure_supervised(workspace: Workspace) -> None:
     """See that somebody looks after jobs that wait or are to be written down, after a crash of the whole machine too.
 
     Cheap while a supervisor lives, else a look at every job.
@@ -66,13 +66,27 @@ def _claim(workspace: Workspace, queue: bool) -> list[JobDirectory]:
             _stop(owner)
             gone.append(owner)
         elif not queue:
-            raise BusyError(
-                f"Another run owns the accelerator: {owner.id} is {status.state}",
-                "one job uses it at a time",
-                f"wait, add it to the queue (--queue), or stop that one with `jobs stop {owner.id}`",
-                on_page="wait, press Queue instead, or stop that one above",
-            )
+            raise _busy(owner, status)
     return gone
+
+
+def busy(workspace: Workspace) -> BusyError | None:
+    """Return what refuses a job that does not queue, None while the accelerator is free or its owner gives way."""
+    for owner in jobs.all_jobs(workspace):
+        if owner.kind.accelerator and not owner.kind.gives_way:
+            status = owner.status()
+            if not status.final:
+                return _busy(owner, status)
+    return None
+
+
+def _busy(owner: JobDirectory, status: Status) -> BusyError:
+    return BusyError(
+        keyed("busy", "Another run owns the accelerator: {owner} is {state}", owner=owner.id, state=status.state),
+        keyed("one_job", "one job uses it at a time"),
+        f"wait, add it to the queue (--queue), or stop that one with `jobs stop {owner.id}`",
+        on_page=keyed("wait_or_queue", "wait, press Queue instead, or stop that one above"),
+    )
 
 
 def _tell_unloaded(job: JobDirectory, gone: list[JobDirectory]) -> None:
@@ -99,9 +113,13 @@ def pause(workspace: Workspace, job: JobDirectory) -> Status:
     with supervisor.admission(workspace):
         status = job.status()
         if job.job["kind"] != "train" or not status.live:
-            raise JobError(f"{job.id} is {status.state}", "only a run that trains is paused", "")
+            raise JobError(
+                keyed("is", "{id} is {state}", id=job.id, state=status.state),
+                keyed("only_a_run_that_trains_is", "only a run that trains is paused"),
+                "",
+            )
         if not job.stop_requested():
-            jobs.replace_file(job.stop_file, f"{time.time()} pause\n")
+            replace_file(job.stop_file, f"{time.time()} pause\n")
         return status
 
 
@@ -110,7 +128,7 @@ def _stop(job: JobDirectory, force: bool = False) -> Status:
     if status.state == "queued":
         job.write_status(replace(status, state="stopped", reason="stopped before it began", ended=time.time()))
     elif status.live and (not job.stop_requested() or (force and not job.stop_forced())):
-        jobs.replace_file(job.stop_file, f"{time.time()}{' force' if force else ''}\n")
+        replace_file(job.stop_file, f"{time.time()}{' force' if force else ''}\n")
     return status
 
 
@@ -122,14 +140,24 @@ def resume(workspace: Workspace, job: JobDirectory, *, queue: bool = False) -> N
     with supervisor.admission(workspace):
         status = job.status()
         if not status.final:
-            raise JobError(f"{job.id} is {status.state}", "only an ended run can be resumed", "")
+            raise JobError(
+                keyed("is", "{id} is {state}", id=job.id, state=status.state),
+                keyed("only_an_ended_run_can_be", "only an ended run can be resumed"),
+                "",
+            )
         if status.state == "finished":
-            raise JobError(f"{job.id} has finished", "there is nothing left to do", "start a new run for more steps")
+            raise JobError(
+                keyed("has_finished", "{id} has finished", id=job.id),
+                keyed("there_is_nothing_left_to_do", "there is nothing left to do"),
+                keyed("start_a_new_run_for_more", "start a new run for more steps"),
+            )
         if job.kind.accelerator:
             _tell_unloaded(job, _claim(workspace, queue))
         waiting_line.forget(workspace, job)
         job.stop_file.unlink(missing_ok=True)
-        job.write_status(replace(status, state="queued", reason="", reason_on_page="", kind="", pid=None, ended=None))
+        queued = replace(status, state="queued", reason="", reason_on_page="", kind="", ended=None)
+        # A process that has not left yet is seen off by its number before the next one starts.
+        job.write_status(queued if is_held(job.lock_file) else replace(queued, pid=None))
         supervisor.ensure_running(workspace)
 
 
@@ -140,7 +168,11 @@ def move(workspace: Workspace, job: JobDirectory, places: int) -> int:
     """
     with supervisor.admission(workspace):
         if job.recorded_status().state != "queued":
-            raise JobError(f"{job.id} does not wait", "only a waiting job has a place in the queue", "")
+            raise JobError(
+                keyed("does_not_wait", "{id} does not wait", id=job.id),
+                keyed("only_a_waiting_job_has_a", "only a waiting job has a place in the queue"),
+                "",
+            )
         return waiting_line.move(workspace, job, places)
 
 
@@ -148,7 +180,7 @@ def relabel(job: JobDirectory, name: str | None = None, note: str | None = None)
     """Change what a person calls a job, or its note; None leaves the one that is there."""
     old = job.label
     label = Label.of(old.name if name is None else name, old.note if note is None else note)
-    jobs.replace_file(job.label_file, label.to_json())
+    replace_file(job.label_file, label.to_json())
     return label
 
 

@@ -9,17 +9,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Mapping
-from typing import Any
 
-from app.jobs.child import JobChild, Outcome
+from app.jobs.child import JobChild, Outcome, Result
 
 
-def work(child: JobChild) -> tuple[Outcome, Mapping[str, Any]]:
+def work(child: JobChild) -> tuple[Outcome, Result]:
     """Count to `steps`, `step_s` seconds each.
 
-    `fault` (crash, kill, hang, memory, disk, nan) happens at `fault_step`.
+    `fault` (crash, kill, hang, memory, disk, nan, linger) happens at `fault_step`; linger leaves a thread that keeps
+    the process from ending.
     """
     steps, step_s = int(child.config.get("steps", 5)), float(child.config.get("step_s", 0.05))
     fault, fault_step = child.config.get("fault"), int(child.config.get("fault_step", -1))
@@ -49,5 +49,11 @@ def _fail(fault: str) -> None:
         else:
             os.kill(os.getpid(), signal.SIGKILL)
     if fault == "hang":
-        while True:
-            time.sleep(1)
+        _sleep_for_ever()
+    if fault == "linger":
+        threading.Thread(target=_sleep_for_ever, name="lingering").start()
+
+
+def _sleep_for_ever() -> None:
+    while True:
+        time.sleep(1)

@@ -31,6 +31,8 @@ from app.workspace import Workspace, open_workspace
 POLL_S = 0.2
 IDLE_EXIT_S = 10.0
 TERM_TO_KILL_S = 10.0
+# A process that has left its last word frees memory and joins its threads; after this long it hangs.
+LEAVE_WITHIN_S = 30.0
 _HOUSE = Path(__file__).resolve().parents[2]
 # Popen objects kept so that ended processes are reaped; nothing else depends on them.
 _started: list[subprocess.Popen[bytes]] = []
@@ -117,6 +119,7 @@ class Supervisor:
         self.workspace = workspace
         self.children: dict[str, subprocess.Popen[bytes]] = {}
         self._terminated: dict[str, float] = {}
+        self._last_words: dict[str, float] = {}
         self._settled: dict[str, int] = {}
 
     def run(self, lock: FileLock) -> None:
@@ -169,12 +172,19 @@ class Supervisor:
         process = self.children.get(directory.id)
         if process is None:
             self._write_truth(directory)
-        elif process.poll() is not None:
+        elif _has_ended(process):
             self._write_truth(directory, process.returncode)
             del self.children[directory.id]
+            process = None
         status = directory.status()
         if status.live and directory.stop_requested():
             self._force_if_asked(directory, process, status.pid)
+        elif not is_held(directory.lock_file):
+            self._last_words.pop(directory.id, None)
+        elif status.live and process is None:
+            _end_orphans(directory, status)
+        elif not status.live:
+            self._see_off(directory, process, status.pid)
 
     def _write_truth(self, directory: JobDirectory, code: int | None = None) -> None:
         """Write the last word for a child that could not write one itself. `code` is its exit status, where known."""
@@ -187,15 +197,32 @@ class Supervisor:
                 directory.write_status(_last_word(recorded, truth, code))
 
     def _force_if_asked(self, directory: JobDirectory, child: subprocess.Popen[bytes] | None, pid: int | None) -> None:
-        pid = child.pid if child else pid
-        if pid is None or not directory.stop_forced():
+        if directory.stop_forced():
+            self._end(directory, child, pid)
+
+    def _see_off(self, directory: JobDirectory, child: subprocess.Popen[bytes] | None, pid: int | None) -> None:
+        """End a process that still holds its job's lock long after the last word: the queue waits for it."""
+        said = self._last_words.setdefault(directory.id, time.monotonic())
+        if time.monotonic() - said < LEAVE_WITHIN_S:
             return
+        if self._end(directory, child, pid):
+            text = f"the process had not ended {LEAVE_WITHIN_S:.0f} s after its last word and was ended"
+            print(f"{time.ctime()}: {directory.id}: {text}", flush=True)
+            directory.add_event("ended by force", text)
+
+    def _end(self, directory: JobDirectory, child: subprocess.Popen[bytes] | None, pid: int | None) -> bool:
+        """Send TERM to a job's process, and KILL when that has not helped. Return whether this was the first try."""
+        pid = child.pid if child else pid
+        if pid is None:
+            return False
         first = self._terminated.get(directory.id)
         if first is None:
             self._terminated[directory.id] = time.monotonic()
             signal_group(directory, pid, signal.SIGTERM, mine=child is not None)
         elif time.monotonic() - first > TERM_TO_KILL_S:
             signal_group(directory, pid, getattr(signal, "SIGKILL", signal.SIGTERM), mine=child is not None)
+            kill_orphans(pid)
+        return first is None
 
     def _start_next(self, open_jobs: Sequence[JobDirectory]) -> None:
         """Start every queued job that may run, in the order of the queue; one owner of the accelerator at a time."""
@@ -224,8 +251,9 @@ class Supervisor:
             return
         try:
             starting = replace(job.recorded_status(), state="starting", reason="", reason_on_page="", kind="", pid=None)
-            job.write_status(replace(starting, process_created=None, ended=None).beaten())
+            job.write_status(replace(starting, process_created=None, ended=None).with_heartbeat())
             self._terminated.pop(job.id, None)
+            self._last_words.pop(job.id, None)
             self.children[job.id] = _spawn_worker(job, lock)
         except OSError as error:
             reason = f"its process could not be started: {error.strerror or error}"
@@ -252,6 +280,41 @@ def _last_word(recorded: Status, truth: Status, code: int | None) -> Status:
         return replace(recorded, state="failed", kind="code", reason=reason, ended=time.time())
     how = f"by signal {-code}" if code < 0 else f"with status {code}"
     return replace(truth, reason=f"the process ended {how} without a last word", ended=time.time())
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Tell whether a child has ended; what it started and left behind is killed before its pid can be another's."""
+    if sys.platform != "win32":
+        try:
+            ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:  # reaped before
+            return process.poll() is not None
+        if ended is None:
+            return False
+        kill_orphans(process.pid)
+    return process.poll() is not None
+
+
+def _end_orphans(directory: JobDirectory, status: Status) -> None:
+    """Kill what is left of a job that says it lives, whose process is gone and whose lock a child of it still holds."""
+    if status.pid is not None and not psutil.pid_exists(status.pid) and kill_orphans(status.pid):
+        print(f"{time.ctime()}: {directory.id}: what its ended process had started was ended", flush=True)
+
+
+def kill_orphans(leader: int) -> bool:
+    """Kill what is left of the process group of an ended leader. Return whether anything was left.
+
+    A group's number is nobody else's while one of its members lives.
+    """
+    if sys.platform == "win32":
+        return False
+    if psutil.pid_exists(leader) and psutil.Process(leader).status() != psutil.STATUS_ZOMBIE:
+        return False
+    try:
+        os.killpg(leader, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
 
 
 def signal_group(directory: JobDirectory, pid: int, number: signal.Signals, *, mine: bool = False) -> None:

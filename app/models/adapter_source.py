@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-from app.errors import NetworkError
+from app.hub.ids import is_local
+from app.hub.network import fetch_folder
 from app.models.adapters import CONFIG_FILE, WEIGHTS_FILE
-from app.models.names import is_local, resolve_adapter
-from app.models.network import follow_the_network, why_not_fetched
+from app.models.names import resolve_adapter
 
 _WANTED = (CONFIG_FILE, WEIGHTS_FILE, "tokenizer_config.json", "chat_template.jinja", "workbench.json")
 
@@ -23,10 +20,5 @@ def locate(name: str) -> Path:
     resolved = resolve_adapter(name)
     if is_local(resolved):
         return Path(resolved)
-    follow_the_network(resolved)
-    try:
-        return Path(snapshot_download(resolved, allow_patterns=list(_WANTED)))
-    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
-        why = why_not_fetched(error)
-        remedy = "check the name and the network, or name a folder on this machine"
-        raise NetworkError(f"The adapter {resolved} is no folder here and cannot be fetched", why, remedy) from None
+    remedy = "check the name and the network, or name a folder on this machine"
+    return fetch_folder(resolved, _WANTED, f"The adapter {resolved} is no folder here and", remedy)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from app.errors import ModelError
+from app.reading import parsed_json
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 # PEFT puts this in front of every name of the base model.
@@ -42,6 +42,15 @@ _FOREIGN = (
     "target_parameters",
     "megatron_config",
 )
+# What is left for a kind that neither the engine nor a merge can take.
+PEFT_ALONE = "use it with PEFT itself in a script (PeftModel.from_pretrained), which knows this kind"
+# Those that no forward pass of the base with PEFT's layers in it can answer: why, and what can.
+_UNSERVED = {
+    "layer_replication": "it repeats layers of the base, so that it runs on another model than the base",
+    "alora_invocation_tokens": "it is active only behind certain tokens of a prompt",
+    "arrow_config": "it routes between several adapters",
+    "megatron_config": "it is made for Megatron's layers",
+}
 # Every other setting of PEFT 0.21, none of which changes what A and B of a linear layer do.
 _HARMLESS = frozenset(
     [
@@ -134,8 +143,8 @@ class AdapterFolder:
 
     def _read_config(self) -> dict[str, Any]:
         try:
-            config = json.loads((self.path / CONFIG_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
+            config = parsed_json((self.path / CONFIG_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
             raise ModelError(f"{self.path / CONFIG_FILE} cannot be read", str(error), "check the folder") from None
         if not isinstance(config, dict) or config.get("peft_type") != "LORA":
             found = config.get("peft_type") if isinstance(config, dict) else type(config).__name__
@@ -195,7 +204,7 @@ class AdapterFolder:
         found: dict[str, str] = {}
         for key in sorted(set(self.keys) - taken):
             parameter = _INSIDE.sub(".", key.removeprefix(_PREFIX))
-            copied = _COPIES.sub(".", parameter)
+            copied = bare_name(key)
             if copied == parameter or f"{_PREFIX}{copied}" not in self.keys:
                 found[parameter] = key
         return found
@@ -226,8 +235,33 @@ class AdapterFolder:
     @property
     def stackable(self) -> bool:
         """Tell whether the adapter is nothing but A and B of linear layers, so that it can share a batch."""
+        return self.sums_up and not self.whole_tensors
+
+    @property
+    def sums_up(self) -> bool:
+        """Tell whether all updates are A and B of linear layers, whatever whole tensors the file has beside them."""
         plain = all(set(parts) == {"lora_A.weight", "lora_B.weight"} for parts in self.layers.values())
-        return plain and not self.whole_tensors and not self.foreign and not self.config.get("use_dora")
+        return plain and not self.foreign and not self.config.get("use_dora")
+
+    def trains_whole(self, parameter: str) -> bool:
+        """Tell whether the configuration says that this parameter of the base was trained as a whole."""
+        if parameter.endswith(".bias") and self.config.get("bias", "none") != "none":
+            return True
+        saved = self.config.get("modules_to_save")
+        named = tuple(one for one in saved if isinstance(one, str)) if isinstance(saved, list) else ()
+        parts = parameter.split(".")
+        return any(".".join(parts[:end]).endswith(named) for end in range(1, len(parts)))
+
+    def refuse_unserved(self) -> None:
+        """Raise ModelError when no forward pass of the base with this adapter in it gives the adapter's answers."""
+        for name, why in _UNSERVED.items():
+            if self.config.get(name):
+                raise ModelError(f"The adapter {self.path} cannot be served", f"{why} ({name})", PEFT_ALONE)
+
+    @property
+    def unserved(self) -> list[str]:
+        """Return the settings in use under which the adapter cannot be served."""
+        return [name for name in _UNSERVED if self.config.get(name)]
 
     def refuse_changed_base(self) -> None:
         """Raise ModelError when the adapter fits only a base whose weights its start has changed."""
@@ -296,6 +330,12 @@ class AdapterFolder:
         """Return the factor of a layer's update: alpha / rank, or alpha / sqrt(rank) for rsLoRA (arXiv:2312.03732)."""
         alpha = _of_pattern(self.config.get("alpha_pattern"), module, self.config.get("lora_alpha", 8))
         return float(alpha) / (math.sqrt(rank) if self.config.get("use_rslora") else rank)
+
+
+def bare_name(key: str) -> str:
+    """Return a tensor's name without what PEFT puts into it: its prefix, its wrappers, and `weight` of a magnitude."""
+    name = _COPIES.sub(".", _INSIDE.sub(".", key.removeprefix(_PREFIX)))
+    return name.removesuffix(".weight") if name.endswith("lora_magnitude_vector.weight") else name
 
 
 def _is_file(path: Path) -> bool:

@@ -1,26 +1,29 @@
 """Which base an adapter was trained on: a fingerprint of the base's weights, kept in a note beside the adapter.
 
-Two bases of one shape load each other's adapters without a complaint and answer wrongly. The fingerprint is over the
-weights themselves, by tensor and not by file, so it is the same for one file and for shards, on a disk here and from
-the hub, and whatever format the base is loaded in. Tensors of up to 1 MiB are read whole, larger ones in 16 pieces: a
-fine-tuned or perturbed copy differs in nearly every number, and 16 GB of weights are read in a moment.
+Two bases of one shape load each other's adapters without a complaint and answer wrongly. The fingerprint is over every
+byte of the weights, by tensor and not by file, so it is the same for one file and for shards, on a disk here and from
+the hub, and whatever format the base is loaded in. A base that differs in one row is another base.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 
-from huggingface_hub import try_to_load_from_cache
-
 from app.errors import ModelError
-from app.models.names import is_local
+from app.hardware import usable_cpus
+from app.hub.client import cached_file
+from app.hub.ids import is_local
 from app.models.tensors import INDEX_FILE, SINGLE_FILE, StoredTensor, read_checkpoint
+from app.reading import read_object
 
 NOTE_FILE = "workbench.json"
-_WHOLE_BYTES = 1 << 20
-_PIECES, _PIECE_BYTES = 16, 4096
+# What a note's fingerprint covers. The first notes were made from samples of large tensors and do not say so.
+_COVERS = "every byte"
+_PIECE_BYTES = 4 << 20
 _SHOWN = 12
 
 
@@ -33,27 +36,22 @@ def fingerprint(model: str, *, revision: str | None = None) -> str:
         tensors = read_checkpoint(folder)
     except ModelError:  # weights in another form than safetensors: loading it will say so
         return ""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {tensor.shape}\n".encode())
-        _add_bytes(digest, tensor)
-    return digest.hexdigest()
+    files = {tensor.file for tensor in tensors.values()}
+    states = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(files)]
+    return _digest(folder, tuple(states))
 
 
 def write_note(adapter: Path, base_hash: str) -> None:
     """Note beside an adapter which base it was trained on; nothing when that is not known."""
     if base_hash:
-        (adapter / NOTE_FILE).write_text(json.dumps({"base_sha256": base_hash}, indent=1), encoding="utf-8")
+        (adapter / NOTE_FILE).write_text(
+            json.dumps({"base_sha256": base_hash, "covers": _COVERS}, indent=1), encoding="utf-8"
+        )
 
 
 def noted_base(adapter: Path) -> str:
     """Return the identity of the base that an adapter was trained on, empty when it has no note."""
-    try:
-        found = json.loads((adapter / NOTE_FILE).read_text(encoding="utf-8"))
-        return str(found["base_sha256"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return ""
+    return str(_note(adapter).get("base_sha256", ""))
 
 
 def base_warning(adapter: Path, base_hash: str) -> str:
@@ -61,24 +59,43 @@ def base_warning(adapter: Path, base_hash: str) -> str:
     trained_on = noted_base(adapter)
     if not trained_on or not base_hash or trained_on == base_hash:
         return ""
+    if _note(adapter).get("covers") != _COVERS:
+        return "trained by an earlier version, whose note cannot tell whether this is its base"
     return f"trained on another base ({trained_on[:_SHOWN]:.12}, this one is {base_hash[:_SHOWN]})"
+
+
+def _note(adapter: Path) -> dict[str, object]:
+    try:
+        return read_object(adapter / NOTE_FILE)
+    except (OSError, ValueError):
+        return {}
+
+
+@lru_cache(maxsize=4)
+def _digest(folder: Path, states: tuple[tuple[str, int, int], ...]) -> str:
+    """Hash all tensors of a folder; a process that asks twice reads files of the same `states` once."""
+    tensors = read_checkpoint(folder)
+    # hashlib holds no lock of Python's meanwhile, so that the disk is the limit and not one core.
+    with ThreadPoolExecutor(usable_cpus()) as pool:
+        hashes = pool.map(_tensor_sha256, (tensors[name] for name in sorted(tensors)))
+        digest = hashlib.sha256()
+        for name, content in zip(sorted(tensors), hashes, strict=True):
+            digest.update(f"{name} {tensors[name].dtype} {tensors[name].shape} {content}\n".encode())
+    return digest.hexdigest()
 
 
 def _fetched(hub_id: str, revision: str | None) -> Path | None:
     for name in (INDEX_FILE, SINGLE_FILE):
-        found = try_to_load_from_cache(hub_id, name, revision=revision)
-        if isinstance(found, str):
-            return Path(found).parent
+        if found := cached_file(hub_id, name, revision):
+            return found.parent
     return None
 
 
-def _add_bytes(digest: hashlib._Hash, tensor: StoredTensor) -> None:
-    with tensor.file.open("rb") as file:
+def _tensor_sha256(tensor: StoredTensor) -> str:
+    digest, left = hashlib.sha256(), tensor.bytes
+    with tensor.file.open("rb", buffering=0) as file:
         file.seek(tensor.start)
-        if tensor.bytes <= _WHOLE_BYTES:
-            digest.update(file.read(tensor.bytes))
-            return
-        for piece in range(_PIECES):
-            place = (tensor.bytes - _PIECE_BYTES) * piece // (_PIECES - 1)
-            file.seek(tensor.start + place)
-            digest.update(file.read(_PIECE_BYTES))
+        while left and (piece := file.read(min(left, _PIECE_BYTES))):
+            digest.update(piece)
+            left -= len(piece)
+    return digest.hexdigest()

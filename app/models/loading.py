@@ -10,20 +10,24 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
-from app.errors import ModelError, NetworkError
-from app.models.names import is_local
-from app.models.network import follow_the_network, why_not_fetched
+from app.data.chat_template.tokenizer import refuse_sentencepiece
+from app.errors import ModelError, NetworkError, one_line
+from app.hub.client import fetch_tokenizer
+from app.hub.ids import is_local
+from app.hub.network import FETCH_ERRORS, follow_the_network, why_not_fetched
+from app.models import mxfp4
+from app.models.expert_loading import experts_one_by_one
+from app.models.targets import name_backbone
+from app.models.text_tower import language_class, place_of
 
 Quant = Literal["nf4", "fp4", "int8", "none"]
 # Widest hidden size that was measured and its margin; wider models keep all threads.
@@ -50,6 +54,8 @@ def resolve_dtype(name: str) -> torch.dtype:
 
 def load_tokenizer(model: str, *, revision: str | None = None) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a folder or hub id; one without a padding token pads with its end token."""
+    if is_local(model):
+        refuse_sentencepiece(Path(model))
     with explained(model):
         tokenizer = AutoTokenizer.from_pretrained(
             model, revision=revision, trust_remote_code=False, local_files_only=is_local(model)
@@ -57,6 +63,14 @@ def load_tokenizer(model: str, *, revision: str | None = None) -> PreTrainedToke
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def tokenizer_folder(model: str, revision: str | None = None) -> Path:
+    """Return the folder of a model's tokenizer files; for a hub id they are fetched."""
+    if is_local(model):
+        return Path(model)
+    with explained(model):
+        return fetch_tokenizer(model, revision)
 
 
 def load_config(model: str, *, revision: str | None = None) -> Any:
@@ -86,15 +100,18 @@ def load_base(
     config = load_config(model, revision=revision)
     fit_threads(config)
     base_dtype = resolve_dtype(dtype)
-    quantization = None
+    quantization, stored = None, stored_method(config)
     if not _already_quantized(config, quant):
         quantization = _quantization(
             quant, double_quant, base_dtype if compute_dtype == "auto" else resolve_dtype(compute_dtype)
         )
-    with explained(model):
-        loaded = AutoModelForCausalLM.from_pretrained(
+    if stored == mxfp4.METHOD and quantization is not None:
+        del config.quantization_config  # read on the way; transformers would take it for the wish
+    kind, built_from = language_class(config)
+    with explained(model), experts_one_by_one(stored):
+        loaded, read = kind.from_pretrained(
             model,
-            config=config,
+            config=built_from,
             revision=revision,
             dtype=base_dtype,
             quantization_config=quantization,
@@ -104,8 +121,13 @@ def load_base(
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=is_local(model),
+            output_loading_info=True,
         )
+    if place_of(loaded) and read["missing_keys"]:
+        lacking = ", ".join(sorted(read["missing_keys"])[:3])
+        raise ModelError(f"The model {model} cannot be loaded", f"its files have no {lacking}", "fetch it again")
     keep_layout(loaded)
+    name_backbone(loaded)
     loaded.requires_grad_(False)
     return loaded.eval()
 
@@ -163,20 +185,40 @@ def _quantization(quant: Quant, double_quant: bool, compute_dtype: torch.dtype) 
 
 
 def _already_quantized(config: Any, quant: Quant) -> bool:
-    """Tell whether the weights on disk are the asked bitsandbytes format already. Raises ModelError for any other."""
-    stored = getattr(config, "quantization_config", None)
+    """Tell whether the weights on disk are the asked bitsandbytes format already.
+
+    MXFP4 is read into any other but int8. Raises ModelError for what cannot be loaded so.
+    """
+    stored = _stored_quantization(config)
     if not stored:
         return False
-    stored = stored if isinstance(stored, dict) else stored.to_dict()
     in_4bit, in_8bit = bool(stored.get("load_in_4bit")), bool(stored.get("load_in_8bit"))
     if (in_4bit and stored.get("bnb_4bit_quant_type", "fp4") == quant) or (in_8bit and quant == "int8"):
         return True
-    method = stored.get("quant_method") or ("bitsandbytes" if in_4bit or in_8bit else "an unknown method")
+    method = stored_method(config)
+    if method == mxfp4.METHOD:
+        if quant == "int8":
+            raise ModelError("The model is stored as MXFP4", "it cannot be loaded as int8", "choose nf4 or none")
+        return False
     raise ModelError(
         f"The model is stored quantised by {method}",
         f"it cannot be loaded as {quant}",
         "use the original 16-bit model",
     )
+
+
+def _stored_quantization(config: Any) -> dict[str, Any]:
+    stored = getattr(config, "quantization_config", None)
+    if not stored:
+        return {}
+    return dict(stored) if isinstance(stored, dict) else dict(stored.to_dict())
+
+
+def stored_method(config: Any) -> str:
+    """Return the name of the method that the weights on disk are quantised by, empty for none."""
+    stored = _stored_quantization(config)
+    in_bits = stored.get("load_in_4bit") or stored.get("load_in_8bit")
+    return str(stored.get("quant_method") or ("bitsandbytes" if in_bits else "an unknown method")) if stored else ""
 
 
 @contextmanager
@@ -187,16 +229,16 @@ def explained(model: str) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError:  # a RuntimeError too; the job reports it as memory
         raise
-    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
+    except FETCH_ERRORS as error:
         raise _not_fetched(model, error) from None
     except (SafetensorError, json.JSONDecodeError) as error:
-        raise ModelError(f"The model {model} is damaged", _first_line(error), "fetch the file again") from None
+        raise ModelError(f"The model {model} is damaged", one_line(error), "fetch the file again") from None
     except OSError as error:
         if is_local(model):
-            raise ModelError(f"The model {model} cannot be loaded", _first_line(error), "check the folder") from None
+            raise ModelError(f"The model {model} cannot be loaded", one_line(error), "check the folder") from None
         raise _not_fetched(model, error) from None
     except (ValueError, KeyError, ImportError) as error:
-        why = _first_line(error)
+        why = one_line(error)
         if "trust_remote_code" in str(error):
             why = "it brings code of its own, which is never run here"
         raise ModelError(f"The model {model} cannot be loaded", why, "choose a model that transformers knows") from None
@@ -206,8 +248,3 @@ def _not_fetched(model: str, error: BaseException) -> NetworkError:
     return NetworkError(
         f"The model {model} cannot be fetched", why_not_fetched(error), "check the name and the network"
     )
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:300]

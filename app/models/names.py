@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from app.catalog.catalogue import hub_id_of
-from app.catalog.hub_ids import is_model_id, is_repository
 from app.errors import ModelError
+from app.hub.ids import is_model_id, is_repository
+from app.workspace import expanded
 
 STARTER = "starter"
 _STARTER_FOLDER = Path(__file__).resolve().parents[2] / "assets" / "starter"
@@ -26,7 +27,7 @@ def resolve(name: str) -> str:
         )
     if text == STARTER:
         return str(_existing(_STARTER_FOLDER))
-    folder = Path(text).expanduser()
+    folder = expanded(text)
     if _is_folder(folder):
         return str(_existing(folder.absolute()))
     if not is_model_id(text):
@@ -46,15 +47,10 @@ def resolve_adapter(name: str) -> str:
         why = "addresses are not opened"
     if why:
         raise ModelError(f"{name!r:.120} is not an adapter", why, "name a folder or a hub id")
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     if _is_folder(folder) or not is_repository(name):
         return str(folder.absolute())
     return name
-
-
-def is_local(resolved: str) -> bool:
-    """Tell whether a resolved name is a folder on this machine."""
-    return Path(resolved).is_absolute()
 
 
 def _is_path(name: str) -> bool:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from app.data.chat_template.encoder_decoder import input_text
+from app.data.chat_template.turn_end import turn_ends
+from app.data.formats.conversation import Message
 from app.errors import TemplateError
+from app.models.encoder_decoder import has_encoder
+from app.reading import parsed_json
 
 _TEMPLATE_FILE, _TOKENIZER_CONFIG = "chat_template.jinja", "tokenizer_config.json"
 
@@ -38,11 +44,14 @@ class Prompts:
         `limit` is the data room's too: within it a rendering that computes without end raises TemplateError.
         """
         self._tokenizer, self._limit = tokenizer, limit
-        self._base = _default(tokenizer.chat_template) or plain_templates[_plain_name(tokenizer)]
+        self._encodes = has_encoder(model)
+        plain = "" if self._encodes else plain_templates[_plain_name(tokenizer)]
+        self._base = _default(tokenizer.chat_template) or plain
         self._own: dict[str, str] = {}
         ends = getattr(model.generation_config, "eos_token_id", None)
         found = [*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id]
-        self.end_tokens = frozenset(int(token) for token in found if token is not None)
+        self._named_ends = frozenset(int(token) for token in found if token is not None)
+        self._ends: dict[str, frozenset[int]] = {}
         config = model.config.get_text_config(decoder=True)
         # BLOOM's positions have no end; 2048 is the length it was trained with.
         self.context = int(getattr(config, "max_position_embeddings", None) or 2048)
@@ -51,7 +60,7 @@ class Prompts:
 
     def learn(self, column: str, folder: Path) -> None:
         """Remember the template that lies with an adapter; it was trained with that one."""
-        template = _stored_template(folder)
+        template = stored_template(folder)
         if template:
             self._own[column] = template
 
@@ -59,17 +68,40 @@ class Prompts:
         """Forget the template of an unloaded adapter."""
         self._own.pop(column, None)
 
-    def encode(self, column: str, conversation: list[dict[str, str]], settings: Mapping[str, Any]) -> list[int]:
-        """Return the prompt's tokens. Raises PromptError, and PromptTooLong before it counts what cannot fit."""
-        allowed = {name: value for name, value in settings.items() if name.isidentifier() and name not in _TAKEN}
+    def end_tokens(self, column: str) -> frozenset[int]:
+        """Return the tokens at which an answer is over: those that model and tokenizer name, and the template's own."""
+        template = self._own.get(column, self._base)
+        if template not in self._ends:
+            special = {name: str(token) for name, token in self._tokenizer.special_tokens_map.items()}
+            ends = turn_ends(template, special, self._tokenizer.get_added_vocab())
+            self._ends[template] = self._named_ends | {self._tokenizer.convert_tokens_to_ids(end) for end in ends}
+        return self._ends[template]
+
+    def encode(
+        self,
+        column: str,
+        conversation: list[Message],
+        settings: Mapping[str, Any],
+        tools: Sequence[Message] = (),
+    ) -> list[int]:
+        """Return the prompt's tokens. Raises PromptError, and PromptTooLong before it counts what cannot fit.
+
+        What a template never names (calls of tools, thinking) would be gone without a word: that is a PromptError too.
+        """
+        template = self._own.get(column, self._base)
+        if self._encodes and not template:
+            return self._question(conversation)
+        conversation = _as_named(conversation, template)
+        _refuse_taken(settings)
         try:
             with self._limit():
                 text = self._tokenizer.apply_chat_template(
                     conversation,
-                    chat_template=self._own.get(column, self._base),
+                    tools=list(tools) or None,
+                    chat_template=template,
                     tokenize=False,
                     add_generation_prompt=True,
-                    **allowed,
+                    **settings,
                 )
         except TemplateError as error:
             raise PromptError(error.what) from None
@@ -81,6 +113,16 @@ class Prompts:
             )
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
+    def _question(self, conversation: list[dict[str, Any]]) -> list[int]:
+        """Return what an encoder without a template reads: the question's tokens and those that end it."""
+        try:
+            text = input_text([(str(turn.get("role")), str(turn.get("content") or "")) for turn in conversation])
+        except TemplateError as error:
+            raise PromptError(f"{error.what}: {error.why}") from None
+        if len(text) > self._most_characters:
+            raise PromptTooLong(f"The prompt has {len(text):,} characters; this model reads {self.context} tokens")
+        return list(self._tokenizer(text)["input_ids"])
+
     def decode(self, ids: list[int]) -> str:
         """Return the text of tokens, without special ones."""
         return str(self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
@@ -91,15 +133,38 @@ class Prompts:
 
 
 # Arguments of apply_chat_template that a request must not set.
-_TAKEN = {"conversation", "chat_template", "tokenize", "add_generation_prompt", "return_dict", "return_tensors"}
+_TAKEN = frozenset(inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters) | {"messages"}
+# Parts of a message that carry what was said, and how templates name them.
+_SAID = {"tool_calls": ("tool_calls",), "reasoning_content": ("reasoning_content", "reasoning", "thinking")}
 
 
-def _stored_template(folder: Path) -> str:
+def _as_named(conversation: list[Message], template: str) -> list[Message]:
+    """Return messages with their parts under the names that a template reads. Raises PromptError where it has none."""
+    found = []
+    for place, message in enumerate(conversation):
+        named = dict(message)
+        for part, names in _SAID.items():
+            read = [name for name in names if re.search(rf"\b{name}\b", template)]
+            if message.get(part) and not read:
+                raise PromptError(f"it has no place for {part} (messages.{place})")
+            if message.get(part):
+                named.update(dict.fromkeys(read, message[part]))
+        found.append(named)
+    return found
+
+
+def _refuse_taken(settings: Mapping[str, Any]) -> None:
+    for name in settings:
+        if name in _TAKEN or not name.isidentifier():
+            raise PromptError(f"{name!r:.60} is no setting of a template")
+
+
+def stored_template(folder: Path) -> str:
     """Return the chat template in an adapter's folder, or nothing."""
     try:
         if (folder / _TEMPLATE_FILE).is_file():
             return (folder / _TEMPLATE_FILE).read_text(encoding="utf-8")
-        return _default(json.loads((folder / _TOKENIZER_CONFIG).read_text(encoding="utf-8")).get("chat_template"))
+        return _default(parsed_json((folder / _TOKENIZER_CONFIG).read_text(encoding="utf-8")).get("chat_template"))
     except (OSError, ValueError, AttributeError):
         return ""
 

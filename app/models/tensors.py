@@ -6,10 +6,9 @@ model of any size can be walked through in a bounded amount of memory. Format: h
 
 from __future__ import annotations
 
-import json
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import torch
 
 from app.errors import ModelError
+from app.reading import parsed_json
 
 INDEX_FILE, SINGLE_FILE = "model.safetensors.index.json", "model.safetensors"
 DTYPES = {
@@ -96,7 +96,7 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > min(size, _LONGEST_HEADER):
                 raise ValueError("the header is longer than the file")
-            header = json.loads(file.read(length))
+            header = parsed_json(file.read(length))
         if not isinstance(header, dict):
             raise ValueError("the header is no object")
         header.pop("__metadata__", None)
@@ -111,7 +111,7 @@ def read_checkpoint(folder: Path) -> dict[str, StoredTensor]:
     if not index.is_file():
         return read_header(folder / SINGLE_FILE)
     try:
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        weight_map = parsed_json(index.read_text(encoding="utf-8"))["weight_map"]
         files = sorted({str(name) for name in weight_map.values()})
         if any(Path(name).name != name for name in files):
             raise ValueError("a shard lies outside the folder")
@@ -126,7 +126,7 @@ def read_checkpoint(folder: Path) -> dict[str, StoredTensor]:
     return found
 
 
-def _stored(path: Path, name: str, entry: dict[str, Any], data_start: int, size: int) -> StoredTensor:
+def _stored(path: Path, name: str, entry: Mapping[str, Any], data_start: int, size: int) -> StoredTensor:
     dtype = DTYPES.get(entry["dtype"])
     if dtype is None:
         raise ValueError(f"{name} has the unknown format {entry['dtype']}")

@@ -6,17 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
 from app.catalog.modules import total_parameters
-from app.planner.adapter import adapter_parameters
-from app.planner.cache import cache_bytes, growth_bytes, last_logits_bytes, prefill
 from app.planner.correction import corrected
-from app.planner.notes import warnings_for
+from app.planner.parts.kv_cache import cache_bytes, growth_bytes, last_logits_bytes, prefill
+from app.planner.parts.overhead import allocator_gap_bytes, context_bytes, free_bytes
+from app.planner.parts.weights import ITEMSIZE, weights_at_rest
 from app.planner.request import PlanRequest
-from app.planner.reserve import allocator_gap_bytes, context_bytes, free_bytes
-from app.planner.step import CUBLAS_WORKSPACE_BYTES, Moment, Resident, moments, overlap_bytes, resident
-from app.planner.weights import weights_at_rest
+from app.planner.simulation.adapter import adapter_parameters
+from app.planner.simulation.step import CUBLAS_WORKSPACE_BYTES, Moment, Resident, moments, overlap_bytes, resident
+from app.planner.tracing import composition
+from app.planner.warnings import warnings_for
 
 PART_KEYS = (
     "base_weights",
@@ -32,7 +33,7 @@ PART_KEYS = (
 )
 """The parts in the order in which they are stacked and shown; their colours follow this order everywhere."""
 
-Basis = Literal["measured", "traced", "formula"]
+Basis = Literal["measured", "traced", "simulated", "formula"]
 _RESERVED_LATE = ("cuda_context", "allocator_reserve")
 
 
@@ -83,7 +84,7 @@ class Plan:
         """Return the parts in drawing order, empty ones left out."""
         return tuple(Part(key, self.parts[key]) for key in PART_KEYS if self.parts[key])
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the answer as `plan --json` prints it."""
         return {
             "parts": {key: self.parts[key] for key in PART_KEYS},
@@ -103,7 +104,7 @@ class Plan:
 @lru_cache(maxsize=8192)
 def estimate(request: PlanRequest) -> Plan:
     """Return the plan without the largest settings that fit."""
-    found, moment, trainable, overlap = _training(request) if request.is_training else _inference(request)
+    found, moment, trainable, overlap, total = _parts(request)
     parts = corrected(found, request.correction)
     live = sum(parts.values())
     parts["allocator_reserve"] = allocator_gap_bytes(request, live - parts["base_weights"], overlap)
@@ -112,16 +113,54 @@ def estimate(request: PlanRequest) -> Plan:
         request=request,
         parts=MappingProxyType({key: parts.get(key, 0) for key in PART_KEYS}),
         trainable_params=trainable,
-        total_params=total_parameters(request.model) + (trainable if request.has_adapter else 0),
+        total_params=total + (trainable if request.has_adapter else 0),
         peak_moment=moment,
         free_bytes=free_bytes(request),
-        basis="formula" if request.correction is None else "measured",
+        basis="measured" if request.correction else "simulated" if request.model.simulated else "formula",
         warnings=tuple(warnings_for(request)),
     )
 
 
-_Parts = tuple[dict[str, int], str, int, int]
-"""Parts, name of the highest moment, trained parameters, overlap of humps."""
+_Parts = tuple[dict[str, int], str, int, int, int]
+"""Parts, name of the highest moment, trained parameters, overlap of humps, all parameters of the model."""
+
+
+def _parts(request: PlanRequest) -> _Parts:
+    if request.model.simulated and request.is_training:
+        return _simulated(request)
+    if request.model.simulated:
+        return _simulated_inference(request)
+    return _training(request) if request.is_training else _inference(request)
+
+
+def _simulated(request: PlanRequest) -> _Parts:
+    """Return the parts of training a model whose step was traced."""
+    model = composition.traced_model(request)
+    held = composition.resident(request, model)
+    found = list(composition.moments(request, model, held))
+    peak = max(found, key=lambda moment: moment.total_bytes)
+    parameters = model.counts.parameters
+    return _training_parts(held, peak), peak.name, held.trainable, overlap_bytes(found), parameters
+
+
+def _simulated_inference(request: PlanRequest) -> _Parts:
+    """Return the parts of inference with a model whose cache was traced: as `_inference`, without its formulas."""
+    counts, found = composition.traced_inference(request)
+    rows = request.columns * request.micro_batch
+    tensors = ((one.elements(request.rank), one.count) for one in found.trained)
+    adapter = sum(elements * count for elements, count in tensors)
+    kept = found.cache_bytes(request.seq_len)
+    # One more token: the cache grows by copying one layer's keys or values at a time.
+    growth = max(layer.size_bytes(request.seq_len) // layer.count for layer in found.layers)
+    parts = {
+        "base_weights": composition.weights_bytes(request, counts),
+        "adapter_weights": (request.columns - 1) * adapter * 2,
+        "activations": int(found.reading + found.reading_per_token * rows * request.seq_len),
+        "logits": rows * counts.vocab * (ITEMSIZE[request.dtype] + 4),
+        "scratch": rows * growth + CUBLAS_WORKSPACE_BYTES // 2,
+        "kv_cache": rows * kept,
+    }
+    return parts, "reading the prompt", 0, 0, counts.parameters
 
 
 def _training(request: PlanRequest) -> _Parts:
@@ -129,7 +168,8 @@ def _training(request: PlanRequest) -> _Parts:
     held = resident(request)
     found = list(moments(request, held))
     peak = max(found, key=lambda moment: moment.total_bytes)
-    return _training_parts(held, peak), peak.name, held.trainable, overlap_bytes(found)
+    total = total_parameters(request.model)
+    return _training_parts(held, peak), peak.name, held.trainable, overlap_bytes(found), total
 
 
 def _training_parts(held: Resident, peak: Moment) -> dict[str, int]:
@@ -161,4 +201,5 @@ def _inference(request: PlanRequest) -> _Parts:
         "reading the prompt",
         0,
         0,
+        total_parameters(request.model),
     )

@@ -7,7 +7,8 @@ from typing import Any, cast
 
 from app.catalog import find
 from app.catalog.spec import ModelSpec
-from app.config import RunConfig
+from app.config.objectives import WITH_REFERENCE
+from app.config.schema import RunConfig
 from app.planner.request import GIB, Attention, Dtype, Optimizer, PlanRequest, Quant
 
 _ATTENTION: dict[str, Attention] = {"sdpa": "sdpa", "eager": "eager", "flash_attention_2": "flash"}
@@ -18,9 +19,10 @@ def request_from_config(config: RunConfig, model: ModelSpec | None = None, dtype
 
     `dtype` is what the model's "auto" means on the card in question. The adapter's "auto" is fp32, as the trainer does.
     """
+    config = config.settled()
     adapter, training, memory = config.adapter, config.training, config.memory
     compute = dtype if config.model.dtype == "auto" else config.model.dtype
-    targets = adapter.target_modules
+    targets, spends = adapter.target_modules, memory.spend == "auto"
     adapter_dtype: Dtype | None = "fp32" if adapter.dtype == "auto" else cast(Dtype, adapter.dtype)
     return PlanRequest(
         model=model if model is not None else find(config.model.name, config.model.revision),
@@ -34,11 +36,16 @@ def request_from_config(config: RunConfig, model: ModelSpec | None = None, dtype
         seq_len=config.data.max_length,
         gradient_accumulation=training.gradient_accumulation_steps,
         optimizer=cast(Optimizer, training.optim),
-        checkpointing=memory.checkpointing,
+        checkpointing=None
+        if spends and memory.checkpointing == "auto"
+        else memory.checkpointing.replace("auto", "full"),
+        dequantized_layers=memory.dequantized_layers if spends else memory.dequantized_layers or 0,
         attn=_ATTENTION[config.model.attn_implementation],
         dtype=compute,
         adapter_dtype=None if config.method == "full" else adapter_dtype,
         packed=config.data.packing,
+        objective=training.objective,
+        reference_adapter=bool(adapter.start_from) and training.objective in WITH_REFERENCE,
         modules_to_save=tuple(adapter.modules_to_save),
         vram_gb=memory.vram_gb,
         reserve_bytes=int(memory.reserve_gb * GIB),
@@ -61,12 +68,30 @@ _DOTTED = {
     "seq_len": "data.max_length",
     "optimizer": "training.optim",
     "checkpointing": "memory.checkpointing",
+    "dequantized_layers": "memory.dequantized_layers",
     "adapter_dtype": "adapter.dtype",
     "dtype": "model.dtype",
     "dora": "adapter.use_dora",
     "lora_dropout": "adapter.lora_dropout",
     "packed": "data.packing",
+    "objective": "training.objective",
 }
+
+
+# Fields of a request that come of several settings, by the one that stands for them.
+_STANDS_FOR = {
+    "targets": "adapter.target_modules",
+    "quant": "adapter.method",
+    "method": "adapter.method",
+    "attn": "model.attn_implementation",
+    "vram_gb": "memory.vram_gb",
+    "reserve_bytes": "memory.reserve_gb",
+}
+
+
+def setting_of(field: str) -> str:
+    """Return the setting that a field of a request comes from, empty for one that comes from none."""
+    return _DOTTED.get(field) or _STANDS_FOR.get(field, "")
 
 
 def config_changes(changes: Mapping[str, Any]) -> dict[str, Any]:

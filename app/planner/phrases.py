@@ -41,10 +41,12 @@ ENGLISH = {
     "planner.corrected_process.one": (
         "Corrected by the last measurement of the process's memory on this machine: {error:+.1f} % on average"
     ),
-    "planner.note.uncounted": "{model}: only its language part is counted; what {field} describes comes on top",
+    "planner.note.uncounted": "{model}: only its language model is loaded and counted, without what {field} describes",
     "planner.note.vision": (
-        "{model}: its vision part ({parameters:,} parameters) is counted as resident; images are not"
+        "{model}: its vision part ({parameters:,} parameters) is not loaded; a run trains on text alone"
     ),
+    "planner.note.simulated": "{model}: measured by simulation of its own class, {seconds} s",
+    "planner.note.nearly_simulated": "Simulated for another batch or other row lengths; plan these settings for more",
     "planner.note.own_linear": (
         "{model}: its own linear class is not quantised by bitsandbytes; the weights stay 16-bit"
     ),
@@ -54,10 +56,45 @@ ENGLISH = {
         "{model} has eager attention only: it holds full score matrices whatever kernel is chosen"
     ),
     "planner.note.eager": "Eager attention grows with the square of the length; sdpa needs far less",
-    "planner.note.paged": "Paged optimiser states may leave the card between steps; they are counted as on it",
+    "planner.note.paged": "Paged optimiser states may leave the GPU between steps; they are counted as on it",
     "planner.note.int8": "int8 estimates are unmeasured",
     "planner.note.positions": "{model} was made for at most {tokens:,} tokens",
+    "planner.note.unpacked.leak": (
+        "Rows are not packed but grouped by length: in this model the rows of a packed row would see each other"
+    ),
+    "planner.note.unpacked.refused": (
+        "Rows are not packed but grouped by length: this model refuses packed rows ({words})"
+    ),
+    "planner.note.unpacked.untested": (
+        "Rows are not packed but grouped by length: that packed rows stay apart could not be shown here ({words})"
+    ),
+    "planner.note.unpacked.pairs": (
+        "Rows are not packed but grouped by length: the encoder of this model reads one prompt at a time"
+    ),
+    "planner.note.unpacked.open": (
+        "Rows are packed only if they stay apart in this model; that is tested once, before the first run"
+    ),
     "planner.note.packed": "Packed rows pass a full mask of length squared; shorter rows or flash attention avoid it",
+    "planner.note.dtype.no_bf16": "Computes in fp32: this processor has no instructions for bf16",
+    "planner.note.dtype.open": (
+        "Computes in bf16, for which this processor has instructions, if a measured second before the first step says "
+        "that it pays"
+    ),
+    "planner.note.dtype.bf16": "Computes in bf16: measured here, it is {gain:.1f} times as fast as fp32",
+    "planner.note.dtype.fp32": "Computes in fp32: measured here, bf16 is {gain:.1f} times as fast and does not pay",
+    "planner.spend.bought": (
+        "Spends {size:.1f} of {free:.1f} GB free memory on speed: {mode}, {layers} of {of} layers keep their weights "
+        "in {dtype} too"
+    ),
+    "planner.spend.no_layers": "Spends {size:.1f} of {free:.1f} GB free memory on speed: {mode}",
+    "planner.spend.nothing": "Spends no memory on speed: nothing more fits safely into {free:.1f} GB free",
+    "planner.spend.unmeasured": (
+        "Spends none of {free:.1f} GB free memory on speed: "
+        "what less recomputation takes was not measured for this model"
+    ),
+    "planner.spend.mode.full": "every layer is recomputed",
+    "planner.spend.mode.none": "no layer is recomputed",
+    "planner.spend.mode.every": "one layer in {count} is recomputed",
     "planner.comma": ", ",
     "planner.and": " and ",
     "planner.stop": ".",
@@ -69,7 +106,7 @@ class Phrase(str):
     """One phrase in English; `key` and `values` say it in another language."""
 
     key: str
-    values: dict[str, Any]
+    values: dict[str, object]
 
     def __new__(cls, key: str, **values: Any) -> Phrase:
         """Return the phrase with its values filled in; with `count=1` its `.one` form, where it has one."""

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from app.catalog.spec import ModelSpec
+from app.config import sections
+from app.config.objectives import row_kind
 from app.errors import PlanError
-from app.planner.adapter import unknown_targets
 from app.planner.correction import Correction, Corrections, chosen
+from app.planner.phrases import Phrase
+from app.planner.simulation.adapter import unknown_targets
+
+if TYPE_CHECKING:
+    from app.planner.tracing.store import Traces
 
 Method = Literal["qlora", "lora", "full", "inference"]
 Quant = Literal["nf4", "nf4-dq", "int8", "none"]
@@ -17,20 +23,9 @@ Attention = Literal["sdpa", "eager", "flash"]
 Dtype = Literal["bf16", "fp16", "fp32"]
 Profile = Literal["workbench", "peft-classic"]
 Device = Literal["cuda", "cpu"]
-Optimizer = Literal[
-    "adamw_torch",
-    "adamw_torch_fused",
-    "adamw_8bit",
-    "adamw_bnb_8bit",
-    "paged_adamw_8bit",
-    "paged_adamw_32bit",
-    "lion_32bit",
-    "lion_8bit",
-    "adafactor",
-    "sgd",
-    "sgd_momentum",
-    "lora_fa",
-]
+# torch's SGD with momentum has no name of its own in transformers.
+Optimizer = Literal[sections.Optimizer, "sgd_momentum"]
+Objective = sections.Objective
 
 GIB = 1 << 30
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -41,6 +36,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "profile": get_args(Profile),
     "optimizer": get_args(Optimizer),
     "device": get_args(Device),
+    "objective": get_args(Objective),
 }
 # (lowest, highest) of each whole number; the highest are far beyond any card and keep every product finite.
 _RANGES: dict[str, tuple[int, int]] = {
@@ -59,11 +55,14 @@ class PlanRequest:
     """Describe the run whose memory is asked for.
 
     `targets` is `("all-linear",)` or module names. `checkpointing` is `full`, `none` or `every-N` (every N-th layer is
-    recomputed). `adapter_dtype` and `checkpointing` default by method and profile when None. `packed` rows are joined
-    into one padding-free row. `columns` counts the conversations that inference holds at once. `vram_gb` is the card's
-    marketing size; `free_bytes` overrides what of it is free. `outputs_held` says that the caller keeps the model's
-    outputs during the backward pass; by default it follows the profile. `device` cpu plans for the memory of a process
-    instead of a card's. `corrections` are what was measured on this machine.
+    recomputed). `dequantized_layers` counts the layers that keep their 4-bit weights in the compute dtype as well; None
+    leaves it open and counts as none. `adapter_dtype` and `checkpointing` default by method and profile when None.
+    `packed` rows are joined into one padding-free row. `columns` counts the conversations that inference holds at once.
+    `vram_gb` is the card's marketing size; `free_bytes` overrides what of it is free. `outputs_held` says that the
+    caller keeps the model's outputs during the backward pass; by default it follows the profile. `device` cpu plans for
+    the memory of a process instead of a card's. `objective` decides how many sequences a row of a micro-batch brings
+    and what the loss holds; `reference_adapter` says that a frozen copy of the adapter is the reference. `corrections`
+    are what was measured on this machine, `traces` what was traced of a model that has no formula.
     """
 
     model: ModelSpec
@@ -78,11 +77,14 @@ class PlanRequest:
     gradient_accumulation: int = 1
     optimizer: Optimizer = "adamw_torch_fused"
     checkpointing: str | None = None
+    dequantized_layers: int | None = None
     attn: Attention = "sdpa"
     dtype: Dtype = "bf16"
     adapter_dtype: Dtype | None = None
     profile: Profile = "workbench"
     packed: bool = False
+    packing_note: Phrase | None = None
+    dtype_note: Phrase | None = None
     fused_loss: bool | None = None
     outputs_held: bool | None = None
     modules_to_save: tuple[str, ...] = ()
@@ -91,15 +93,23 @@ class PlanRequest:
     free_bytes: int | None = None
     reserve_bytes: int | None = None
     device: Device = "cuda"
+    objective: Objective = "sft"
+    reference_adapter: bool = False
     corrections: Corrections = ()
+    traces: Traces | None = None
 
     def __post_init__(self) -> None:
         _check(self)
 
     @property
+    def sequences(self) -> int:
+        """Return the sequences of one micro-batch: a pair brings both of its sides."""
+        return self.micro_batch * (2 if row_kind(self.objective) == "pairs" else 1)
+
+    @property
     def tokens(self) -> int:
         """Return the tokens of one micro-batch."""
-        return self.micro_batch * self.seq_len
+        return self.sequences * self.seq_len
 
     @property
     def storage(self) -> Quant:
@@ -138,7 +148,9 @@ class PlanRequest:
 
     @property
     def fused(self) -> bool:
-        """Tell whether the loss works on tiles and never holds all logits."""
+        """Tell whether the loss works on tiles and never holds all logits; not ORPO's, nor an encoder's."""
+        if self.objective == "orpo" or self.model.encodes:
+            return False
         return self.profile == "workbench" if self.fused_loss is None else self.fused_loss
 
     @property
@@ -168,7 +180,7 @@ class PlanRequest:
 
 
 def _wrong(field: str, why: str, remedy: str = "") -> PlanError:
-    return PlanError(f"The setting {field} cannot be planned for", why, remedy)
+    return PlanError(f"The setting {field} cannot be planned for", why, remedy, field=field)
 
 
 def _check(request: PlanRequest) -> None:
@@ -181,6 +193,7 @@ def _check(request: PlanRequest) -> None:
         raise _wrong("adapter_dtype", f"'{str(request.adapter_dtype)[:40]}' is not a choice", "Choose bf16 or fp32")
     for name, (low, high) in _RANGES.items():
         _check_whole(name, getattr(request, name), low, high)
+    _check_whole("dequantized_layers", request.dequantized_layers or 0, 0, 4096)
     if request.tokens > _MOST_TOKENS:
         raise _wrong("seq_len", f"{request.tokens:,} tokens in one micro-batch are more than {_MOST_TOKENS:,}")
     _check_checkpointing(request)
@@ -188,6 +201,8 @@ def _check(request: PlanRequest) -> None:
     _check_card(request)
     if not 0 <= request.lora_dropout < 1:
         raise _wrong("lora_dropout", "must be at least 0 and below 1")
+    if request.objective != "sft" and (request.packed or not request.is_training):
+        raise _wrong("objective", f"{request.objective} trains on rows apart", "Plan without packing")
     if request.method == "full" and request.storage != "none":
         raise _wrong("quant", "full fine-tuning needs unquantised weights", "Choose quant none, or method qlora")
     if request.method == "qlora" and request.storage == "none":

@@ -8,6 +8,7 @@ from math import inf
 
 from app.errors import PlanError
 from app.planner.estimate import Plan, estimate
+from app.planner.parts.positions import longest_row, refuse_too_long
 from app.planner.request import PlanRequest
 
 # Steps in which each setting is searched: lengths in multiples of 64 tokens, the others one by one.
@@ -17,6 +18,7 @@ CEILINGS = {"seq_len": 1_048_576, "micro_batch": 4096, "rank": 1024}
 
 def plan(request: PlanRequest) -> Plan:
     """Return the whole answer: parts, peaks, and, when a card is given, whether it fits and what the largest is."""
+    refuse_too_long(request)
     answer = estimate(request)
     if answer.free_bytes is None:
         return answer
@@ -33,8 +35,8 @@ def largest(request: PlanRequest, field: str) -> int | None:
     if field == "rank" and not request.has_adapter:
         return None
     step, ceiling = STEPS[field], CEILINGS[field]
-    if field == "seq_len" and request.model.max_positions:
-        ceiling = min(ceiling, max(step, request.model.max_positions))
+    if field == "seq_len" and longest_row(request.model):
+        ceiling = min(ceiling, max(step, longest_row(request.model)))
     spare = _spare(request, field, step)
     low, high = 1, ceiling // step
     given = min(high, max(low, getattr(request, field) // step))

@@ -15,14 +15,14 @@ from app.catalog import all_models
 from app.catalog.modules import total_parameters
 from app.catalog.spec import ModelSpec
 from app.errors import PlanError
-from app.planner.adapter import ALL_LINEAR, unknown_targets
 from app.planner.estimate import Plan, estimate
+from app.planner.parts.overhead import free_bytes
+from app.planner.parts.weights import weights_at_rest
 from app.planner.phrases import Phrase
 from app.planner.remedies import Remedy, harm_of, remedies, words
 from app.planner.request import GIB, PlanRequest
-from app.planner.reserve import free_bytes
+from app.planner.simulation.adapter import ALL_LINEAR, unknown_targets
 from app.planner.solve import largest
-from app.planner.weights import weights_at_rest
 
 _MOST_SUGGESTIONS = 6
 _MOST_TOGETHER = 3
@@ -152,9 +152,9 @@ def _without_needless(request: PlanRequest, picked: list[Remedy]) -> list[Remedy
     return picked
 
 
-def _changes(picked: Iterable[Remedy]) -> dict[str, Any]:
+def _changes(picked: Iterable[Remedy]) -> dict[str, object]:
     """Return the changes together; those of a method come first, for others build on them."""
-    together: dict[str, Any] = {}
+    together: dict[str, object] = {}
     for remedy in sorted(picked, key=lambda remedy: (remedy.group != "method", remedy.harm)):
         together.update(remedy.changes)
     return together
@@ -235,7 +235,7 @@ def _nothing_fits(request: PlanRequest, now: Plan, open_to: Sequence[Remedy]) ->
     return [honest, *_smaller_model(request, now, least.request)]
 
 
-def _differences(request: PlanRequest, other: PlanRequest) -> dict[str, Any]:
+def _differences(request: PlanRequest, other: PlanRequest) -> dict[str, object]:
     """Return the fields in which another request differs, with its values."""
     return {
         field.name: getattr(other, field.name)

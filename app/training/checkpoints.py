@@ -14,6 +14,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.files import replace_file, sync_folder
+from app.reading import parsed_json
 from app.workspace import file_sha256
 
 MANIFEST = "complete.json"
@@ -36,13 +38,13 @@ def seal(work: Path, checkpoints: Path, step: int) -> Path:
     for name in _NOT_KEPT:
         (work / name).unlink(missing_ok=True)
     files = {str(file.relative_to(work)): _facts(file) for file in sorted(work.rglob("*")) if file.is_file()}
-    _write_flushed(work / MANIFEST, json.dumps({"step": step, "files": files}, indent=1))
+    replace_file(work / MANIFEST, json.dumps({"step": step, "files": files}, indent=1), durable=True)
     target = checkpoints / f"step-{step}"
     checkpoints.mkdir(exist_ok=True)
     if target.exists():  # the same step of an earlier attempt, saved but found damaged
         shutil.rmtree(target)
     work.rename(target)
-    _flush_folder(checkpoints)
+    sync_folder(checkpoints)
     return target
 
 
@@ -52,31 +54,22 @@ def _facts(file: Path) -> dict[str, object]:
     return {"bytes": file.stat().st_size, "sha256": file_sha256(file)}
 
 
-def _write_flushed(path: Path, text: str) -> None:
-    fresh = path.with_suffix(".tmp")
-    with fresh.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make a rename durable. Windows has no handle for a folder; there the file system's journal must do."""
-    if hasattr(os, "O_DIRECTORY"):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        os.fsync(descriptor)
-        os.close(descriptor)
-
-
 def damage(path: Path) -> str:
     """Return what is wrong with a checkpoint folder, naming the file, or an empty string when it is complete."""
     try:
-        files = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["files"]
+        manifest = parsed_json((path / MANIFEST).read_bytes())
+        files = manifest["files"]
         if not files:
             return f"{MANIFEST} names no file"
+        if path.name != f"step-{manifest['step']}":
+            return f"{MANIFEST} is of step {manifest['step']!r:.20}"
+        unnamed = {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()} - {MANIFEST, *files}
+        if unnamed:
+            return f"{min(unnamed)} is none of the files that {MANIFEST} names"
         for name, facts in files.items():
             file = path / name
+            if not file.resolve().is_relative_to(path.resolve()):
+                return f"{name} lies outside of the checkpoint"
             if not file.is_file():
                 return f"{name} is missing"
             if file.stat().st_size != facts["bytes"]:

@@ -17,7 +17,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from app import catalog
-from app.config import RunConfig, parse
+from app.config.schema import RunConfig, parse
 from app.jobs.child import JobChild, Outcome
 from app.models.loading import load_tokenizer, resolve_dtype
 from app.models.names import resolve
@@ -25,10 +25,19 @@ from app.planner import PlanRequest, estimate
 from app.planner.from_config import request_from_config
 from app.planner.history import COMPARED, CPU, Measurement, append, predicted_parts
 from app.planner.request import Dtype
-from app.training.assembly import add_adapter, build_trainer, load_model
+from app.planner.tracing.client import traced
+from app.training.assembly import (
+    add_adapter,
+    build_trainer,
+    keep_start,
+    load_model,
+    starting_adapter,
+    starting_folder,
+)
 from app.training.memory_meter import MemoryMeter, memory_meter
-from app.training.rows import TrainingRows, prepare_rows
-from app.training.trainer import WorkbenchTrainer, longest_rows
+from app.training.number_format import settle_dtype
+from app.training.rows import TrainingRows, prepare_rows, settle_packing
+from app.training.trainer import WorkbenchTrainer, longest_rows, row_lengths
 
 STEPS = 2
 # A second micro-batch of a step meets the first one's gradients; further ones change nothing.
@@ -80,8 +89,10 @@ class StepMarks(TrainerCallback):  # type: ignore[misc]
 
 def work(child: JobChild) -> tuple[Outcome, Mapping[str, Any]]:
     """Measure the job's RunConfig and keep the result in the history of this machine."""
-    config = shortened(parse(child.config, child.directory.id))
+    config = shortened(parse(child.config, child.directory.id).settled())
     folder = resolve(config.model.name)
+    config = settle_dtype(child, settle_packing(child, config, folder), folder)
+    keep_start(child.directory, config)
     child.progress(0, STEPS, phase="reading the data")
     rows = prepare_rows(child, config, folder)
     if rows is None or child.stop_requested():
@@ -101,7 +112,7 @@ def measure(child: JobChild, config: RunConfig, folder: str, batch: TrainingRows
     shutil.rmtree(child.directory.path / "work", ignore_errors=True)
     if len(marks.steps) < STEPS:
         return None
-    request = _request(config, batch, meter.device)
+    request = traced(_request(config, batch, meter.device), child.directory.path.parents[1])
     return _measurement(request, meter.device, marks), marks.before
 
 
@@ -119,7 +130,7 @@ def _longest_batch(config: RunConfig, rows: TrainingRows) -> TrainingRows:
     batch = list(islice(cycle(longest), training.per_device_train_batch_size))
     repeated = rows.training.select(batch * STEPS * training.gradient_accumulation_steps)
     chosen = repeated.flatten_indices(keep_in_memory=True)
-    return TrainingRows(chosen, None, rows.count, rows.content_hash)
+    return TrainingRows(chosen, None, rows.count, rows.content_hash, rows.folder)
 
 
 def _built(
@@ -133,7 +144,8 @@ def _built(
     model = load_model(config, folder)
     gc.collect()
     marks.with_base = meter.now()
-    model = add_adapter(config, model)
+    start = starting_folder(child.directory)
+    model = add_adapter(config, model) if start is None else starting_adapter(config, model, start)
     return build_trainer(child, config, model, tokenizer, batch, [StepMarks(child, meter, marks)])
 
 
@@ -141,7 +153,7 @@ def _request(config: RunConfig, batch: TrainingRows, device: str) -> PlanRequest
     """Return the plan's request for exactly the batch that was run."""
     dtype = _NAMES[resolve_dtype(config.model.dtype)]
     request = request_from_config(config, catalog.find(config.model.name, config.model.revision), dtype)
-    lengths = [len(ids) for ids in batch.training[: config.training.per_device_train_batch_size]["input_ids"]]
+    lengths = row_lengths(batch.training)[: config.training.per_device_train_batch_size]
     # Packed rows are joined without padding: what counts is their sum.
     length = -(-sum(lengths) // len(lengths)) if config.data.packing else max(lengths)
     return request.changed(seq_len=length, device="cpu" if device == CPU else "cuda", vram_gb=None)
@@ -161,7 +173,7 @@ def _measurement(request: PlanRequest, device: str, marks: Marks) -> Measurement
     )
 
 
-def _keep(child: JobChild, measurement: Measurement, before_bytes: int) -> dict[str, Any]:
+def _keep(child: JobChild, measurement: Measurement, before_bytes: int) -> dict[str, object]:
     """Write result/measurement.json and the history's line, and return the figures."""
     how = "process" if measurement.device == CPU else "card"
     figures = {**asdict(measurement), "how": how, "before_bytes": before_bytes}

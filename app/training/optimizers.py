@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from peft.optimizers import create_lorafa_optimizer, create_loraplus_optimizer
 from torch.optim import Optimizer
-from transformers import PreTrainedModel
-from trl import SFTConfig, SFTTrainer
+from transformers import PreTrainedModel, Trainer, TrainingArguments
 
-from app.config import RunConfig
+from app.config.schema import RunConfig
 
 
-def peft_optimizer(config: RunConfig, model: PreTrainedModel, arguments: SFTConfig) -> Optimizer | None:
+def peft_optimizer(config: RunConfig, model: PreTrainedModel, arguments: TrainingArguments) -> Optimizer | None:
     """Return the optimiser for an adapted model, or None where the trainer makes it by its name."""
     if config.training.optim == "lora_fa":
         return create_lorafa_optimizer(
@@ -21,7 +20,7 @@ def peft_optimizer(config: RunConfig, model: PreTrainedModel, arguments: SFTConf
             weight_decay=config.training.weight_decay,
         )
     if config.adapter.loraplus_lr_ratio is not None:
-        kind, settings = SFTTrainer.get_optimizer_cls_and_kwargs(arguments, model)
+        kind, settings = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
         return create_loraplus_optimizer(
             model=model,
             optimizer_cls=kind,

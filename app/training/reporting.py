@@ -11,14 +11,14 @@ import psutil
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from app.config import RunConfig
+from app.config.schema import RunConfig
 from app.errors import DivergedError
 from app.jobs.child import JobChild
 from app.jobs.metrics import MetricsWriter, read_rows, steps_of
 from app.models.identity import write_note
-from app.training import checkpoints
+from app.training import checkpoints, processes
 from app.training.divergence import Divergence
-from app.training.machine import Machine
+from app.training.host_metrics import Machine
 from app.training.samples import Sampler
 
 
@@ -47,7 +47,7 @@ class JobReporter(TrainerCallback):  # type: ignore[misc]
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Report the step; on a stop request end after it, with a checkpoint."""
         self.child.progress(state.global_step, state.max_steps, phase="training")
-        if self.child.stop_requested():
+        if processes.any_says(self.child.stop_requested()):
             control.should_training_stop = True
             control.should_save = True
 
@@ -69,7 +69,11 @@ class JobReporter(TrainerCallback):  # type: ignore[misc]
             self.child.metric(row)
             self._judge(row)
         elif "eval_loss" in logs:
-            self.child.event("validation", f"validation loss {logs['eval_loss']:.4f}", eval_loss=logs["eval_loss"])
+            message = f"validation loss {logs['eval_loss']:.4f}"
+            rewards = rewards_of(logs, "eval_")
+            if "eval_rewards_accuracy" in rewards:
+                message += f", the better answer ahead in {rewards['eval_rewards_accuracy']:.0%}"
+            self.child.event("validation", message, eval_loss=logs["eval_loss"], **rewards)
 
     def _row(self, state: TrainerState, logs: dict[str, float]) -> dict[str, Any]:
         now, tokens = time.monotonic(), logs.get("num_tokens", 0.0)
@@ -85,6 +89,7 @@ class JobReporter(TrainerCallback):  # type: ignore[misc]
             "token_accuracy": logs.get("mean_token_accuracy"),
             "tokens": fresh_tokens,
             "tokens_per_s": pace,
+            **rewards_of(logs),
             "vram_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
             "rss_bytes": self._process.memory_info().rss,
             **self._machine.row(),
@@ -94,7 +99,8 @@ class JobReporter(TrainerCallback):  # type: ignore[misc]
         """Raise, or warn on the curve, when the loss has gone wrong."""
         step, loss = row["step"], row["loss"]
         refuse_not_finite(self.child, step, loss)
-        if not self._divergence.add(loss):
+        # Losses of preferences fall towards 0, where twice the best is still next to nothing.
+        if self._training.objective != "sft" or not self._divergence.add(loss):
             return
         smoothed, best = self._divergence.smoothed, self._divergence.best
         what = f"the smoothed loss {smoothed:.3f} has stayed above {self._divergence.factor:g} x its best {best:.3f}"
@@ -117,6 +123,9 @@ class JobReporter(TrainerCallback):  # type: ignore[misc]
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Seal what the trainer has just saved and remove the oldest checkpoints over the limit."""
+        processes.wait_for_all()  # each process has written its random numbers
+        if not processes.is_first():
+            return
         step = state.global_step
         folder = self.child.directory.checkpoints
         saved = Path(args.output_dir) / f"checkpoint-{step}"
@@ -153,6 +162,23 @@ class SampleReporter(TrainerCallback):  # type: ignore[misc]
         for answer in self._sampler.answers(self._child.stop_requested):
             writer.write({"step": step, **answer, "time": time.time()})
         writer.close()
+
+
+# What TRL logs of preferences, by the names of a row of metrics.
+_REWARDS = {
+    "rewards/accuracies": "rewards_accuracy",
+    "rewards/margins": "rewards_margin",
+    "rewards/chosen": "rewards_chosen",
+    "rewards/rejected": "rewards_rejected",
+    "logps/chosen": "logps_chosen",
+    "logps/rejected": "logps_rejected",
+    "kl": "kl",
+}
+
+
+def rewards_of(logs: dict[str, float], prefix: str = "") -> dict[str, float]:
+    """Return what was logged of preferences; nothing in a run of another objective."""
+    return {prefix + name: logs[prefix + own] for own, name in _REWARDS.items() if prefix + own in logs}
 
 
 _AFTER = "resume goes on from the last checkpoint; a lower training.learning_rate or a longer warm-up may help"

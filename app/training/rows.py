@@ -3,53 +3,78 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset
 
-from app.catalog.hub import fetch_tokenizer
-from app.config import RunConfig
-from app.data.build import BuiltDataset, build, open_built
-from app.data.options import DataOptions
-from app.errors import DataError
+from app import catalog
+from app.catalog.families import FAMILIES
+from app.config.schema import RunConfig
+from app.data.dataset.build import BuiltDataset, build, recorded
+from app.data.dataset.options import DataOptions
+from app.errors import DataError, ModelError, UsageError
+from app.files import replace_file
 from app.jobs.child import JobChild
-from app.jobs.directory import replace_file
-from app.models.loading import explained
-from app.models.names import is_local
+from app.models.loading import load_config, tokenizer_folder
+from app.models.packed_rows import shown_by
+from app.planner import packing
 from app.workspace import source_sha256
+
+_RECORD = "dataset.json"
 
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """Datasets with `input_ids`, `labels` and, when packed, `seq_lengths`; `count` is the rows of the file used.
+    """Datasets with `input_ids`, `labels` and, when packed, `seq_lengths`; of preferences, of prompts and answers.
 
-    `chat_template` is the one that the rows were written with, empty where none was needed.
+    `count` is the rows used, `folder` is where the datasets lie. `chat_template` is the one that the rows were written
+    with, empty where none was needed.
     """
 
     training: Dataset
     validation: Dataset | None
     count: int
     content_hash: str
+    folder: Path
     chat_template: str = ""
 
 
-def data_options(config: RunConfig) -> DataOptions:
-    """Return the formatter's options of a run."""
-    data = config.data
-    return DataOptions.checked(
-        format="" if data.format == "auto" else data.format,
-        mapping=data.mapping,
-        max_length=data.max_length,
-        packing=data.packing,
-        train_on=data.train_on,
-        over_length=data.over_length,
-        validation_split=data.validation_split,
-        seed=config.training.seed,
-        chat_template=data.chat_template,
-        drop=data.drop,
-        repair=data.repair,
-    )
+def settle_packing(child: JobChild, config: RunConfig, folder: str) -> RunConfig:
+    """Return the config with rows apart where this model has not shown that packed rows do not see each other.
+
+    The test runs on a small model of the same configuration, takes about a second, and is kept in the workspace.
+    """
+    if not config.data.packing:
+        return config
+    attn, workspace = config.model.attn_implementation, child.directory.path.parents[1]
+    values, family = _configuration(config, folder)
+    found = packing.kept(values, attn, workspace)
+    if found is None:
+        child.progress(0, 0, phase="testing packed rows on a small model")
+        found = packing.Packing(*shown_by(values, attn))
+        if found.outcome == "untested" and family in FAMILIES:
+            # Flash attention runs on no processor; what holds for these families was measured with it left to masks.
+            found = packing.of_family(family)
+        else:
+            packing.keep(found, values, attn, workspace)
+    if found.allowed:
+        return config
+    if not (child.directory.path / _RECORD).is_file():
+        child.event("note", str(found.note))
+    return config.changed(packing.SEPARATE_ROWS)
+
+
+def _configuration(config: RunConfig, folder: str) -> tuple[Mapping[str, Any], str]:
+    """Return the configuration of the language model, and its family in the catalogue, if it has one."""
+    try:
+        spec = catalog.find(config.model.name, config.model.revision)
+    except (ModelError, UsageError):
+        text = load_config(folder, revision=config.model.revision).get_text_config(decoder=True)
+        return text.to_dict(), ""
+    return spec.config, spec.family
 
 
 def prepare_rows(child: JobChild, config: RunConfig, folder: str) -> TrainingRows | None:
@@ -57,14 +82,14 @@ def prepare_rows(child: JobChild, config: RunConfig, folder: str) -> TrainingRow
 
     A resumed run reads what it was started on, whatever became of the file since.
     """
-    record = child.directory.path / "dataset.json"
+    record = child.directory.path / _RECORD
     root = child.directory.path.parents[1] / "datasets"
-    built = open_built(root / json.loads(record.read_text())["hash"]) if record.is_file() else None
+    built = recorded(record, root)
     if built is None:
         built = _build(child, config, tokenizer_folder(folder, config.model.revision), root)
     if built is None:
         return None
-    replace_file(record, json.dumps({"hash": built.path.name}))
+    replace_file(record, json.dumps({"hash": built.path.name, "packed": config.data.packing}))
     return _read(built, config.data.packing)
 
 
@@ -82,19 +107,11 @@ def _build(child: JobChild, config: RunConfig, tokenizer: Path, root: Path) -> B
     return build(
         source,
         tokenizer,
-        data_options(config),
+        DataOptions.of(config),
         root,
         progress=lambda done, total: child.progress(done, total, phase="tokenising"),
         should_stop=child.stop_requested,
     )
-
-
-def tokenizer_folder(model: str, revision: str | None) -> Path:
-    """Return the folder of a model's tokenizer files; for a hub id they are fetched."""
-    if is_local(model):
-        return Path(model)
-    with explained(model):
-        return fetch_tokenizer(model, revision)
 
 
 def _read(built: BuiltDataset, packing: bool) -> TrainingRows:
@@ -105,5 +122,6 @@ def _read(built: BuiltDataset, packing: bool) -> TrainingRows:
         validation=Dataset.from_file(str(validation)) if validation else None,
         count=int(built.manifest["rows"]),
         content_hash=built.path.name,
+        folder=built.path,
         chat_template=str(built.manifest.get("chat_template") or ""),
     )

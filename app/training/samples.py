@@ -9,15 +9,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from app.data.templates import PLAIN_TEMPLATES, render_limit
+from app.data.chat_template.templates import PLAIN_TEMPLATES, render_limit
+from app.models.encoder_decoder import has_encoder
 from app.models.prompts import Prompts
 
-Answer = dict[str, Any]
+Answer = dict[str, object]
 
 
 class Sampler:
@@ -28,7 +28,7 @@ class Sampler:
     ) -> None:
         self._model = model
         self._writer = Prompts(model, tokenizer, PLAIN_TEMPLATES, render_limit)
-        self._pad = tokenizer.pad_token_id
+        self._pad, self._ends = tokenizer.pad_token_id, sorted(self._writer.end_tokens("run"))
         self._most_tokens = most_tokens
         self._prompts = [
             (prompt, self._writer.encode("run", [{"role": "user", "content": prompt}], {})) for prompt in prompts
@@ -60,8 +60,10 @@ class Sampler:
                 max_new_tokens=self._most_tokens,
                 use_cache=True,
                 pad_token_id=self._pad,
+                eos_token_id=self._ends or None,
             )
-        return [int(token) for token in answered[0, len(ids) :]]
+        begin = 1 if has_encoder(self._model) else len(ids)
+        return [int(token) for token in answered[0, begin:]]
 
 
 @contextmanager

@@ -5,23 +5,28 @@ Nothing here imports a library, so the command line and the page may show it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from app.config import RunConfig
+from app.catalog.modules import peft_targets
+from app.config.schema import RunConfig
+from app.config.sections import Objective
 
 # Optimisers that PEFT makes and transformers has no name for.
 PEFT_OPTIMIZERS = ("lora_fa",)
 
 
-def lora_settings(config: RunConfig) -> dict[str, Any]:
-    """Return the arguments of PEFT's LoraConfig."""
+def lora_settings(config: RunConfig, *, encodes: bool = False) -> dict[str, Any]:
+    """Return the arguments of PEFT's LoraConfig; `encodes` for an encoder with a decoder."""
     adapter = config.adapter
+    modules, parameters = peft_targets(adapter.target_modules)
     return {
-        "task_type": "CAUSAL_LM",
+        "task_type": "SEQ_2_SEQ_LM" if encodes else "CAUSAL_LM",
         "r": adapter.r,
         "lora_alpha": adapter.lora_alpha,
         "lora_dropout": adapter.lora_dropout,
-        "target_modules": adapter.target_modules,
+        "target_modules": modules,
+        **({"target_parameters": parameters} if parameters else {}),
         "bias": adapter.bias,
         "use_rslora": adapter.use_rslora,
         "use_dora": adapter.use_dora,
@@ -30,11 +35,75 @@ def lora_settings(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def sft_settings(config: RunConfig, *, dtype: str, on_card: bool, validate: bool) -> dict[str, Any]:
-    """Return the arguments of TRL's SFTConfig for rows that are already tokens, labels and packed lengths.
+# TRL's configuration and trainer of each objective, and the module that they are imported from.
+TRL_NAMES: dict[Objective, tuple[str, str, str]] = {
+    "sft": ("trl", "SFTConfig", "SFTTrainer"),
+    "dpo": ("trl", "DPOConfig", "DPOTrainer"),
+    "kto": ("trl", "KTOConfig", "KTOTrainer"),
+    "orpo": ("trl.experimental.orpo", "ORPOConfig", "ORPOTrainer"),
+}
 
-    `dtype` is bf16, fp16 or fp32; `validate` says that there are validation rows.
+
+def trl_settings(config: RunConfig, *, dtype: str, on_card: bool, validate: bool) -> dict[str, Any]:
+    """Return the arguments of the configuration that TRL has for the run's objective.
+
+    Rows are tokens already. `dtype` is bf16, fp16 or fp32; `validate` says that there are validation rows.
     """
+    common = _common(config, dtype=dtype, on_card=on_card, validate=validate)
+    return {**common, **_OF_OBJECTIVE[config.training.objective](config)}
+
+
+def _sft(config: RunConfig) -> dict[str, Any]:
+    return {
+        # Rows come tokenised, masked and cut; the trainer must not prepare them again.
+        "dataset_kwargs": {"skip_prepare_dataset": True},
+        "packing": False,
+        "padding_free": config.data.packing,
+        "max_length": None,
+    }
+
+
+def _dpo(config: RunConfig) -> dict[str, Any]:
+    training = config.training
+    share = {"loss_weights": [1.0, training.sft_weight]} if training.sft_weight else {}
+    return {
+        "beta": training.beta,
+        "loss_type": [training.loss_type, *(["sft"] if training.sft_weight else [])],
+        **share,
+        "precompute_ref_log_probs": training.precompute_ref_log_probs,
+        "max_length": None,
+    }
+
+
+def _kto(config: RunConfig) -> dict[str, Any]:
+    training = config.training
+    return {
+        "beta": training.beta,
+        "desirable_weight": training.desirable_weight,
+        "undesirable_weight": training.undesirable_weight,
+        "precompute_ref_log_probs": training.precompute_ref_log_probs,
+        "max_length": None,
+        # The answers to other rows, by which KTO sees how far the model has moved, are those of the same micro-batch;
+        # the rows are shuffled once, before they are paired so.
+        "train_sampling_strategy": "sequential",
+    }
+
+
+def _orpo(config: RunConfig) -> dict[str, Any]:
+    # Every row is cut already; TRL takes no None here.
+    return {"beta": config.training.beta, "max_length": config.data.max_length, "remove_unused_columns": False}
+
+
+_OF_OBJECTIVE: dict[Objective, Callable[[RunConfig], dict[str, Any]]] = {
+    "sft": _sft,
+    "dpo": _dpo,
+    "kto": _kto,
+    "orpo": _orpo,
+}
+
+
+def _common(config: RunConfig, *, dtype: str, on_card: bool, validate: bool) -> dict[str, Any]:
+    """Return what transformers' TrainingArguments take for every objective."""
     training = config.training
     return {
         "num_train_epochs": training.num_train_epochs,
@@ -44,8 +113,10 @@ def sft_settings(config: RunConfig, *, dtype: str, on_card: bool, validate: bool
         "warmup_steps": training.warmup_steps,
         "per_device_train_batch_size": training.per_device_train_batch_size,
         "per_device_eval_batch_size": training.per_device_train_batch_size,
-        "gradient_accumulation_steps": training.gradient_accumulation_steps,
+        "gradient_accumulation_steps": training.gradient_accumulation_steps // training.num_processes,
+        "ddp_find_unused_parameters": False,
         "optim": "adamw_torch" if training.optim in PEFT_OPTIMIZERS else training.optim,
+        "train_sampling_strategy": training.train_sampling_strategy,
         "weight_decay": training.weight_decay,
         "max_grad_norm": training.max_grad_norm,
         "neftune_noise_alpha": training.neftune_noise_alpha,
@@ -63,11 +134,6 @@ def sft_settings(config: RunConfig, *, dtype: str, on_card: bool, validate: bool
         "dataloader_pin_memory": on_card,
         "report_to": list(training.report_to) or "none",
         "disable_tqdm": True,
-        # Rows come tokenised, masked and cut; the trainer must not prepare them again.
-        "dataset_kwargs": {"skip_prepare_dataset": True},
-        "packing": False,
-        "padding_free": config.data.packing,
-        "max_length": None,
         **_checkpointing(config.memory.checkpointing),
         **_best(config, validate),
     }
@@ -76,7 +142,7 @@ def sft_settings(config: RunConfig, *, dtype: str, on_card: bool, validate: bool
 def _checkpointing(choice: str) -> dict[str, Any]:
     if choice == "none":
         return {"activation_checkpointing": False}
-    if choice == "full":
+    if choice in ("full", "auto"):  # what was left open is full where nothing was spent
         return {"activation_checkpointing": True}
     layers = int(choice.removeprefix("every-"))
     return {"activation_checkpointing": True, "activation_checkpointing_kwargs": {"every_n_layers": layers}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from app.config import RunConfig
+from app.config.schema import RunConfig
 from app.jobs.directory import JobDirectory
 
 # The variable by which each one is told its folder; what a person has set already is left as it is.

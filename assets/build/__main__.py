@@ -1,4 +1,4 @@
-"""Run one step of the build: `python -m assets.build tokenizer|pretrain|samples|tune`."""
+"""Run one step of the build: `python -m assets.build tokenizer|pretrain|samples|probes|tune`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 ASSETS = Path(__file__).resolve().parent.parent
 STARTER = ASSETS / "starter"
 DATASETS = ASSETS / "datasets"
+PROBES = ASSETS / "probes"
 
 
 def _tokenizer(options: argparse.Namespace) -> None:
@@ -32,6 +33,12 @@ def _samples(options: argparse.Namespace) -> None:
     from assets.build import samples
 
     samples.write(options.out)
+
+
+def _probes(options: argparse.Namespace) -> None:
+    from assets.build import probes
+
+    probes.write(options.out)
 
 
 def _tune(options: argparse.Namespace) -> None:
@@ -64,6 +71,9 @@ def main() -> None:
     verb = verbs.add_parser("samples", help="write the sample datasets and their held-out prompts")
     verb.set_defaults(run=_samples)
     verb.add_argument("--out", type=Path, default=DATASETS)
+    verb = verbs.add_parser("probes", help="write the general probes that forgetting is measured on")
+    verb.set_defaults(run=_probes)
+    verb.add_argument("--out", type=Path, default=PROBES)
     verb = verbs.add_parser("tune", help="prove the tuning recipe: base against adapters on held-out prompts")
     verb.set_defaults(run=_tune)
     verb.add_argument("--model", type=Path, default=STARTER)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response, sync_playwright
+from playwright.sync_api import Error as PlaywrightError
 
 from tests.ui.running_page import RunningPage
 
@@ -23,6 +24,10 @@ _SWITCHES = [
     "--disable-component-update",
     "--disable-sync",
 ]
+# What a page says that somebody looks at: its tab, and every sentence and error that is shown.
+_TOLD = """() => [...document.querySelectorAll(
+    "[role=tab][aria-selected=true], .wb-sentence, .wb-error, .wb-busy, .wb-state"
+)].filter((one) => one.checkVisibility()).map((one) => one.innerText).join("\\n")"""
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
@@ -31,9 +36,13 @@ def browser_path() -> str | None:
     return os.environ.get("WORKBENCH_BROWSER") or next(filter(None, map(shutil.which, _NAMES)), None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A headless Chromium. Missing it is a failure in CI and a skip elsewhere."""
+    """A headless Chromium. Missing it is a failure in CI and a skip elsewhere.
+
+    It ends with the tests of a file: while the driver goes, this thread has a running event loop, in which no test
+    elsewhere could run one of its own.
+    """
     with sync_playwright() as driver:
         path = browser_path() or driver.chromium.executable_path
         if not Path(path).is_file():
@@ -51,11 +60,35 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPage]:
         yield page
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Say with a failed test what its pages showed and what their server said; WORKBENCH_SHOTS keeps pictures."""
+    report = yield
+    opener = getattr(item, "funcargs", {}).get("open_page")
+    if report.when == "call" and report.failed and opener is not None:
+        for number, opened in enumerate(opener.opened):
+            try:
+                shown = str(opened.page.evaluate(_TOLD))
+            except PlaywrightError as gone:  # a crashed page can show nothing, and the report must not fail with it
+                shown = str(gone)
+            told = [
+                shown,
+                *opened.watch.errors,
+                opened.watch.log.read_text(encoding="utf-8")[-4000:],
+            ]
+            report.sections.append((f"page {number}", "\n".join(told)))
+            if "WORKBENCH_SHOTS" in os.environ:
+                shot = Path(os.environ["WORKBENCH_SHOTS"]) / f"{item.name}-{number}.png"
+                opened.page.screenshot(path=str(shot), full_page=True)
+    return report
+
+
 @dataclass
 class Watch:
     """What a tab said and asked for: console errors, page errors, dialogs, requests to other hosts."""
 
     address: str
+    log: Path
     errors: list[str] = field(default_factory=list)
     leaving: bool = False
     foreign: list[str] = field(default_factory=list)
@@ -65,6 +98,7 @@ class Watch:
         page.on("pageerror", lambda error: self.errors.append(f"page error: {error}"))
         page.on("dialog", lambda dialog: (self.errors.append(f"dialog: {dialog.message}"), dialog.dismiss()))
         page.on("request", self._request)
+        page.on("response", self._response)
 
     def _console(self, message: ConsoleMessage) -> None:
         # A document that is left behind complains about its own requests being cut off.
@@ -75,8 +109,15 @@ class Watch:
         if not request.url.startswith((f"http://{self.address}/", "data:", "blob:")):
             self.foreign.append(request.url)
 
+    def _response(self, response: Response) -> None:
+        # The console says only that there was one.
+        if response.status >= 500:
+            self.errors.append(f"{response.status} {response.url} for {response.request.post_data}")
+
     def check(self) -> None:
-        assert not self.errors
+        said = self.log.read_text(encoding="utf-8")
+        assert not self.errors, said[-4000:]
+        assert "Traceback" not in said, said[said.index("Traceback") :][:4000]
         assert not self.foreign
 
 
@@ -101,20 +142,22 @@ class Opened:
 @pytest.fixture
 def open_page(browser: Browser) -> Iterator[object]:
     """Return a function that opens the page in a fresh browser profile."""
-    contexts = []
+    contexts: list[BrowserContext] = []
 
     def opener(served: RunningPage, width: int = 1440, scheme: str = "light", locale: str = "en-US") -> Opened:
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, locale=locale)  # type: ignore[arg-type]
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(120_000)
-        opened = Opened(page, Watch(served.address))
+        opened = Opened(page, Watch(served.address, served.log))
+        opener.opened.append(opened)  # type: ignore[attr-defined]
         opened.watch.follow(page)
         page.goto(served.url)
         page.wait_for_selector("#wb-strip .wb-machine")  # an empty strip and an empty sentence stand there before
         page.wait_for_selector("#wb-plan-sentence .wb-sentence:not(:empty)")
         return opened
 
+    opener.opened = []  # type: ignore[attr-defined]
     yield opener
     for context in contexts:
         context.close()

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from app.config.presets import load
 from app.jobs import directory
 from app.models.names import STARTER, resolve
-from app.presets import load
-from app.ui import allowed
+from app.runs import request_paths
 from app.workspace import open_workspace
 from tests.browser.conftest import Opened
 from tests.models import tiny_models
@@ -25,7 +25,7 @@ NAME = "Odd Answers"
 def adapter(served: RunningPage) -> Path:
     """A finished run whose adapter answers otherwise than the base, without the minute that training takes."""
     workspace = open_workspace(served.workspace)
-    settings = {"quantization.load_in_4bit": False, "data.file": str(allowed.SAMPLES / "pirate.json")}
+    settings = {"quantization.load_in_4bit": False, "data.file": str(request_paths.SAMPLES / "pirate.json")}
     job = directory.create(workspace, "train", load("cpu-starter").config.changed(settings).as_dict(), name=NAME)
     job.result.mkdir()
     folder = tiny_models.save_adapter(job.result / "adapter", Path(resolve(STARTER)), r=8, scale=0.2)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from app import presets, runs
+from app.config import presets
 from app.jobs import requests
 from app.jobs.metrics import read_rows, steps_of
+from app.runs import submit
 from app.workspace import open_workspace
 from tests.browser.conftest import Opened
 from tests.ui.running_page import RunningPage
@@ -20,11 +21,13 @@ STEPS = 60
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.fault("F1")
+@pytest.mark.fault("F2")
 def test_tab_closed_and_server_killed(open_page: Callable[..., Opened], tmp_path: Path) -> None:
     workspace = open_workspace(tmp_path / "workspace")
     config = presets.load("cpu-starter").config.changed({"data.file": str(DATA), "training.max_steps": STEPS})
     with RunningPage(workspace.root) as served:
-        job = runs.start(workspace, config, name="survivor")
+        job = submit.start(workspace, config, name="survivor")
         opened = open_page(served)
         opened.page.click("#tab-train-button")
         requests.wait(job, lambda status: status.phase == "training" and status.step >= 5, timeout_s=300)

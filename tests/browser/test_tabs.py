@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
+from app.config.presets import load
 from app.jobs import directory
 from app.jobs.metrics import MetricsWriter
-from app.presets import load
 from app.workspace import open_workspace
 from tests.browser.conftest import Opened
 from tests.ui.running_page import RunningPage
 
-TABS = ("plan", "data", "train", "playground", "takeaway")
+TABS = ("plan", "data", "train", "playground", "export")
 HOSTILE = (
     "<script>alert(1)</script><img src=x onerror=alert(2)><svg onload=alert(3)>"
     "<a href='javascript:alert(4)'>link</a>${alert(5)}{{value}}\\u001b[31mred"
@@ -63,12 +63,15 @@ def test_every_tab_opens_in_every_look(
 
 
 def test_nothing_jumps_while_the_page_is_filled(served: RunningPage, open_page: Callable[..., Opened]) -> None:
-    """The score of Chromium's own layout shifts; 1.3 was measured when strip, tour and sentence had no place kept."""
+    """The score of Chromium's own layout shifts; 0.3 was measured when the page was shown while it was being filled."""
     opened = open_page(served)
     opened.page.wait_for_selector("#wb-bars .wb-stack")
+    opened.page.wait_for_timeout(1500)
+    # Where nothing jumped at all, the observer is never called.
     shifts = "new PerformanceObserver(list => done(list.getEntries())).observe({type: 'layout-shift', buffered: true})"
-    score = f"new Promise(done => {shifts}).then(all => all.reduce((sum, one) => sum + one.value, 0))"
-    assert opened.page.evaluate(score) < 0.5
+    none = "setTimeout(() => done([]), 2000)"
+    score = f"new Promise(done => {{{shifts}; {none}}}).then(all => all.reduce((sum, one) => sum + one.value, 0))"
+    assert opened.page.evaluate(score) < 0.1
     opened.watch.check()
 
 
@@ -106,6 +109,7 @@ def test_what_the_browser_keeps_stands_outside_of_the_tabs(
     assert list(kept(config["layout"])) == [False] * 4  # language, draft, look, conversation
 
 
+@pytest.mark.fault("A17")
 def test_strangers_text_in_a_run_is_inert(with_hostile_run: RunningPage, open_page: Callable[..., Opened]) -> None:
     opened = open_page(with_hostile_run)
     page = opened.page
@@ -120,6 +124,7 @@ def test_strangers_text_in_a_run_is_inert(with_hostile_run: RunningPage, open_pa
     opened.watch.check()
 
 
+@pytest.mark.fault("A17")
 def test_strangers_text_in_data_is_inert(served: RunningPage, open_page: Callable[..., Opened], tmp_path: Path) -> None:
     opened = open_page(served)
     page = opened.page
@@ -159,10 +164,75 @@ def test_a_plan_that_does_not_fit_offers_a_remedy_that_does(
 ) -> None:
     opened = open_page(served)
     page = opened.page
-    page.click("#wb-presets label:has-text('24 GB')")
-    page.wait_for_selector("#wb-plan-sentence:has-text('Fits')")
-    page.click("#wb-card label:has-text('12 GB')")
+    page.fill("#wb-model input", "Qwen/Qwen3-14B")
+    page.press("#wb-model input", "Enter")
+    page.wait_for_selector("#wb-model-note:has-text('14')")
+    page.click("#wb-card label:has-text('8 GB')")
     page.wait_for_selector("#wb-plan-sentence:has-text('Does not fit')")
     page.click("#wb-remedies .wb-remedy >> nth=0")
     page.wait_for_selector("#wb-plan-sentence:has-text('Fits.')")
+    opened.watch.check()
+
+
+def test_bytes_of_another_encoding_break_no_page_and_no_reload(
+    served: RunningPage, open_page: Callable[..., Opened], tmp_path: Path
+) -> None:
+    """One foreign byte in a problem's text made every answer fail, also after a reload, for the browser kept it."""
+    opened = open_page(served)
+    page = opened.page
+    rows = tmp_path / "Caf\u00e9 menu.csv"
+    lines = [
+        "instruction,output",
+        "Who?,Ren\u00e9 \u0080 said \u201cno\u201d",
+        'What?,"caf\u00e9',
+        "When?,\u00e9t\u00e9",
+        "",
+    ]
+    rows.write_bytes("\r\n".join(lines).encode("cp1252", "replace") + b"\x81\x8d,\xe9\x00\xff\r\n\xe9,,\xe9,\xe9\r\n")
+    opened.tab("data")
+    page.set_input_files("#wb-drop input[type=file]", str(rows))
+    page.wait_for_function("!/Choose a sample/.test(document.querySelector('#wb-data-sentence').innerText)")
+    for _ in range(2):
+        opened.reload()  # the address says which tab was open, and it is again
+        page.wait_for_selector("#wb-plan-sentence .wb-sentence:not(:empty)", state="attached")
+        opened.tab("data")
+        page.wait_for_selector("#wb-rows table, #wb-data-error .wb-error, #wb-problems table", state="attached")
+    opened.tab("train")
+    page.wait_for_selector("#wb-train-sentence .wb-sentence")
+    opened.watch.check()
+
+
+def test_a_stored_plan_of_another_version_is_set_aside_with_a_line(
+    served: RunningPage, open_page: Callable[..., Opened]
+) -> None:
+    opened = open_page(served)
+    page = opened.page
+    for language in ("zh", "en"):  # the browser keeps a language once one was chosen
+        page.click("#wb-language")
+        page.wait_for_selector(f"html[lang={language}]", state="attached")
+    page.wait_for_function("!!localStorage.getItem('workbench-language')")
+    page.click("#wb-use-plan")
+    page.wait_for_function("!!localStorage.getItem('workbench-draft')")
+    # A language is no plan: what was written by the same page, under another name.
+    page.evaluate("localStorage.setItem('workbench-draft', localStorage.getItem('workbench-language'))")
+    opened.reload()
+    page.wait_for_selector("#wb-kept:has-text('was set aside')")
+    page.wait_for_selector("#wb-plan-sentence .wb-sentence:not(:empty)", state="attached")
+    opened.reload()
+    page.wait_for_selector("#wb-plan-sentence .wb-sentence:not(:empty)", state="attached")
+    page.wait_for_selector("#wb-strip .wb-machine")
+    assert "set aside" not in page.inner_text("body")
+    opened.watch.check()
+
+
+def test_a_first_visit_in_chinese_shows_the_plan_that_would_be_trained(
+    served: RunningPage, open_page: Callable[..., Opened]
+) -> None:
+    # The texts of the other language came behind the values, which were then left out as those of an older answer.
+    opened = open_page(served, locale="zh-CN")
+    opened.page.wait_for_selector("#wb-presets input:checked", state="attached")
+    opened.tab("train")
+    opened.page.wait_for_selector("#wb-train-sentence .wb-sentence:not(:empty)")
+    opened.page.wait_for_timeout(1500)
+    assert opened.page.locator("#tab-train").inner_text().count("运行将使用") == 0
     opened.watch.check()

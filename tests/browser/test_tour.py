@@ -62,7 +62,7 @@ def test_the_tour_from_an_empty_workspace_to_a_receipt(
     page.click("#wb-tour-next")
     page.wait_for_selector(".wb-receipt", timeout=_PATIENCE_MS)
     assert "pass" in page.inner_text(".wb-receipt")
-    shot("5-take-away")
+    shot("5-export")
     page.click("#wb-tour-end")
     page.wait_for_selector("#wb-tour-bar", state="hidden")
     opened.watch.check()

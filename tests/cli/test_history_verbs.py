@@ -1,4 +1,4 @@
-"""The verbs for runs that are there: compare, rename, again, remove, restore, bin, move; and a sweep."""
+"""The verbs for runs that are there: compare, rename, again, remove, restore, trash, move; and a sweep."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from app import runs
 from app.cli.main import main
+from app.config.presets import load
 from app.jobs import directory, supervisor
 from app.jobs.directory import JobDirectory, Status
 from app.jobs.metrics import MetricsWriter
-from app.presets import load
-from app.ui.allowed import SAMPLES
+from app.runs import submit
+from app.runs.request_paths import SAMPLES
 from app.workspace import Workspace
 
 DATA = str(SAMPLES / "pirate.json")
@@ -37,7 +37,7 @@ def pair(workspace: Workspace) -> list[JobDirectory]:
     made = []
     for rank in (4, 8):
         config = load("cpu-starter").config.changed({"adapter.r": rank, "data.file": DATA})
-        job = runs.start(workspace, config, queue=True, name=f"rank {rank}")
+        job = submit.start(workspace, config, queue=True, name=f"rank {rank}")
         metrics = MetricsWriter(job.metrics_file)
         for step in (1, 2):
             metrics.write({"step": step, "loss": 3.0 / step + rank, "time": float(step)})
@@ -73,13 +73,27 @@ def test_a_run_is_removed_and_restored(
     job = pair[0]
     assert said(capsys, "jobs", "remove", job.id) == {"id": job.id, "removed": True, "restorable": True}
     assert [one["id"] for one in said(capsys, "jobs", "list")] == [pair[1].id]
-    assert [one["id"] for one in said(capsys, "jobs", "bin")] == [job.id]
+    assert [one["id"] for one in said(capsys, "jobs", "trash")] == [job.id]
     assert said(capsys, "jobs", "restore", job.id)["dir"] == str(job.path)
     assert said(capsys, "jobs", "remove", job.id, "--forever")["restorable"] is False
-    assert said(capsys, "jobs", "bin") == []
+    assert said(capsys, "jobs", "trash") == []
     said(capsys, "jobs", "remove", pair[1].id)
-    assert said(capsys, "jobs", "bin", "--empty") == {"deleted": 1}
+    assert said(capsys, "jobs", "trash", "--empty") == {"deleted": 1}
     assert said(capsys, "jobs", "list") == []
+
+
+def test_former_names_of_verbs_are_understood_and_not_listed(
+    pair: list[JobDirectory], capsys: pytest.CaptureFixture[str]
+) -> None:
+    said(capsys, "jobs", "remove", pair[0].id)
+    assert said(capsys, "jobs", "bin") == said(capsys, "jobs", "trash") != []
+    assert main(["jobs", "recipe", pair[1].id]) == main(["jobs", "script", pair[1].id]) == 1
+    line, same_line = capsys.readouterr().err.splitlines()
+    assert line == same_line and "Start the run first" in line
+    with pytest.raises(SystemExit):
+        main(["jobs", "--help"])
+    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert {"trash", "script"} <= set(listed) and not {"bin", "recipe"} & set(listed)
 
 
 def test_a_run_is_renamed_and_repeated(pair: list[JobDirectory], capsys: pytest.CaptureFixture[str]) -> None:

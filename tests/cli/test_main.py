@@ -16,14 +16,33 @@ from app.errors import UsageError
 from app.workspace import Workspace
 
 HOUSE = Path(__file__).parents[2]
-VERBS = ("ui", "demo", "test", "doctor", "plan", "train", "chat", "serve", "blend", "merge", "export")
+VERBS = (
+    "ui",
+    "demo",
+    "test",
+    "check",
+    "fix",
+    "audit",
+    "doctor",
+    "plan",
+    "train",
+    "chat",
+    "serve",
+    "blend",
+    "merge",
+    "export",
+    "evaluate",
+)
 GROUPS = {
     "data": ("check", "show", "convert"),
     "jobs": (
         *("list", "show", "watch", "stop", "pause", "resume", "move", "remove"),
-        *("compare", "rename", "again", "restore", "bin", "recipe", "preset"),
+        *("compare", "rename", "again", "restore", "trash", "script", "preset"),
     ),
+    "votes": ("list", "export"),
 }
+# Understood for one version, and listed by no help.
+FORMER_NAMES = {"jobs bin", "jobs recipe"}
 
 
 def parsers(parser: argparse.ArgumentParser, name: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
@@ -38,7 +57,11 @@ ALL = dict(parsers(build_parser()[0]))
 
 
 def test_every_verb_of_the_contract_is_there() -> None:
-    assert set(ALL) == {*VERBS, *GROUPS, *(f"{group} {verb}" for group, verbs in GROUPS.items() for verb in verbs)}
+    assert set(ALL) - FORMER_NAMES == {
+        *VERBS,
+        *GROUPS,
+        *(f"{group} {verb}" for group, verbs in GROUPS.items() for verb in verbs),
+    }
 
 
 @pytest.mark.parametrize("verb", sorted(ALL))
@@ -73,7 +96,7 @@ def test_every_verb_has_help_with_one_example(verb: str, capsys: pytest.CaptureF
         (["train", "--preset", "cpu-starter", "--sweep", "rank=4,8"], 2, "did you mean adapter.r"),
         (["data", "check", "missing.json"], 1, "no such file"),
         (["data", "check", "file:///etc/passwd"], 1, "addresses are not opened"),
-        (["data", "show", "missing.json", "--row", "x"], 2, "invalid int value"),
+        (["data", "show", "missing.json", "--row", "x"], 2, "not a whole number above 0"),
         (["chat", "--model", "starter", "--adapter", "nameless", "--prompt", "x"], 2, "name=DIR"),
         (["chat", "--model", "starter", "--adapter", "base=x", "--prompt", "x"], 2, "taken"),
         (["merge", "--adapter", "x", "--out", "y", "--max-ram", "much"], 2, "not a size"),

@@ -46,6 +46,7 @@ OPTIONS: dict[str, tuple[list[str], str]] = {
     "rank 0": (["--rank", "0"], "rank"),
     "a rank of 20 digits": (["--rank", "9" * 20], "rank"),
     "a billion tokens": (["--seq-len", "1000000000"], "seq_len"),
+    "rows beyond the positions": (["--seq-len", "2049"], "2,048"),
     "no tokens": (["--seq-len", "0"], "seq_len"),
     "too many together": (["--micro-batch", "65536", "--seq-len", "16777216"], "seq_len"),
     "no rows": (["--micro-batch", "0"], "micro_batch"),
@@ -149,7 +150,7 @@ def test_a_folder_without_a_configuration(model: Path, capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     "words",
     [
-        ["--seq-len", "16777216", "--attn", "eager", "--vram", "8"],
+        ["--seq-len", "16777216", "--method", "inference", "--attn", "eager", "--vram", "8"],
         ["--rank", "65536", "--vram", "0.001"],
         ["--method", "inference", "--columns", "4096", "--vram", "16384"],
     ],

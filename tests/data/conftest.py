@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from app.data.templates import ChatTemplate
-from app.data.tokenizer import ModelTokenizer, load_tokenizer
+from app.data.chat_template.templates import ChatTemplate
+from app.data.chat_template.tokenizer import ModelTokenizer, load_tokenizer
 
 MakeTokenizer = Callable[..., ModelTokenizer]
 _SPECIAL = re.compile(
     r"<\|[^|<>\s'{}]{1,40}\|>|<｜[^｜<>\s]{1,40}｜>|<(?:start|end)_of_turn>|<end_of_utterance>|<turn\|>|<\|turn>"
-    r"|<\|[a-z_]+>|<[a-z_]+\|>|</?think>|</?tool_call>|</s>"
+    r"|<\|[a-z_]+>|<[a-z_]+\|>|</?think>|</?tool_call>|</s>|\[/?[A-Z_]{4,16}\]"
 )
 _CORPUS = [
     "You are a helpful assistant. What is the weather? The answer is four. I think about it step by step.",
@@ -35,6 +35,11 @@ def trl_template_paths() -> list[Path]:
     spec = find_spec("trl")
     assert spec is not None and spec.origin is not None
     return sorted((Path(spec.origin).parent / "chat_templates").glob("*.jinja"))
+
+
+def own_template_paths() -> list[Path]:
+    """Chat templates written for the tests, of models whose template TRL does not ship."""
+    return sorted((Path(__file__).parent / "chat_template" / "templates").glob("*.jinja"))
 
 
 def save_tokenizer(folder: Path, template: str | None, eos: str, special: set[str]) -> Path:
@@ -74,7 +79,8 @@ def chatml(chatml_folder: Path) -> ModelTokenizer:
 @pytest.fixture(scope="session")
 def make_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> MakeTokenizer:
     """Return tokenizers for any template: one vocabulary that knows the special tokens of all of them."""
-    special = {token for path in trl_template_paths() for token in _SPECIAL.findall(path.read_text("utf-8"))}
+    paths = [*trl_template_paths(), *own_template_paths()]
+    special = {token for path in paths for token in _SPECIAL.findall(path.read_text("utf-8"))}
     folder = save_tokenizer(tmp_path_factory.mktemp("universal"), CHATML, "</s>", special)
     base = load_tokenizer(folder)
 

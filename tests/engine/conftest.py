@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.engine.columns import Columns
+from app.engine.variants import VariantSet
 from app.models.loading import load_base, load_tokenizer
 from tests.models import tiny_models
 
@@ -33,9 +33,9 @@ def tiny_adapters(tiny_base: Path) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def columns(tiny_base: Path, tiny_adapters: dict[str, Path]) -> Columns:
+def columns(tiny_base: Path, tiny_adapters: dict[str, Path]) -> VariantSet:
     """Return the base with all adapters; tests must leave it as it is."""
-    made = Columns(load_base(str(tiny_base), quant="none", dtype="fp32"), load_tokenizer(str(tiny_base)))
+    made = VariantSet(load_base(str(tiny_base), quant="none", dtype="fp32"), load_tokenizer(str(tiny_base)))
     for name, folder in tiny_adapters.items():
         made.add(name, folder)
     return made

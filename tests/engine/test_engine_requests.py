@@ -7,9 +7,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from app.engine import endpoint
 from app.engine.client import wait_for_endpoint
-from app.engine.requests import compare, start_engine
+from app.engine.http import endpoint
+from app.engine.requests import EngineRequest, compare, start_engine
 from app.errors import EngineError, ModelError, UsageError
 from app.jobs.directory import all_jobs
 from app.workspace import open_workspace
@@ -22,13 +22,12 @@ def test_compare_answers_all_columns_and_leaves_no_engine(
     tiny_base: Path, tiny_adapters: dict[str, Path], tmp_path: Path
 ) -> None:
     workspace = open_workspace(tmp_path)
-    adapters = {"plain": tiny_adapters["plain"], "narrow": tiny_adapters["narrow"]}
-    columns = compare(
-        workspace, str(tiny_base), adapters, "hello", system="be brief", greedy=True, max_tokens=6, quant="none"
-    )
-    assert [column["name"] for column in columns] == ["base", "plain", "narrow"]
+    adapters = {"plain": str(tiny_adapters["plain"]), "narrow": str(tiny_adapters["narrow"])}
+    request = EngineRequest(str(tiny_base), adapters, quant="none")
+    columns = compare(workspace, request, "hello", system="be brief", greedy=True, max_tokens=6)
+    assert [column.name for column in columns] == ["base", "plain", "narrow"]
     for column in columns:
-        assert column["batched"] is True and 1 <= column["tokens"] <= 6 and isinstance(column["text"], str)
+        assert column.batched is True and 1 <= column.tokens <= 6 and isinstance(column.text, str)
     assert [job.status().state for job in all_jobs(workspace)] == ["stopped"]
     pid, end = int(all_jobs(workspace)[0].recorded_status().pid or 0), time.monotonic() + 10
     while psutil.pid_exists(pid) and time.monotonic() < end:
@@ -39,9 +38,9 @@ def test_compare_answers_all_columns_and_leaves_no_engine(
 def test_wrong_names_are_refused_before_a_job_is_made(tmp_path: Path, tiny_base: Path) -> None:
     workspace = open_workspace(tmp_path)
     with pytest.raises(ModelError):
-        start_engine(workspace, "http://127.0.0.1/model")
+        start_engine(workspace, EngineRequest("http://127.0.0.1/model"))
     with pytest.raises(UsageError, match="base"):
-        start_engine(workspace, str(tiny_base), {"base": tmp_path})
+        start_engine(workspace, EngineRequest(str(tiny_base), {"base": str(tmp_path)}))
     assert all_jobs(workspace) == []
 
 
@@ -50,7 +49,8 @@ def test_a_taken_port_is_one_plain_line(tmp_path: Path, tiny_base: Path) -> None
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        job = start_engine(workspace, str(tiny_base), quant="none", port=taken.getsockname()[1])
+        request = EngineRequest(str(tiny_base), quant="none", port=taken.getsockname()[1])
+        job = start_engine(workspace, request)
         with pytest.raises(EngineError, match="cannot be used"):
             wait_for_endpoint(job, timeout_s=30)
     assert job.status().state == "failed" and endpoint.read(job) is None

@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from app.engine.columns import BASE, Columns
-from app.engine.stack import Mix
+from app.engine.batching.adapter_stack import Mix
+from app.engine.variants import BASE, VariantSet
 from app.models.adapters import AdapterFolder
 from app.models.identity import write_note
 from app.models.loading import load_base, load_tokenizer
@@ -30,13 +30,13 @@ def dense_logits(base: Path, adapters: dict[str, Path], mix: Mix, ids: torch.Ten
 
 
 def test_a_mix_is_the_weighted_sum_of_the_updates(
-    columns: Columns, tiny_base: Path, tiny_adapters: dict[str, Path]
+    columns: VariantSet, tiny_base: Path, tiny_adapters: dict[str, Path]
 ) -> None:
     expected = dense_logits(tiny_base, tiny_adapters, MIX, columns._probe)
     torch.testing.assert_close(columns._logits_of([MIX]), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_mix_beside_other_rows_changes_none_of_them(columns: Columns) -> None:
+def test_a_mix_beside_other_rows_changes_none_of_them(columns: VariantSet) -> None:
     sources: list[str | Mix] = [BASE, "plain", MIX, "patterned", Mix((("plain", 0.0),)), Mix((("plain", 1.0),))]
     together = columns._logits_of(sources)
     assert torch.equal(together[0], columns._logits_of([BASE] * len(sources))[0])
@@ -52,5 +52,5 @@ def test_an_adapter_of_another_base_carries_a_warning(
 ) -> None:
     folder = tiny_models.save_adapter(tmp_path / "adapter", tiny_base)
     write_note(folder, "a" * 64)
-    made = Columns(load_base(str(tiny_base), quant="none", dtype="fp32"), load_tokenizer(str(tiny_base)), base_hash)
+    made = VariantSet(load_base(str(tiny_base), quant="none", dtype="fp32"), load_tokenizer(str(tiny_base)), base_hash)
     assert bool(made.add("mine", folder).warning) is warned

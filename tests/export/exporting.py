@@ -6,8 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from app.export import export_job
 from app.export.requests import ExportRequest
+from app.export.targets import job
 from app.jobs import directory
 from app.jobs.child import JobChild
 from app.workspace import open_workspace
@@ -17,7 +17,7 @@ def export(out: Path, to: str, **settings: Any) -> dict[str, Any]:
     """Export into `out` and return what `export --json` answers."""
     workspace = open_workspace(out.parent / "workspace")
     request = ExportRequest(to=to, out=str(out), **{name: _plain(value) for name, value in settings.items()})
-    outcome, answer = export_job.run(JobChild(directory.create(workspace, "export", asdict(request))))
+    outcome, answer = job.run(JobChild(directory.create(workspace, "export", asdict(request))))
     assert outcome == "finished"
     return dict(answer)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from app.export.base_model import find_base
-from app.export.folder import opened
-from app.export.plan import make_plan
-from app.export.streaming import write_shards, write_surroundings
+from app.export.merge.base_model import find_base
+from app.export.merge.plan import make_plan
+from app.export.merge.streaming import write_shards, write_surroundings
+from app.export.staging import opened
 from app.models.adapters import AdapterFolder
 
 
@@ -28,8 +28,8 @@ def merge(
     adapter = AdapterFolder(adapter_folder)
     found = find_base(adapter, base)
     plan = make_plan(found, adapter, dtype, shard_bytes)
-    with opened(out, plan) as draft:
-        write_shards(adapter, plan, draft, max_ram_bytes, pause=pause)
-        write_surroundings(found, adapter, plan, draft, dtype)
-        draft.publish()
+    with opened(out, plan.digest, plan.bytes) as staging:
+        write_shards(adapter, plan, staging, max_ram_bytes, pause=pause)
+        write_surroundings(found, adapter, plan, staging.folder, dtype)
+        staging.publish()
     return out

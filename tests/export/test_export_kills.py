@@ -22,6 +22,8 @@ from tests.models import tiny_models
 KINDS: dict[str, dict[str, Any]] = {
     "gguf": {"to": "gguf", "model": "merged"},
     "ollama": {"to": "ollama", "model": "merged", "dtype": "q8_0"},
+    "adapter": {"to": "adapter", "adapter": "adapter"},
+    "hub": {"to": "hub", "model": "merged"},
     "zip": {"to": "adapter", "adapter": "adapter"},
 }
 KILLS = 3
@@ -45,16 +47,18 @@ def _export_here(out: Path, settings: dict[str, Any]) -> None:
 
 
 def contents(out: Path) -> dict[str, str]:
-    """Return the hashes of everything in an export, without what tells its name or the time."""
+    """Return the hashes of everything in an export, without what tells its name, the time, or llama.cpp's pace."""
     if out.suffix == ".zip":
         with zipfile.ZipFile(out) as archive:
             assert archive.testzip() is None
             return {name.partition("/")[2]: str(archive.getinfo(name).CRC) for name in archive.namelist()}
-    return {path.name.replace(out.name, "NAME"): str(path.stat().st_size) for path in out.iterdir()}
+    told = {path.name.replace(out.name, "NAME"): path for path in out.iterdir()}
+    return {name: "told" if name.startswith("receipt.") else str(path.stat().st_size) for name, path in told.items()}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.fault("F26")
 def test_killed_at_random_moments_the_export_is_absent_or_complete(
     tmp_path: Path, folders: dict[str, Path], kind: str
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import zipfile
 from pathlib import Path
@@ -11,14 +12,16 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from app.errors import ExportError, NetworkError, UsageError
-from app.export import push
-from app.export.parcel import refuse_private
-from app.export.requests import ExportRequest, export_answer, start_export
+from app.errors import ExportError, NetworkError, OtherBaseError, UsageError
+from app.export.requests import ExportAnswer, ExportRequest, start_export, wait_for_answer
+from app.export.staging import refuse_private
+from app.hub import push
 from app.jobs import requests as jobs
 from app.jobs.directory import JobDirectory
+from app.models.identity import fingerprint, write_note
 from app.workspace import Workspace
 from tests.export.exporting import export
 from tests.models import tiny_models
@@ -105,6 +108,7 @@ def test_a_merged_model_goes_out_with_its_receipt(tmp_path: Path, run: JobDirect
     answer = export(tmp_path / "ollama", "ollama", adapter=run.result / "adapter", safetensors=True)
     assert answer["verdict"] in ("pass", "warn") and answer["receipt"] == str(tmp_path / "ollama" / "receipt.json")
     receipt = json.loads((tmp_path / "ollama" / "receipt.json").read_text())
+    assert receipt["reasons"] == answer["reasons"]
     assert receipt["export"]["ollama"]["template_equal"] is True and receipt["merged_against_adapter"] != "not measured"
     model = tmp_path / "hub"
     export(model, "hub", model=tmp_path / "ollama")
@@ -138,13 +142,36 @@ def test_vllm_gets_requests_to_try(tmp_path: Path, run: JobDirectory) -> None:
     assert_clean(tmp_path / "out")
 
 
+def test_the_verdict_for_vllm_follows_the_base(tmp_path: Path) -> None:
+    base = tiny_models.save_model(tmp_path / "base", "llama")
+    adapter = tiny_models.save_adapter(tmp_path / "adapter", base)
+    without_note = export(tmp_path / "a", "vllm", adapter=adapter, base=base)
+    assert without_note["verdict"] == "cannot tell" and "no note" in without_note["reasons"][0]
+    write_note(adapter, fingerprint(str(base)))
+    passed = export(tmp_path / "b", "vllm", adapter=adapter, base=base)
+    assert passed["verdict"] == "pass" and not passed["reasons"]
+    assert json.loads((tmp_path / "b" / "receipt.json").read_text())["verdict"] == "pass"
+    away = export(tmp_path / "c", "vllm", adapter=adapter, base="owner/model")
+    assert away["verdict"] == "cannot tell" and "not on this machine" in away["reasons"][0]
+    sibling = shutil.copytree(base, tmp_path / "sibling")
+    tensors = load_file(sibling / "model.safetensors")
+    tensors["model.norm.weight"][0] += 0.5
+    save_file(tensors, sibling / "model.safetensors", {"format": "pt"})
+    warned = export(tmp_path / "d", "vllm", adapter=adapter, base=sibling)
+    assert warned["verdict"] == "warn" and "trained on another base" in warned["reasons"][0]
+    wider = tiny_models.save_model(tmp_path / "wider", "llama", hidden_size=192)
+    with pytest.raises(OtherBaseError):
+        export(tmp_path / "e", "vllm", adapter=adapter, base=wider)
+    assert not (tmp_path / "e").exists()
+
+
 def test_as_a_job_it_is_in_the_history_and_touches_nothing_that_exists(workspace: Workspace, run: JobDirectory) -> None:
     out = workspace.output_dir("mine")
     request = ExportRequest("adapter", str(out), adapter=str(run.result / "adapter"))
     job = start_export(workspace, request)
-    assert export_answer(job)["out"] == str(out)
+    assert wait_for_answer(job, ExportAnswer).out == str(out)
     before = {path: path.read_bytes() for path in out.iterdir()}
-    assert job.kind.accelerator is False and job.describe()["job"] == "export"
+    assert job.kind.accelerator is False and job.describe().as_dict()["job"] == "export"
     with pytest.raises(ExportError, match="exists"):
         start_export(workspace, request)
     assert before == {path: path.read_bytes() for path in out.iterdir()}
@@ -158,7 +185,7 @@ def test_a_stopped_export_leaves_nothing(workspace: Workspace, run: JobDirectory
     job = start_export(workspace, ExportRequest("gguf", str(out), adapter=str(run.result / "adapter")))
     jobs.stop(workspace, job)
     with pytest.raises(ExportError, match="did not finish"):
-        export_answer(job)
+        wait_for_answer(job, ExportAnswer)
     assert job.status().state == "stopped" and not out.exists()
     jobs.wait(job)
 
@@ -171,9 +198,17 @@ def test_a_trainer_s_file_stops_the_export(tmp_path: Path, name: str) -> None:
     with pytest.raises(ExportError, match="token"):
         (tmp_path / "card.md").write_text(f"use {TOKEN}")
         refuse_private(tmp_path / "card.md", [])
+    for key in ("ghp_" + "a" * 36, "AKIA" + "A" * 16):
+        (tmp_path / "card.md").write_text(f"use {key}")
+        with pytest.raises(ExportError, match="token or key"):
+            refuse_private(tmp_path / "card.md", [])
     with pytest.raises(ExportError, match="folder of this machine"):
         (tmp_path / "config.json").write_text('{"a": "/home/ann/models"}')
         refuse_private(tmp_path / "config.json", ["/home/ann"])
+    for hidden in ("notes.model", "tokenizer.json", "LICENSE.rst"):
+        (tmp_path / hidden).write_text("x" * (5 << 20) + f' "{TOKEN}"')
+        with pytest.raises(ExportError, match="token"):
+            refuse_private(tmp_path / hidden, [])
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from app import presets, runs
+from app.config import presets
 from app.jobs import requests
 from app.jobs.directory import JobDirectory
+from app.runs import submit
 from app.workspace import Workspace
 
 HOUSE = Path(__file__).resolve().parents[2]
@@ -56,6 +57,9 @@ def only_job(workspace: Path) -> Path:
     return folder
 
 
+@pytest.mark.fault("A16")
+@pytest.mark.fault("A23")
+@pytest.mark.fault("F24")
 def test_a_run_reaches_no_address_and_writes_no_token(workspace: Workspace, tmp_path: Path) -> None:
     noted = tmp_path / "sockets.txt"
     noted.touch()
@@ -85,6 +89,7 @@ def test_the_noting_of_sockets_notes_them(tmp_path: Path) -> None:
     assert "127.0.0.1" in noted.read_text(encoding="utf-8")
 
 
+@pytest.mark.fault("F7")
 def test_a_full_disk_is_told_as_one_and_claims_no_checkpoint(workspace: Workspace) -> None:
     def small_files() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
@@ -122,13 +127,14 @@ def stopped_run(workspace: Workspace) -> JobDirectory:
     config = presets.load("cpu-starter").config.changed(
         {"data.file": str(DATA), "training.max_steps": 500, "training.save_steps": 2}
     )
-    job = runs.start(workspace, config)
+    job = submit.start(workspace, config)
     requests.wait(job, lambda status: status.final or status.step >= 3, timeout_s=240)
     requests.stop(workspace, job)
     assert requests.wait(job, timeout_s=120).state == "stopped"
     return job
 
 
+@pytest.mark.fault("A13")
 def test_a_pickle_in_a_checkpoint_is_refused_unopened(
     workspace: Workspace, stopped_run: JobDirectory, tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import JobError, WorkspaceError
+from app.files import replace_file
 from app.jobs import directory
 from app.jobs.child import JobChild
 from app.jobs.directory import Status
@@ -42,7 +43,7 @@ def test_a_start_of_which_no_process_came_waits_still(workspace: Workspace) -> N
     job = make(workspace)
     lock = FileLock(job.lock_file)
     assert lock.acquire()
-    job.write_status(Status(state="starting").beaten())
+    job.write_status(Status(state="starting").with_heartbeat())
     assert job.status().state == "starting"
     lock.release()
     assert job.status().state == "queued"
@@ -72,11 +73,11 @@ def test_a_child_without_a_heartbeat_is_shown_as_silent(workspace: Workspace) ->
     lock = FileLock(job.lock_file)
     assert lock.acquire()
     # What the clock on the wall says does not matter: it may have been set back or forward.
-    job.write_status(replace(Status(state="running").beaten(), heartbeat=time.time() - 3600))
+    job.write_status(replace(Status(state="running").with_heartbeat(), heartbeat=time.time() - 3600))
     assert not job.status().silent
     job.write_status(Status(state="running", heartbeat=time.time() + 3600, beat=time.monotonic() - 60))
     assert job.status().state == "running" and job.status().silent
-    assert job.describe()["responding"] is False
+    assert job.describe().as_dict()["responding"] is False
     lock.release()
 
 
@@ -110,7 +111,7 @@ def test_a_full_disk_does_not_take_the_last_word(workspace: Workspace, monkeypat
 def test_many_hands_replace_one_file(tmp_path: Path) -> None:
     file = tmp_path / "label.json"
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: directory.replace_file(file, f"{number}" * 1000), range(200)))
+        list(pool.map(lambda number: replace_file(file, f"{number}" * 1000), range(200)))
     assert file.read_text() in {f"{number}" * 1000 for number in range(200)}
     assert [path.name for path in tmp_path.iterdir()] == ["label.json"]
 

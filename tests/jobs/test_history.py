@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from app.config.presets import load
 from app.errors import JobError
-from app.jobs import bin as removed
-from app.jobs import comparison, directory, labels, queue, records, requests
+from app.jobs import directory, labels, queue, requests
+from app.jobs import trash as removed
 from app.jobs.directory import JobDirectory, Status
 from app.jobs.metrics import MetricsWriter
-from app.presets import load
+from app.runs import comparison, summary
 from app.workspace import Workspace
 
 
@@ -38,7 +39,9 @@ def test_a_name_and_a_note_lie_beside_the_request(workspace: Workspace) -> None:
     requests.relabel(job, name="  second\nname ", note="better than r=4")
     again = directory.find(workspace, job.id)
     assert (again.name, again.label.note) == ("second name", "better than r=4")
-    assert again.describe()["name"] == "second name" and again.describe()["note"] == "better than r=4"
+    assert (
+        again.describe().as_dict()["name"] == "second name" and again.describe().as_dict()["note"] == "better than r=4"
+    )
     requests.relabel(job, name="")
     assert job.name == "first" and job.label.note == "better than r=4"
     assert job.job_file.read_bytes() == asked
@@ -54,31 +57,45 @@ def test_a_removed_run_comes_back_as_it_was(workspace: Workspace) -> None:
     job = run(workspace, "mine")
     log(job, [3.0, 2.0])
     before = {path.name: path.read_bytes() for path in job.path.iterdir() if path.is_file()}
-    removed.discard(workspace, job)
+    removed.move_to_trash(workspace, job)
     assert not job.path.exists() and directory.all_jobs(workspace) == []
-    assert [one.id for one in removed.discarded(workspace)] == [job.id]
+    assert [one.id for one in removed.trashed(workspace)] == [job.id]
     assert removed.size_bytes(workspace) > 0
     back = removed.restore(workspace, job.id)
     after = {path.name: path.read_bytes() for path in back.path.iterdir() if path.is_file()}
     after.pop("lock")
     assert after == before
-    with pytest.raises(JobError, match="in the bin"):
+    with pytest.raises(JobError, match="in the trash"):
         removed.restore(workspace, job.id)
 
 
 def test_a_living_or_waiting_run_is_not_removed(workspace: Workspace) -> None:
     job = run(workspace, state="queued")
     with pytest.raises(JobError, match="jobs stop"):
-        removed.discard(workspace, job)
+        removed.move_to_trash(workspace, job)
     assert job.path.is_dir()
     job.write_status(Status(state="stopped"))
 
 
-def test_an_emptied_bin_is_gone_for_good(workspace: Workspace) -> None:
+def test_an_emptied_trash_is_gone_for_good(workspace: Workspace) -> None:
     for name in ("one", "two"):
-        removed.discard(workspace, run(workspace, name))
+        removed.move_to_trash(workspace, run(workspace, name))
     assert removed.empty(workspace) == 2
-    assert removed.discarded(workspace) == [] and removed.empty(workspace) == 0
+    assert removed.trashed(workspace) == [] and removed.empty(workspace) == 0
+
+
+def test_what_an_older_version_removed_comes_back_and_can_be_deleted(workspace: Workspace) -> None:
+    one, two, three = (run(workspace, name) for name in ("one", "two", "three"))
+    (workspace.root / "bin").mkdir()
+    for job in (one, two):
+        job.path.rename(workspace.root / "bin" / job.id)
+    removed.move_to_trash(workspace, three)
+    assert [job.id for job in removed.trashed(workspace)] == sorted((one.id, two.id, three.id))
+    assert removed.size_bytes(workspace) > 0
+    assert removed.restore(workspace, one.id).path == one.path
+    removed.move_to_trash(workspace, one)
+    assert removed.purge(workspace, [two.id]) == 1
+    assert removed.empty(workspace) == 2 and removed.trashed(workspace) == []
 
 
 def test_the_queue_is_in_order_until_a_person_moves_one(workspace: Workspace) -> None:
@@ -111,7 +128,7 @@ def test_only_a_run_that_trains_is_paused(workspace: Workspace) -> None:
         job.write_status(Status(state="stopped"))
     assert not job.paused(job.status())
     job.stop_file.write_text("1.0 pause\n")
-    assert job.paused(job.status()) and job.describe()["paused"] is True
+    assert job.paused(job.status()) and job.describe().as_dict()["paused"] is True
     assert not job.stop_forced()
 
 
@@ -125,11 +142,11 @@ def test_a_record_counts_the_time_of_training_only(workspace: Workspace) -> None
     for step, time_s in ((3, 9100.0), (4, 9105.0)):
         writer.write({"step": step, "loss": 3.0 - step / 2, "time": time_s, "rss_bytes": 5, "tokens_per_s": 7.0})
     writer.close()
-    record = records.of(job)
+    record = summary.of(job)
     assert (record.best_loss, record.last_loss, record.best_validation) == (1.0, 1.0, 1.5)
     assert record.seconds == 15.0
     assert (record.memory_bytes, record.on_card, record.tokens_per_s) == (20.0, False, 6.0)
-    assert records.of(run(workspace)) == records.Record()
+    assert summary.of(run(workspace)) == summary.RunSummary()
 
 
 def test_a_comparison_marks_the_best_and_the_differences(workspace: Workspace) -> None:
@@ -146,6 +163,7 @@ def test_a_comparison_marks_the_best_and_the_differences(workspace: Workspace) -
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "=cmd|' /C calc'!A0"])
+@pytest.mark.fault("A18")
 def test_no_cell_of_a_csv_is_a_formula(workspace: Workspace, name: str) -> None:
     one, two = run(workspace), run(workspace, "two")
     requests.relabel(one, name=name)

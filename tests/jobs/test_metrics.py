@@ -1,6 +1,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from app.jobs import metrics
 
 
@@ -8,6 +10,7 @@ def rows_of(path: Path) -> list[int]:
     return [row["step"] for row in metrics.steps_of(metrics.read_rows(path))]
 
 
+@pytest.mark.fault("F9")
 def test_a_torn_last_line_is_skipped_and_the_file_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     writer = metrics.MetricsWriter(path)
@@ -63,3 +66,29 @@ def test_last_row_carries_the_newest_validation_loss(tmp_path: Path) -> None:
     writer.close()
     row = metrics.last_row(path)
     assert row is not None and (row["step"], row["loss"], row["eval_loss"]) == (2, 1.0, 1.5)
+
+
+def test_the_end_of_a_file_is_parsed_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "loss": 2.0}\n')
+    parsed = []
+    parse = metrics.parse_lines
+    monkeypatch.setattr(metrics, "parse_lines", lambda data: parsed.append(data) or parse(data))
+    assert [metrics.tail_rows(path)[-1]["step"] for _ in range(5)] == [1] * 5
+    assert len(parsed) == 1
+    writer = metrics.MetricsWriter(path)
+    writer.write({"step": 2, "loss": 1.0})
+    writer.close()
+    assert metrics.tail_rows(path)[-1]["step"] == 2
+    metrics.rewind(path, 1)
+    assert metrics.tail_rows(path)[-1]["step"] == 1
+    path.unlink()
+    assert metrics.tail_rows(path) == []
+
+
+def test_few_ends_of_files_are_kept(tmp_path: Path) -> None:
+    for number in range(50):
+        path = tmp_path / f"{number}.jsonl"
+        path.write_text('{"step": 1, "loss": 2.0}\n')
+        metrics.tail_rows(path)
+    assert len(metrics._tails) <= metrics._KEPT_TAILS

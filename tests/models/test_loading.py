@@ -79,6 +79,7 @@ def test_gradients_after_an_evaluation_are_wrong_without_the_cure(model_dir: Pat
     assert max(_differences_after_an_evaluation(model_dir, cure=False)) > 0.01
 
 
+@pytest.mark.fault("A13")
 def test_pickled_weights_are_refused_before_they_are_opened(tmp_path: Path, model_dir: Path) -> None:
     (tmp_path / "config.json").write_text((model_dir / "config.json").read_text())
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04.")
@@ -86,6 +87,7 @@ def test_pickled_weights_are_refused_before_they_are_opened(tmp_path: Path, mode
         load_base(str(tmp_path), quant="none")
 
 
+@pytest.mark.fault("A14")
 def test_code_of_a_model_is_never_run(tmp_path: Path, model_dir: Path) -> None:
     sentinel = tmp_path / "ran"
     folder = tmp_path / "model"

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from app.catalog import all_models
-from app.catalog.hub_ids import is_repository
 from app.errors import ModelError
-from app.models.names import is_local, resolve, resolve_adapter
+from app.hub.ids import is_local, is_repository
+from app.models.names import resolve, resolve_adapter
 
 
 def test_a_folder_with_a_config_is_found(tmp_path: Path) -> None:
@@ -37,6 +37,7 @@ def test_a_hub_id_stays_a_hub_id() -> None:
         "name\0",
     ],
 )
+@pytest.mark.fault("A10")
 def test_addresses_and_missing_folders_are_refused(name: str) -> None:
     with pytest.raises(ModelError):
         resolve(name)

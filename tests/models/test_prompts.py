@@ -8,21 +8,21 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM
 
-from app.data.templates import PLAIN_TEMPLATES, render_limit
+from app.data.chat_template.templates import PLAIN_TEMPLATES, render_limit
 from app.models.prompts import PromptError, Prompts, PromptTooLong
 from tests.models import tiny_models
 
 ASK = [{"role": "user", "content": "hi"}]
 
 
-def prompts(template: str | None = tiny_models.CHATML) -> Prompts:
+def prompts(template: str | None = tiny_models.CHATML, eos: str = "<|im_end|>") -> Prompts:
     tokenizer = tiny_models.tokenizer().__class__(
-        tokenizer_object=tiny_models.tokenizer().backend_tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>"
+        tokenizer_object=tiny_models.tokenizer().backend_tokenizer, eos_token=eos, pad_token="<|endoftext|>"
     )
     tokenizer.chat_template = template
-    return Prompts(
-        AutoModelForCausalLM.from_config(tiny_models.config("llama")), tokenizer, PLAIN_TEMPLATES, render_limit
-    )
+    model = AutoModelForCausalLM.from_config(tiny_models.config("llama"))
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    return Prompts(model, tokenizer, PLAIN_TEMPLATES, render_limit)
 
 
 def text(found: list[int]) -> str:
@@ -32,7 +32,19 @@ def text(found: list[int]) -> str:
 def test_the_model_s_own_template_is_used() -> None:
     made = prompts()
     assert text(made.encode("base", ASK, {})) == "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
-    assert made.end_tokens == {2} and made.context == 512
+    assert made.end_tokens("base") == {2} and made.context == 512
+
+
+def test_an_answer_ends_where_the_template_says_so(tmp_path: Path) -> None:
+    """Qwen3.5's end token ends a text; its turns end otherwise, and an adapter's template may end them elsewhere."""
+    made = prompts(eos="<|endoftext|>")
+    ends = {"<|im_end|>", "<|endoftext|>"}
+    assert {text([token]) for token in made.end_tokens("base")} == ends
+    bare = tiny_models.CHATML.replace("<|im_end|>", "<|endoftext|>")
+    (tmp_path / "chat_template.jinja").write_text(bare)
+    made.learn("mine", tmp_path)
+    assert {text([token]) for token in made.end_tokens("mine")} == {"<|endoftext|>"}
+    assert {text([token]) for token in prompts("{{ raise_exception('no') }}").end_tokens("base")} == {"<|im_end|>"}
 
 
 def test_a_model_without_a_template_gets_the_plain_one() -> None:
@@ -57,7 +69,8 @@ def test_a_template_s_refusal_is_told_and_settings_reach_it() -> None:
     assert text(made.encode("base", ASK, {})) == "fine"
     with pytest.raises(PromptError, match="no tools"):
         made.encode("base", ASK, {"word": "tools"})
-    assert text(made.encode("base", ASK, {"tokenize": True, "chat_template": "x"})) == "fine"
+    with pytest.raises(PromptError, match="'chat_template' is no setting"):
+        made.encode("base", ASK, {"chat_template": "x"})
 
 
 @pytest.mark.parametrize(

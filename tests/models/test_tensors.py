@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from app.errors import ModelError
-from app.export.shards import Outline, ShardWriter, layout, write_index
+from app.export.merge.shards import Outline, ShardWriter, layout, write_index
 from app.models.tensors import INDEX_FILE, SINGLE_FILE, read_checkpoint, read_header
 
 TENSORS = {
@@ -68,6 +68,7 @@ def header(entry: dict[str, object], data: bytes = b"\0" * 16) -> bytes:
         header({"shape": [4]}),
     ],
 )
+@pytest.mark.fault("A13")
 def test_wrong_headers_are_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / SINGLE_FILE).write_bytes(content)
     with pytest.raises(ModelError, match="damaged"):

@@ -4,8 +4,8 @@ import pytest
 
 from app import catalog
 from app.planner import PART_KEYS, Plan, PlanRequest, compare_methods, curve, estimate, plan
+from app.planner.parts.overhead import DESKTOP_RESERVE_BYTES
 from app.planner.request import GIB
-from app.planner.reserve import DESKTOP_RESERVE_BYTES
 
 METHODS = ("qlora", "lora", "full", "inference")
 
@@ -115,7 +115,7 @@ def test_savings_save() -> None:
 
 def test_nf4_bytes_are_those_of_bitsandbytes() -> None:
     from app.catalog.modules import linear_parameters
-    from app.planner.weights import quantised_bytes
+    from app.planner.parts.weights import quantised_bytes
 
     weights = linear_parameters(catalog.find("mistral-7b-v0.3"))
     # Published breakdown of this model on a T4: 3,328 MiB packed and 416 MiB of scales.

@@ -1,5 +1,5 @@
 from app import catalog
-from app.config import RunConfig
+from app.config.schema import RunConfig
 from app.planner import PlanRequest, plan, suggestions
 from app.planner.from_config import config_changes, request_from_config
 

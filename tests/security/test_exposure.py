@@ -11,10 +11,11 @@ import psutil
 import pytest
 
 from app.errors import UsageError
-from app.ui import environment, guard, server
+from app.ui.shell import environment, guard, server
 from tests.ui.running_page import RunningPage
 
 
+@pytest.mark.fault("A5")
 def test_framework_variables_have_no_effect(tmp_path: Path) -> None:
     switches = {
         "GRADIO_SHARE": "True",
@@ -46,6 +47,7 @@ def test_what_an_earlier_page_was_given_is_cleared(tmp_path: Path) -> None:
         assert not left.exists()
 
 
+@pytest.mark.fault("F3")
 def test_an_interrupt_ends_the_page_quietly(tmp_path: Path) -> None:
     with RunningPage(tmp_path / "workspace") as page:
         assert page.process is not None
@@ -56,6 +58,7 @@ def test_an_interrupt_ends_the_page_quietly(tmp_path: Path) -> None:
     assert len(lines) == 2 and "Traceback" not in page.said
 
 
+@pytest.mark.fault("F22")
 def test_a_second_page_is_told_where_the_first_is(tmp_path: Path) -> None:
     with RunningPage(tmp_path / "workspace") as page:
         with pytest.raises(UsageError, match=f"already runs at {page.url}"):
@@ -76,6 +79,7 @@ def test_a_strangers_port_is_refused_with_a_remedy() -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org"])
+@pytest.mark.fault("A5")
 def test_another_host_needs_a_token(host: str) -> None:
     with pytest.raises(UsageError, match="--token"):
         server.check_exposure(host, None)
@@ -94,6 +98,7 @@ def test_a_wildcard_is_not_a_name() -> None:
     assert server.allowed_names("127.0.0.1") == guard.LOOPBACK_NAMES
 
 
+@pytest.mark.fault("A23")
 def test_the_environment_is_settled_and_said(tmp_path: Path) -> None:
     variables = {"GRADIO_SHARE": "1", "GRADIO_ANALYTICS_ENABLED": "True", "PATH": "/bin", "NO_PROXY": "example.org"}
     assert environment.settle(tmp_path, variables) == ["GRADIO_SHARE"]

@@ -119,6 +119,7 @@ def test_our_own_names_are_answered(page: RunningPage) -> None:
     assert json.loads(page.get("/config").body)["dependencies"]
 
 
+@pytest.mark.fault("A1")
 def test_every_route_refuses_a_foreign_host(page: RunningPage) -> None:
     for route in [*READ_ROUTES, *WRITE_ROUTES, *listed_routes(page)]:
         method = "GET" if route in READ_ROUTES else "POST"
@@ -126,12 +127,14 @@ def test_every_route_refuses_a_foreign_host(page: RunningPage) -> None:
 
 
 @pytest.mark.parametrize("host", FOREIGN_HOSTS)
+@pytest.mark.fault("A1")
 def test_a_host_that_only_resembles_ours_is_refused(page: RunningPage, host: str) -> None:
     stripped = host.format(port=page.port)
     expected = (200,) if stripped.strip() == page.address else (400, 403)
     assert page.get("/config", host=stripped).status in expected
 
 
+@pytest.mark.fault("A1")
 def test_two_hosts_and_no_host_are_refused(page: RunningPage) -> None:
     assert page.get("/config", f"Host: {page.address}").status in (400, 403)
     assert page.get("/config", "Host: evil.example").status in (400, 403)
@@ -143,6 +146,7 @@ def test_two_hosts_and_no_host_are_refused(page: RunningPage) -> None:
     "origin", ["http://evil.example", "null", "http://127.0.0.1:1", "https://127.0.0.1:{port}", ""]
 )
 @pytest.mark.parametrize("route", WRITE_ROUTES)
+@pytest.mark.fault("A2")
 def test_a_foreign_origin_cannot_write(page: RunningPage, route: str, origin: str) -> None:
     kind, body = multipart("a.txt", b"foreign")
     answer = page.get(route, f"Origin: {origin.format(port=page.port)}", kind, method="POST", body=body)
@@ -152,6 +156,7 @@ def test_a_foreign_origin_cannot_write(page: RunningPage, route: str, origin: st
 
 
 @pytest.mark.parametrize("kind", ["application/json", "text/plain", "application/x-www-form-urlencoded"])
+@pytest.mark.fault("A2")
 def test_a_foreign_page_cannot_call_a_handler(page: RunningPage, kind: str) -> None:
     body = json.dumps({"data": [], "fn_index": 0, "session_hash": "x"}).encode()
     for header in ("Sec-Fetch-Site: cross-site", "Sec-Fetch-Site: same-site", "Origin: http://evil.example"):
@@ -168,6 +173,7 @@ def test_the_page_itself_may_write(page: RunningPage) -> None:
         path.unlink()
 
 
+@pytest.mark.fault("A3")
 def test_no_answer_grants_a_foreign_origin(page: RunningPage) -> None:
     for route in READ_ROUTES:
         for origin in ("http://evil.example", "null", "http://localhost:1"):
@@ -189,6 +195,7 @@ def test_a_followed_link_opens_the_page_and_nothing_else(page: RunningPage) -> N
     )
 
 
+@pytest.mark.fault("A4")
 def test_every_answer_forbids_framing_and_sniffing(page: RunningPage) -> None:
     for answer in (page.get("/"), page.get("/config"), page.get("/nothing"), page.get("/", host="evil.example")):
         assert answer.headers["x-frame-options"] == ["DENY"]
@@ -221,6 +228,7 @@ def test_routes_without_a_use_do_not_exist(page: RunningPage) -> None:
         "http://169.254.169.254/latest/meta-data",
     ],
 )
+@pytest.mark.fault("A7")
 def test_the_file_route_serves_nothing_of_this_machine(page: RunningPage, path: str) -> None:
     house = Path(__file__).resolve().parents[2]
     filled = path.format(workspace=page.workspace, house=house, port=page.port)
@@ -228,6 +236,7 @@ def test_the_file_route_serves_nothing_of_this_machine(page: RunningPage, path: 
 
 
 @pytest.mark.parametrize("folder", ["/assets/", "/static/", "/svelte/"])
+@pytest.mark.fault("A7")
 def test_folders_of_the_page_cannot_be_left(page: RunningPage, folder: str) -> None:
     for path in ("../../../../../etc/passwd", "%2e%2e/%2e%2e/%2e%2e/%2e%2e/etc/passwd", "..%2f..%2f..%2fetc/passwd"):
         answer = page.get(folder + path)
@@ -235,6 +244,7 @@ def test_folders_of_the_page_cannot_be_left(page: RunningPage, folder: str) -> N
         assert b"root:" not in answer.body
 
 
+@pytest.mark.fault("A7")
 def test_a_link_in_the_uploads_is_not_followed_out(page: RunningPage) -> None:
     incoming = page.workspace / "uploads" / ".incoming" / ("a" * 64)
     incoming.mkdir(parents=True, exist_ok=True)
@@ -244,6 +254,7 @@ def test_a_link_in_the_uploads_is_not_followed_out(page: RunningPage) -> None:
     assert answer.status in (403, 404)
 
 
+@pytest.mark.fault("A8")
 def test_a_body_over_the_limit_is_refused_before_it_is_read(page: RunningPage) -> None:
     kind = "Content-Type: multipart/form-data; boundary=xyz"
     head = f"POST /gradio_api/upload HTTP/1.1\r\nHost: {page.address}\r\n{kind}\r\nContent-Length: {2 << 30}\r\n\r\n"
@@ -275,6 +286,7 @@ def test_a_body_that_grows_over_the_limit_is_refused(page: RunningPage) -> None:
         "x.py",
     ],
 )
+@pytest.mark.fault("A8")
 def test_an_uploaded_name_stays_inside(page: RunningPage, name: str) -> None:
     kind, body = multipart(name, b"<script>alert(1)</script>")
     answer = page.get("/gradio_api/upload", kind, method="POST", body=body)
@@ -291,6 +303,7 @@ def test_an_uploaded_name_stays_inside(page: RunningPage, name: str) -> None:
         path.unlink()
 
 
+@pytest.mark.fault("A8")
 def test_an_upload_of_ten_thousand_files_is_refused(page: RunningPage) -> None:
     part = b'--xyz\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\nx\r\n'
     kind = "Content-Type: multipart/form-data; boundary=xyz"
@@ -300,6 +313,7 @@ def test_an_upload_of_ten_thousand_files_is_refused(page: RunningPage) -> None:
         path.unlink()
 
 
+@pytest.mark.fault("A8")
 def test_an_upload_that_ends_early_leaves_nothing(page: RunningPage) -> None:
     """What a closed tab had sent so far would otherwise lie on the disk until the page is started again."""
     head = (
@@ -320,6 +334,7 @@ def reached(state: Callable[[], bool], patience_s: float = 30.0) -> bool:
     return state()
 
 
+@pytest.mark.fault("A5")
 def test_every_route_needs_the_token(locked_page: RunningPage) -> None:
     for route in READ_ROUTES:
         assert locked_page.get(route).status == 401, route

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from app import presets
-from app.config import RunConfig
+from app.config import presets
+from app.config.schema import RunConfig
 from app.jobs import directory
 from app.jobs.child import JobChild, run_locked
 from app.jobs.directory import JobDirectory
@@ -39,9 +39,9 @@ def prepare(workspace: Workspace, config: RunConfig) -> JobDirectory:
 
 def go(job: JobDirectory) -> JobDirectory:
     """Run or resume a job and return it. Without its lock: a process gives that back only when it ends."""
-    from app.training import child
+    from app.training import worker
 
-    run_locked(job, lambda: child.work)
+    run_locked(job, lambda: worker.work)
     return job
 
 

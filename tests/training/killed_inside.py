@@ -15,7 +15,7 @@ import torch
 
 from app.jobs.child import JobChild, run_job
 from app.jobs.directory import JobDirectory
-from app.training import child as training
+from app.training import worker as training
 
 job, place = sys.argv[1:]
 kind, _, number = place.partition("-")

@@ -15,7 +15,7 @@ import torch
 from app.jobs.child import run_job
 from app.jobs.directory import JobDirectory
 from app.training import assembly
-from app.training import child as training
+from app.training import worker as training
 from app.training.trainer import WorkbenchTrainer
 
 FULL = "CUDA out of memory. Tried to allocate 2.00 GiB."

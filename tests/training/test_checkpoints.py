@@ -1,3 +1,5 @@
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,7 @@ def test_what_can_hold_a_secret_is_not_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["adapter_model.safetensors", "optimizer.pt", "trainer_state.json", "complete.json"])
 @pytest.mark.parametrize("fault", ["flip", "truncate", "delete"])
+@pytest.mark.fault("F6")
 def test_a_damaged_file_costs_one_checkpoint_and_is_named(tmp_path: Path, name: str, fault: str) -> None:
     good = saved(tmp_path, 5)
     file = saved(tmp_path, 10) / name
@@ -52,6 +55,25 @@ def test_a_damaged_file_costs_one_checkpoint_and_is_named(tmp_path: Path, name: 
     assert [item.step for item in passed] == [10]
     assert name in passed[0].problem or name == "complete.json"
     assert passed[0].problem
+
+
+def test_a_whole_checkpoint_of_another_step_is_refused(tmp_path: Path) -> None:
+    shutil.copytree(saved(tmp_path, 5), tmp_path / "checkpoints" / "step-10")
+    checkpoint, passed = checkpoints.newest(tmp_path / "checkpoints")
+    assert checkpoint is not None and checkpoint.step == 5
+    assert passed[0].problem == "complete.json is of step 5"
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "optimizer.pt"])
+def test_a_manifest_that_leaves_a_file_out_does_not_vouch_for_it(tmp_path: Path, name: str) -> None:
+    folder = saved(tmp_path, 5)
+    manifest = json.loads((folder / "complete.json").read_text())
+    del manifest["files"][name]
+    (folder / "complete.json").write_text(json.dumps(manifest))
+    assert checkpoints.damage(folder) == f"{name} is none of the files that complete.json names"
+    (folder / name).unlink()
+    (folder / "model.safetensors").write_bytes(b"put here later")
+    assert "model.safetensors" in checkpoints.damage(folder)
 
 
 def test_a_folder_without_a_manifest_is_never_used(tmp_path: Path) -> None:

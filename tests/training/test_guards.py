@@ -13,12 +13,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from app import runs
 from app.errors import DiskError, DivergedError, ModelError
 from app.jobs.child import JobChild
 from app.jobs.metrics import events_of, read_rows, steps_of
 from app.models.names import resolve
-from app.training import checkpoints, room, trackers
+from app.runs import submit
+from app.training import checkpoints, save_checks, trackers
 from app.training.divergence import Divergence
 from app.workspace import Workspace
 from tests.training.in_process import DATA, go, prepare, run, small, stop_at
@@ -45,6 +45,7 @@ def test_a_loss_that_leaves_its_best_for_good_diverges_once() -> None:
     assert [step for step, loss in enumerate(losses[21:], 21) if resumed.add(loss)] == [22]
 
 
+@pytest.mark.fault("F14")
 def test_a_loss_that_is_not_finite_is_shown_and_ends_the_run(workspace: Workspace, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged"
     shutil.copytree(resolve("starter"), damaged)
@@ -57,22 +58,23 @@ def test_a_loss_that_is_not_finite_is_shown_and_ends_the_run(workspace: Workspac
     assert "not finite at step 1" in status.reason
     (shown,) = steps_of(rows)
     assert shown["loss"] is None and "loss" in shown["not_finite"]
-    assert [row["event"] for row in events_of(rows)] == ["not finite", "failed"]
+    assert [row["event"] for row in events_of(rows) if row["event"] != "note"] == ["not finite", "failed"]
     assert not checkpoints.found(job.checkpoints)
 
 
 def test_weights_that_are_not_finite_are_not_saved(workspace: Workspace) -> None:
     child = JobChild(prepare(workspace, small()))
     layer = torch.nn.Linear(4, 4)
-    room.check_before_save(child, layer)
+    save_checks.check_before_save(child, layer)
     with torch.no_grad():
         layer.weight[0, 0] = math.nan
     with pytest.raises(DivergedError, match="weights are not finite"):
-        room.check_before_save(child, layer)
+        save_checks.check_before_save(child, layer)
     child.end("stopped")
 
 
 @pytest.mark.parametrize("choice", [pytest.param("warn", marks=pytest.mark.slow), "stop"])
+@pytest.mark.fault("F14")
 def test_divergence_warns_or_stops(choice: str, workspace: Workspace) -> None:
     wild = {"training__learning_rate": 1.0, "training__divergence_steps": 2, "training__divergence_factor": 1.05}
     job = run(workspace, small(**wild, training__on_divergence=choice))
@@ -140,7 +142,9 @@ def test_a_disk_that_fills_up_fails_as_disk_and_the_run_goes_on_later(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = prepare(workspace, small(training__save_steps=3))
-    monkeypatch.setattr(room, "disk_free_bytes", lambda _: 10**9 if not checkpoints.steps(job.checkpoints) else 10**6)
+    monkeypatch.setattr(
+        save_checks, "disk_free_bytes", lambda _: 10**9 if not checkpoints.steps(job.checkpoints) else 10**6
+    )
     go(job)
     status = job.status()
     assert (status.state, status.kind) == ("failed", "disk") and "saving needs" in status.reason
@@ -150,6 +154,7 @@ def test_a_disk_that_fills_up_fails_as_disk_and_the_run_goes_on_later(
     assert [row["step"] for row in steps_of(read_rows(job.metrics_file))] == list(range(1, 13))
 
 
+@pytest.mark.fault("F7")
 def test_a_file_that_may_not_grow_in_the_middle_of_a_save_costs_that_checkpoint_only(workspace: Workspace) -> None:
     job = prepare(workspace, small(training__save_steps=3))
     stop_at(job, 3)
@@ -168,12 +173,13 @@ def test_a_file_that_may_not_grow_in_the_middle_of_a_save_costs_that_checkpoint_
     assert go(job).status().state == "finished"
 
 
+@pytest.mark.fault("F8")
 def test_room_is_checked_with_figures(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     child = JobChild(prepare(workspace, small()))
-    monkeypatch.setattr(room, "disk_free_bytes", lambda folder: 100_000_000 if Path(folder).is_dir() else 0)
-    room.check_room(child, 60_000_000)
+    monkeypatch.setattr(save_checks, "disk_free_bytes", lambda folder: 100_000_000 if Path(folder).is_dir() else 0)
+    save_checks.check_room(child, 60_000_000)
     with pytest.raises(DiskError, match="100 MB are free, saving needs 134 MB"):
-        room.check_room(child, 100_000_000)
+        save_checks.check_room(child, 100_000_000)
     child.end("stopped")
 
 
@@ -184,6 +190,7 @@ def test_rows_too_few_to_keep_any_back_are_told_or_refused(workspace: Workspace,
     settings["training__gradient_accumulation_steps"] = 8
     told = run(workspace, small(**settings))
     notes = [row["message"] for row in events_of(read_rows(told.metrics_file)) if row["event"] == "note"]
+    notes = [note for note in notes if not note.startswith("Spends")]
     assert told.status().state == "finished"
     assert "none of the 2 rows was kept back" in notes[0] and "fewer than the effective batch" in notes[1]
     refused = run(workspace, small(**settings, training__load_best_model_at_end=True)).status()
@@ -213,6 +220,19 @@ def test_a_folder_that_can_only_be_planned_with_is_refused(workspace: Workspace,
     for name, lacks in (("config.json", "no weights"), ("model.safetensors", "no tokenizer")):
         shutil.copy(starter / name, folder)
         with pytest.raises(ModelError, match=lacks):
-            runs.check(workspace, small(model__name=str(folder)))
+            submit.check(workspace, small(model__name=str(folder)))
     shutil.copy(starter / "tokenizer.json", folder)
-    runs.check(workspace, small(model__name=str(folder)))
+    submit.check(workspace, small(model__name=str(folder)))
+
+
+def test_a_run_whose_rate_was_0_says_that_nothing_was_learned(workspace: Workspace) -> None:
+    job = run(workspace, small(training__max_steps=1, training__warmup_steps=1, data__validation_split=0.0))
+    (note,) = [row for row in events_of(read_rows(job.metrics_file)) if "nothing was learned" in row["message"]]
+    assert note["event"] == "note" and "training.warmup_steps" in note["message"]
+    assert "the only step" in job.status().result["learned_nothing"]
+
+
+def test_a_run_that_learned_does_not_say_so(workspace: Workspace) -> None:
+    job = run(workspace, small(training__max_steps=1, data__validation_split=0.0))
+    assert not [row for row in events_of(read_rows(job.metrics_file)) if "learned" in row["message"]]
+    assert job.status().result["learned_nothing"] is None

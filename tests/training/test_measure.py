@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from app import presets, runs
+from app.config import presets
 from app.jobs import requests
 from app.planner.history import COMPARED, CPU, corrections
+from app.runs import submit
 from app.workspace import open_workspace
 
 DATA = Path(__file__).parents[2] / "assets" / "datasets" / "pirate.json"
@@ -17,7 +18,7 @@ DATA = Path(__file__).parents[2] / "assets" / "datasets" / "pirate.json"
 def test_two_real_steps_are_measured_and_kept(tmp_path: Path) -> None:
     workspace = open_workspace(tmp_path)
     config = presets.load("cpu-starter").config.changed({"data.file": str(DATA)})
-    job = runs.start(workspace, config, kind="measure")
+    job = submit.start(workspace, config, kind="measure")
     status = requests.wait(job, timeout_s=240.0)
     assert status.state == "finished", f"{status.reason}\n{job.log_file.read_text()[-3000:]}"
     found = json.loads((job.result / "measurement.json").read_text())

@@ -14,11 +14,11 @@ import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig, PreTrainedTokenizerFast
 
-from app import presets
-from app.data.build import BuiltDataset, build
-from app.data.options import DataOptions
-from app.training.arguments import sft_arguments
-from app.training.trainer import WorkbenchTrainer
+from app.config import presets
+from app.data.dataset.build import BuiltDataset, build
+from app.data.dataset.options import DataOptions
+from app.training.arguments import trl_arguments
+from app.training.trainer import SftTrainer
 
 STARTER = Path(__file__).parents[2] / "assets" / "starter"
 # Those of RunConfig's that run without a card. flex_attention is none of them: with torch 2.13 on a busy processor one
@@ -83,9 +83,9 @@ def model_of(name: str, attention: str) -> Any:
 def packed_loss(model: Any, dataset: BuiltDataset, folder: Path) -> float:
     """The loss of all packed rows in one batch, as our trainer computes it."""
     config = presets.load("cpu-starter").config.changed({"model.dtype": "fp32", "memory.checkpointing": "none"})
-    trainer = WorkbenchTrainer(
+    trainer = SftTrainer(
         model=model,
-        args=sft_arguments(config, folder, torch.float32, "cpu", validate=False),
+        args=trl_arguments(config, folder, torch.float32, "cpu", validate=False),
         train_dataset=Dataset.from_file(str(dataset.packed)),
         processing_class=PreTrainedTokenizerFast.from_pretrained(STARTER),
         adapter_dtype=None,

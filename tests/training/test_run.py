@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from app import presets, runs
-from app.config import RunConfig
+from app.config import presets
+from app.config.schema import RunConfig
 from app.errors import DataError, UsageError, WorkspaceError
 from app.jobs import directory, requests
 from app.jobs.directory import JobDirectory
 from app.jobs.metrics import events_of, read_rows, steps_of
+from app.runs import submit
 from app.workspace import Workspace, open_workspace, source_sha256
 
 HOUSE = Path(__file__).parents[2]
@@ -83,7 +84,7 @@ def killed_inside(workspace: Workspace, place: str) -> JobDirectory:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobDirectory]:
     workspace = open_workspace(tmp_path_factory.mktemp("undisturbed"))
-    job = runs.start(workspace, config())
+    job = submit.start(workspace, config())
     finish(job)
     yield job
 
@@ -96,7 +97,7 @@ def same_as(job: JobDirectory, undisturbed: JobDirectory) -> None:
 
 def test_an_undisturbed_run_leaves_everything_it_should(undisturbed: JobDirectory) -> None:
     assert [step for step, _ in losses_of(undisturbed)] == list(range(1, STEPS + 1))
-    figures = undisturbed.describe()["figures"]
+    figures = undisturbed.describe().status.result
     assert figures["last_loss"] < figures["first_loss"]
     assert (undisturbed.result / "adapter" / "tokenizer.json").is_file()
     assert json.loads((undisturbed.result / "adapter" / "adapter_config.json").read_text())["r"] == 8
@@ -108,8 +109,9 @@ def test_an_undisturbed_run_leaves_everything_it_should(undisturbed: JobDirector
     assert undisturbed.last_metrics()["eval_loss"] is not None  # type: ignore[index]
 
 
+@pytest.mark.fault("F4")
 def test_killed_and_resumed_is_bitwise_the_same(workspace: Workspace, undisturbed: JobDirectory) -> None:
-    job = runs.start(workspace, config())
+    job = submit.start(workspace, config())
     wait_for_step(job, 6)  # some step behind the first checkpoint, with time to spare before the end
     os.kill(job.status().pid or 0, signal.SIGKILL)
     assert requests.wait(job, timeout_s=30).state == "interrupted"
@@ -121,7 +123,7 @@ def test_killed_and_resumed_is_bitwise_the_same(workspace: Workspace, undisturbe
 
 @pytest.mark.slow
 def test_stopped_and_resumed_is_bitwise_the_same(workspace: Workspace, undisturbed: JobDirectory) -> None:
-    job = runs.start(workspace, config())
+    job = submit.start(workspace, config())
     wait_for_step(job, 3)
     requests.stop(workspace, job)
     status = requests.wait(job, timeout_s=TIMEOUT_S)
@@ -132,6 +134,7 @@ def test_stopped_and_resumed_is_bitwise_the_same(workspace: Workspace, undisturb
     same_as(job, undisturbed)
 
 
+@pytest.mark.fault("F5")
 def test_killed_inside_a_save_falls_back_to_the_checkpoint_before(
     workspace: Workspace, undisturbed: JobDirectory
 ) -> None:
@@ -144,6 +147,7 @@ def test_killed_inside_a_save_falls_back_to_the_checkpoint_before(
 
 
 @pytest.mark.slow
+@pytest.mark.fault("F6")
 def test_a_damaged_newest_checkpoint_is_named_and_passed_over(workspace: Workspace, undisturbed: JobDirectory) -> None:
     job = killed_inside(workspace, "step-11")
     damaged = job.checkpoints / "step-10" / "optimizer.pt"
@@ -161,7 +165,7 @@ def test_a_changed_data_file_is_refused_and_a_resumed_run_needs_it_no_more(
 ) -> None:
     data = tmp_path / DATA.name
     data.write_bytes(DATA.read_bytes())
-    job = runs.start(workspace, config(data__file=str(data)))
+    job = submit.start(workspace, config(data__file=str(data)))
     wait_for_step(job, 6)
     requests.stop(workspace, job)
     requests.wait(job, timeout_s=TIMEOUT_S)
@@ -173,16 +177,16 @@ def test_a_changed_data_file_is_refused_and_a_resumed_run_needs_it_no_more(
 
 def test_what_cannot_start_is_refused_before_a_process_is(workspace: Workspace, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--data"):
-        runs.start(workspace, config(data__file=""))
+        submit.start(workspace, config(data__file=""))
     with pytest.raises(WorkspaceError, match="no such file"):
-        runs.start(workspace, config(data__file=str(tmp_path / "none.json")))
+        submit.start(workspace, config(data__file=str(tmp_path / "none.json")))
     assert not list(workspace.jobs.iterdir())
 
 
 def test_data_of_which_nothing_would_be_trained_fails_as_data(workspace: Workspace, tmp_path: Path) -> None:
     empty = tmp_path / "empty.jsonl"
     empty.write_text('{"instruction": "a", "output": ""}\n' * 3)
-    job = runs.start(workspace, config(data__file=str(empty)))
+    job = submit.start(workspace, config(data__file=str(empty)))
     status = requests.wait(job, timeout_s=TIMEOUT_S)
     assert (status.state, status.kind) == ("failed", DataError.kind)
     assert "Nothing would be trained" in status.reason

@@ -1,5 +1,6 @@
 """Modules found in models of other families: trained, counted, saved and loaded again."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,12 +8,15 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, GPTBigCodeConfig
 
-from app import catalog, runs
+from app import catalog
 from app.catalog.modules import attention_names
-from app.config import RunConfig
-from app.errors import ConfigError
+from app.config.schema import RunConfig
+from app.jobs.metrics import tail_rows
 from app.planner import estimate
 from app.planner.from_config import request_from_config
+from app.reading import read_object
+from app.runs import submit
+from app.runs.training_script import recipe
 from app.workspace import Workspace
 from tests.models import tiny_models
 from tests.training.in_process import run, small
@@ -61,7 +65,7 @@ def test_names_of_other_families_train_save_and_load(
 ) -> None:
     folder = model_of(kind, tmp_path / kind)
     config = settings(folder, targets, in_4bit=in_4bit)
-    runs.refuse(config)
+    submit.refuse(config)
     job = run(workspace, config)
     status = job.status()
     assert status.state == "finished", status.reason
@@ -88,8 +92,16 @@ def test_the_attention_alone_is_named_in_each_family(tmp_path: Path) -> None:
     }
 
 
-def test_packing_is_refused_where_documents_would_see_each_other(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore")
+def test_rows_are_grouped_where_packed_ones_would_see_each_other(tmp_path: Path, workspace: Workspace) -> None:
     config = settings(model_of("bloom", tmp_path / "bloom"), ["query_key_value"], in_4bit=False)
-    runs.refuse(config)
-    with pytest.raises(ConfigError, match="would see each other"):
-        runs.refuse(config.changed({"data.packing": True}))
+    config = config.changed({"data.packing": True, "training.per_device_train_batch_size": 4})
+    submit.refuse(config)
+    job = run(workspace, config)
+    assert job.status().state == "finished", job.status().reason
+    notes = [row["message"] for row in tail_rows(job.metrics_file) if row.get("event") == "note"]
+    assert any("see each other" in note for note in notes), notes
+    assert read_object(job.path / "dataset.json")["packed"] is False
+    script = recipe(job)
+    assert re.search(r"train_sampling_strategy\W+group_by_length", script)
+    assert re.search(r"padding_free\W+False", script)

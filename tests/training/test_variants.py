@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.config import RunConfig
+from app.config.schema import RunConfig
 from app.engine.client import EngineClient, wait_for_endpoint
 from app.engine.requests import columns_of
 from app.jobs import directory, requests
@@ -15,7 +15,7 @@ from app.jobs.metrics import read_rows, steps_of
 from app.models.names import resolve
 from app.planner import estimate
 from app.planner.from_config import request_from_config
-from app.ui import trials
+from app.runs import artifacts
 from app.workspace import Workspace, open_workspace
 from tests.training.in_process import go, prepare, run, small, stop_at
 
@@ -61,7 +61,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Train]:
         return made[name]
 
     yield train
-    for engine in trials.living_engines(workspace):
+    for engine in artifacts.living_engines(workspace):
         requests.stop(workspace, engine, force=True)
         requests.wait(engine, timeout_s=60)
 
@@ -78,14 +78,14 @@ def trained_by_peft(job: JobDirectory) -> int:
     """Count what PEFT (or, for full fine-tuning, torch) says is trained when the same model is built anew."""
     from app.models.loading import resolve_dtype
     from app.training import assembly
-    from app.training.arguments import sft_arguments
+    from app.training.arguments import trl_arguments
     from app.training.optimizers import peft_optimizer
 
     config = config_of(job.name)
     model = assembly.build_model(config, resolve(config.model.name))
     if config.adapter.method == "full":
         return int(model.num_parameters(only_trainable=True))
-    arguments = sft_arguments(config, Path("unused"), resolve_dtype("fp32"), "cpu", validate=False)
+    arguments = trl_arguments(config, Path("unused"), resolve_dtype("fp32"), "cpu", validate=False)
     peft_optimizer(config, model, arguments)
     return int(model.get_nb_trainable_parameters()[0])
 
@@ -153,12 +153,12 @@ def answered_alone(job: JobDirectory, quant: str, most_tokens: int) -> str:
 def test_a_variant_answers_in_the_playground_as_it_does_alone(engine: str, trained: Train) -> None:
     runs = [trained(name) for name in ENGINES[engine]]
     workspace = open_workspace(runs[0].path.parents[1])
-    chosen = trials.together(workspace, [job.id for job in runs])
-    columns = [trial.column for trial in chosen]
-    job = trials.engine_for(workspace, chosen)
+    chosen = artifacts.together(workspace, [job.id for job in runs])
+    columns = [artifact.column for artifact in chosen]
+    job = artifacts.engine_for(workspace, chosen)
     with EngineClient(wait_for_endpoint(job, timeout_s=240)) as client:
         events = client.chat_columns(columns, ASKED, temperature=0, max_tokens=8)
-        answers = {column["name"]: column["text"] for column in columns_of(events, columns)}
+        answers = {column.name: column.text for column in columns_of(events, columns)}
     requests.stop(workspace, job)
-    for run_, trial, column in zip(runs, chosen, columns, strict=True):
-        assert answers[column] == answered_alone(run_, trial.quant, 8), trial.name
+    for run_, artifact, column in zip(runs, chosen, columns, strict=True):
+        assert answers[column] == answered_alone(run_, artifact.quant, 8), artifact.name

@@ -37,8 +37,10 @@ class Answer:
 class RunningPage:
     """`python -m app.cli ui` in a process of its own; use it as a context."""
 
-    def __init__(self, workspace: Path, *arguments: str, environment: dict[str, str] | None = None) -> None:
-        self.port = free_port()
+    def __init__(
+        self, workspace: Path, *arguments: str, environment: dict[str, str] | None = None, port: int | None = None
+    ) -> None:
+        self.port = port or free_port()
         self.workspace = workspace
         self.log = workspace.parent / f"page-{self.port}.log"
         self._command = [sys.executable, "-m", "app.cli", "ui", "--no-browser", "--port", str(self.port)]

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
-from gguf import MODEL_ARCH_NAMES, GGMLQuantizationType, GGUFType, GGUFWriter
+from gguf import GGMLQuantizationType, GGUFType, GGUFWriter
+from transformers import PreTrainedConfig
 
 from app.errors import ExportError
+from app.export.gguf import linear_attention
 from app.export.gguf import writer as files
 from app.export.gguf.families import Family, family_of
 from app.export.gguf.model import GgufFile
 from app.export.gguf.tensors import Names, paired
 from app.export.gguf.writer import Entry
+from app.export.merge.peft_keys import refuse_ignored
+from app.export.merge.weight_delta import otherwise, unmergeable
 from app.models.adapters import AdapterFolder, LoraUpdate
 
 
 def write_adapter(
-    adapter: AdapterFolder, config: Any, path: Path, *, name: str, pause: Callable[[], None] = lambda: None
+    adapter: AdapterFolder, config: PreTrainedConfig, path: Path, *, name: str, pause: Callable[[], None] = lambda: None
 ) -> GgufFile:
     """Write an adapter for a base of this configuration, in float32. Raises ExportError for what llama.cpp lacks."""
     _refuse(adapter)
+    refuse_ignored(adapter, config)
     family, text = family_of(config), config.get_text_config(decoder=True)
-    writer = GGUFWriter(path, MODEL_ARCH_NAMES[family.arch])
+    writer = GGUFWriter(path, family.arch)
     writer.add_type(GGUFType.ADAPTER)
     writer.add_name(name)
     writer.add_string("adapter.type", "lora")
@@ -41,11 +45,13 @@ def _refuse(adapter: AdapterFolder) -> None:
         return
     why = "it is a DoRA adapter" if adapter.config.get("use_dora") else "it is more than A and B of linear layers"
     raise ExportError(
-        "llama.cpp cannot add this adapter to its base", why, "leave --lora-only out: the merged model can be written"
+        "llama.cpp cannot add this adapter to its base",
+        why,
+        otherwise(adapter) if unmergeable(adapter) else "leave --lora-only out: the merged model can be written",
     )
 
 
-def _entries(update: LoraUpdate, alpha: float, family: Family, config: Any) -> Iterator[Entry]:
+def _entries(update: LoraUpdate, alpha: float, family: Family, config: PreTrainedConfig) -> Iterator[Entry]:
     """Yield A and B. llama.cpp multiplies by alpha / rank; what a layer's scaling differs from that goes into B."""
     parameter = f"{update.module}.weight"
     names = Names(family, config)
@@ -53,6 +59,8 @@ def _entries(update: LoraUpdate, alpha: float, family: Family, config: Any) -> I
     factor = update.scaling * update.rank / alpha
     a, b = update.a.float(), update.b.float()
     b = paired(b, heads) if heads else b
+    rows, columns = linear_attention.order_of(parameter, config)
+    a, b = a if columns is None else a[:, columns], b if rows is None else b[rows]
     b = b if factor == 1.0 else b * factor
     yield _entry(f"{name}.lora_a", a)
     yield _entry(f"{name}.lora_b", b)

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from gguf import MODEL_ARCH_NAMES, GGUFType, GGUFWriter
+from gguf import GGMLQuantizationType, GGUFType, GGUFWriter
+from transformers import PreTrainedConfig
 
 from app.errors import ExportError
-from app.export.base_model import BaseModel
+from app.export.gguf import mixes
 from app.export.gguf import writer as files
 from app.export.gguf.families import describe, family_of
 from app.export.gguf.formats import FORMATS, format_of
+from app.export.gguf.llama_cpp import Floats
 from app.export.gguf.rope import describe_rope
+from app.export.gguf.sources import rows_of
 from app.export.gguf.tensors import Part, parts_of
 from app.export.gguf.vocabulary import read_vocabulary
 from app.export.gguf.writer import Entry, Written
-from app.export.turns import Turns
+from app.export.merge.base_model import BaseModel
+from app.export.targets.turn_format import Turns
 
+# How much each column counts, (columns), by the name of the matrix in the file.
+Importance = Mapping[str, Floats]
 _EMBEDDINGS = "token_embd.weight"
 _PHI3_TOKENS = ("</s>", "<unk>", "<s>", "<|endoftext|>")
 
@@ -45,19 +50,20 @@ def write_model(
     max_ram_bytes: int,
     *,
     name: str,
+    importance: Importance | None = None,
     pause: Callable[[], None] = lambda: None,
     progress: Callable[[int, int, str], None] = lambda done_bytes, all_bytes, phase: None,
 ) -> GgufFile:
     """Write a model folder as one GGUF file and read it back.
 
-    `dtype` is f16, bf16 or q8_0. Raises ExportError for a model or tokenizer that llama.cpp does not have.
+    `dtype` is one of FORMATS. Raises ExportError for a model or tokenizer that llama.cpp does not have.
     """
     config = model.config.get_text_config(decoder=True)
     family = family_of(model.config)
     wanted = FORMATS[dtype]
     parts, notes = parts_of(model.tensors, family, config, model.tied)
     rows = _embedding_rows(parts)
-    writer = GGUFWriter(path, MODEL_ARCH_NAMES[family.arch])
+    writer = GGUFWriter(path, family.arch)
     writer.add_type(GGUFType.MODEL)
     writer.add_name(_spoken(name, turns))
     writer.add_file_type(wanted.file_type)
@@ -66,12 +72,11 @@ def write_model(
     vocabulary = read_vocabulary(turns, rows)
     vocabulary.write(writer, turns.template.source)
     elements = files.block_elements(max_ram_bytes)
+    kinds, weights = _kinds(parts, dtype, config), importance or {}
     entries = [_constant(factor, values) for factor, values in factors.items()]
     entries += [
-        Entry(
-            part.name, part.source.shape, format_of(part.source.shape, wanted.matrices), partial(part.blocks, elements)
-        )
-        for part in parts
+        Entry(one.name, one.source.shape, kinds[one.name], partial(one.blocks, elements), weights.get(one.name))
+        for one in parts
     ]
     size = files.total_bytes(entries)
     sha256 = files.write(writer, entries, pause, lambda done: progress(done, size, "writing GGUF"))
@@ -79,15 +84,26 @@ def write_model(
     return GgufFile(path, sha256, files.check(path, entries, pause), [*notes, *vocabulary.notes])
 
 
+def _kinds(parts: list[Part], dtype: str, config: PreTrainedConfig) -> dict[str, GGMLQuantizationType]:
+    """Return the format of each tensor."""
+    wanted, shapes = FORMATS[dtype], {part.name: part.source.shape for part in parts}
+    if not wanted.is_mix:
+        return {
+            name: format_of(shape, wanted.matrices) if mixes.may_be_quantised(name, shape) else GGMLQuantizationType.F32
+            for name, shape in shapes.items()
+        }
+    return mixes.types_of(shapes, dtype, wanted.matrices, mixes.Model.of(config, shapes))
+
+
 def _embedding_rows(parts: list[Part]) -> int:
     for part in parts:
         if part.name == _EMBEDDINGS:
-            return part.source.rows
+            return rows_of(part.source)
     raise ExportError("The model cannot be written as GGUF", "its files have no embeddings", "check the model folder")
 
 
 def _constant(name: str, values: torch.Tensor) -> Entry:
-    def blocks() -> Any:
+    def blocks() -> Iterator[torch.Tensor]:
         yield values
 
     return Entry(name, tuple(values.shape), format_of(tuple(values.shape), FORMATS["f16"].matrices), blocks)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from gguf import MODEL_TENSOR, TENSOR_NAMES, GGUFWriter, RopeScalingType
+from transformers import PreTrainedConfig
 
 from app.errors import ExportError
 
@@ -15,7 +16,7 @@ from app.errors import ExportError
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 
 
-def describe_rope(config: Any, writer: GGUFWriter) -> dict[str, torch.Tensor]:
+def describe_rope(config: PreTrainedConfig, writer: GGUFWriter) -> dict[str, torch.Tensor]:
     """Write the position settings and return the tensors of factors that go with them, by name, in float32."""
     parameters: dict[str, Any] = dict(config.rope_parameters or {})
     full: dict[str, Any] = dict(parameters.get(_FULL) or parameters)
@@ -43,7 +44,7 @@ def describe_rope(config: Any, writer: GGUFWriter) -> dict[str, torch.Tensor]:
     return {}
 
 
-def _dimensions(config: Any, full: dict[str, Any]) -> int:
+def _dimensions(config: PreTrainedConfig, full: dict[str, Any]) -> int:
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return int(head_dim * float(full.get("partial_rotary_factor") or 1.0))
 
@@ -60,7 +61,7 @@ def _describe_yarn(full: dict[str, Any], writer: GGUFWriter) -> None:
         writer.add_rope_scaling_attn_factors(float(full["attention_factor"]) / (0.1 * math.log(full["factor"]) + 1))
 
 
-def _describe_longrope(config: Any, full: dict[str, Any], writer: GGUFWriter) -> dict[str, torch.Tensor]:
+def _describe_longrope(config: PreTrainedConfig, full: dict[str, Any], writer: GGUFWriter) -> dict[str, torch.Tensor]:
     """Write LongRoPE (arXiv:2402.13753) as Phi-3 has it; the factors are tensors."""
     original = int(full.get("original_max_position_embeddings") or config.original_max_position_embeddings)
     scale = config.max_position_embeddings / original

@@ -5,36 +5,40 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from gguf import TensorNameMap, get_tensor_name_map
+from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
+from transformers import PreTrainedConfig
 
 from app.errors import ExportError
+from app.export.gguf import experts, linear_attention
 from app.export.gguf.families import Family
+from app.export.gguf.sources import Source, row_elements, rows_of
 from app.models.tensors import StoredTensor
 
 _ENDS = (".weight", ".bias")
 # The text part's names in checkpoints of models that also see.
 _TEXT_PREFIXES = ("model.language_model.", "language_model.model.", "language_model.")
 _FOREIGN = re.compile(r"(model\.)?(vision_tower|vision_model|multi_modal_projector|visual|audio_tower)\.")
+_LAYER = re.compile(r"model\.layers\.(\d+)\.")
 # Buffers that old checkpoints carry along; they follow from the configuration.
 _IGNORED = (".rotary_emb.inv_freq", ".attn.masked_bias")
 
 
 @dataclass(frozen=True)
 class Part:
-    """One tensor of the file: its source, its rotary heads if its rows are permuted, and what is added to it."""
+    """One tensor of the file: its source, its rotary heads if its rows are permuted, and what is done to its values."""
 
     name: str
-    source: StoredTensor
+    source: Source
     heads: int = 0
     shift: float = 0.0
+    negated_exp: bool = False
 
     def blocks(self, elements: int) -> Iterator[torch.Tensor]:
         """Yield the values in order, in blocks of about this many elements and of whole heads."""
-        rows = self.source.rows
-        step = max(1, elements // max(1, self.source.row_elements))
+        rows = rows_of(self.source)
+        step = max(1, elements // max(1, row_elements(self.source)))
         if self.heads:
             head = rows // self.heads
             step = max(1, step // head) * head
@@ -42,6 +46,7 @@ class Part:
             block = self.source.read(first, min(first + step, rows))
             if self.heads:
                 block = paired(block, len(block) // (rows // self.heads))
+            block = -block.float().exp() if self.negated_exp else block
             yield block + self.shift if self.shift else block
 
 
@@ -56,20 +61,39 @@ def paired(rows: torch.Tensor, heads: int) -> torch.Tensor:
 class Names:
     """From the names of transformers to those of a GGUF architecture."""
 
-    def __init__(self, family: Family, config: Any) -> None:
+    def __init__(self, family: Family, config: PreTrainedConfig) -> None:
         self._family, self._config = family, config
-        self._map: TensorNameMap = get_tensor_name_map(family.arch, config.num_hidden_layers)
+        known = {name: arch for arch, name in MODEL_ARCH_NAMES.items()}.get(family.arch)
+        self._map = None if known is None else get_tensor_name_map(known, config.num_hidden_layers)
 
     def of(self, parameter: str) -> str:
         """Return the name in the file. Raises ExportError for a parameter that llama.cpp does not have."""
-        found: str | None = self._map.get_name(plain(parameter), try_suffixes=_ENDS)
+        found = self.known(parameter)
         if found is None:
             raise ExportError(
                 "This model cannot be written as GGUF",
-                f"llama.cpp has no place for {parameter} in its {self._family.arch.name.lower()} architecture",
+                f"llama.cpp has no place for {parameter} in its {self._family.arch} architecture",
                 "use the merged model with transformers or vLLM",
             )
         return found
+
+    def known(self, parameter: str) -> str | None:
+        """Return the name in the file, None for a parameter that llama.cpp does not have."""
+        own = self._own(plain(parameter))
+        if own is not None or self._map is None:
+            return own
+        found: str | None = self._map.get_name(plain(parameter), try_suffixes=_ENDS)
+        return found
+
+    def _own(self, parameter: str) -> str | None:
+        """Return the name that the family's own table gives."""
+        layer = _LAYER.match(parameter)
+        rest, place = parameter[layer.end() :] if layer else parameter, f"blk.{layer[1]}." if layer else ""
+        names = self._family.names
+        if rest in names:  # a parameter that is neither weight nor bias
+            return place + names[rest]
+        stem, dot, end = rest.rpartition(".")
+        return f"{place}{names[stem]}{dot}{end}" if f".{end}" in _ENDS and stem in names else None
 
     def heads(self, parameter: str) -> int:
         """Return the heads of a projection whose rows are permuted, 0 for all others."""
@@ -83,15 +107,20 @@ class Names:
 
 
 def parts_of(
-    stored: Mapping[str, StoredTensor], family: Family, config: Any, tied: bool
+    stored: Mapping[str, StoredTensor], family: Family, config: PreTrainedConfig, tied: bool
 ) -> tuple[list[Part], list[str]]:
     """Return the tensors of the file in order, and notes for people. Raises ExportError."""
     names, parts, left_out = Names(family, config), [], 0
+    single = {}
     for name, source in stored.items():
         if _FOREIGN.match(name):
             left_out += 1
-            continue
-        if name.endswith(_IGNORED) or (_is_head(name) and tied):
+        elif not name.endswith(_IGNORED) and not (_is_head(name) and tied):
+            single[name] = source
+    for name, expert in experts.parts_of(single, transposed=config.model_type == "gpt_oss").items():
+        parts.append(Part(name, expert))
+    for name, source in single.items():
+        if experts.is_expert(name):
             continue
         if _is_head(name) and family.always_tied:
             raise ExportError(
@@ -99,8 +128,9 @@ def parts_of(
                 "its output layer is no longer tied to its embeddings, and llama.cpp has no place for two",
                 "train without lm_head, or with ensure_weight_tying",
             )
-        shift = family.norm_shift if name.endswith("norm.weight") else 0.0
-        parts.append(Part(names.of(name), source, names.heads(name), shift))
+        shift = family.norm_shift if name.endswith("norm.weight") and "linear_attn" not in name else 0.0
+        arranged = linear_attention.arranged(name, source, config)
+        parts.append(Part(names.of(name), arranged, names.heads(name), shift, name.endswith(".A_log")))
     return parts, [f"{left_out} tensors for pictures or sound are left out: text only."] if left_out else []
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from gguf import GGUFWriter, TokenType
 
 from app.errors import ExportError
-from app.export.turns import Turns
+from app.export.targets.turn_format import Turns
 
 _CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _WORDS = r"|[^\r\n\p{L}\p{N}]?\p{L}+|"
@@ -149,7 +149,7 @@ def _step_name(step: Mapping[str, Any]) -> str:
 
 
 def _sentencepiece(
-    stored: Mapping[str, Any], pieces: list[str], kinds: list[TokenType], merges: list[str]
+    stored: Mapping[str, object], pieces: list[str], kinds: list[TokenType], merges: list[str]
 ) -> Vocabulary:
     ranks: dict[str, int] = {}
     for rank, pair in enumerate(merges):

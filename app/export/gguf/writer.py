@@ -10,9 +10,9 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -20,16 +20,21 @@ from gguf import GGML_QUANT_VERSION, GGUF_DEFAULT_ALIGNMENT, GGMLQuantizationTyp
 
 from app.errors import ExportError
 from app.export.gguf import formats
+from app.export.gguf.llama_cpp import Floats
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A tensor of the file: name, shape (rows first), format, and its values in float32 in blocks of whole rows."""
+    """A tensor of the file: name, shape (rows first), format, and its values in float32 in blocks of whole rows.
+
+    importance: how much each column counts, (columns); None counts all alike.
+    """
 
     name: str
     shape: tuple[int, ...]
     kind: GGMLQuantizationType
     blocks: Callable[[], Iterator[torch.Tensor]]
+    importance: Floats | None = None
 
     @property
     def bytes(self) -> int:
@@ -51,14 +56,9 @@ class Written:
         """Tell whether every value is within the rounding of its format."""
         return self.beyond_rounding == 0
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Return plain data."""
-        return {
-            "tensors": self.tensors,
-            "values": self.values,
-            "max_abs_error": self.max_abs_error,
-            "beyond_rounding": self.beyond_rounding,
-        }
+        return asdict(self)
 
 
 def write(
@@ -88,7 +88,7 @@ def write(
 
 
 def _write_tensors(
-    file: Any, entries: Sequence[Entry], pause: Callable[[], None], progress: Callable[[int], None]
+    file: BinaryIO, entries: Sequence[Entry], pause: Callable[[], None], progress: Callable[[int], None]
 ) -> None:
     done = 0
     for entry in entries:
@@ -96,14 +96,14 @@ def _write_tensors(
         before = file.tell()
         for block in entry.blocks():
             pause()
-            file.write(formats.encode(block, entry.kind, entry.name))
+            file.write(formats.encode(block, entry.kind, entry.name, entry.importance))
         assert file.tell() - before == entry.bytes, entry.name
         done += entry.bytes
         progress(done)
     _pad(file)
 
 
-def _pad(file: Any) -> None:
+def _pad(file: BinaryIO) -> None:
     file.write(bytes(-file.tell() % GGUF_DEFAULT_ALIGNMENT))
 
 
@@ -123,7 +123,7 @@ def check(path: Path, entries: Sequence[Entry], pause: Callable[[], None] = lamb
     """
     places = _places(path, entries)
     values = beyond = 0
-    largest = 0.0
+    largest = torch.zeros(())
     with path.open("rb") as file:
         for entry in entries:
             file.seek(places[entry.name])
@@ -132,10 +132,13 @@ def check(path: Path, entries: Sequence[Entry], pause: Callable[[], None] = lamb
                 source = block.float()
                 found = formats.decode(_read(file, entry, source.shape), entry.kind, tuple(source.shape))
                 error = (found - source).abs()
-                largest = max(largest, float(error.max())) if error.numel() else largest
-                beyond += int((error > formats.tolerance(source, entry.kind)).sum())
+                if error.numel():
+                    largest = torch.maximum(largest, error.max())
+                # Asked this way round, what is no number counts as beyond.
+                allowed = formats.tolerance(source, entry.kind, is_weighed=entry.importance is not None)
+                beyond += int((~(error <= allowed)).sum())
                 values += source.numel()
-    return Written(len(entries), values, largest, beyond)
+    return Written(len(entries), values, float(largest), beyond)
 
 
 def _read(file: BinaryIO, entry: Entry, shape: torch.Size) -> bytes:
@@ -175,6 +178,6 @@ def parameters(entries: Sequence[Entry]) -> int:
     return sum(math.prod(entry.shape) for entry in entries)
 
 
-def metadata(path: Path) -> Mapping[str, Any]:
+def metadata(path: Path) -> Mapping[str, object]:
     """Return the key-value pairs of a file."""
     return {name: field.contents() for name, field in GGUFReader(path).fields.items()}

@@ -1,0 +1,323 @@
+"""Audit a file before it is trained on: what is empty, double, cut, leaked or secret, and what would be trained."""
+
+from __future__ import annotations
+
+import json
+import re
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+from app.data.chat_template.render import Renderer
+from app.data.dataset.duplicates import FirstSeen, Sketches, content_hash
+from app.data.dataset.examples import Outcome, outcomes
+from app.data.dataset.gc_pause import seldom_collected
+from app.data.dataset.options import DataOptions
+from app.data.dataset.packing import PackCount
+from app.data.dataset.pair_audit import PairAudit
+from app.data.dataset.repairs import role_order_problem
+from app.data.dataset.sensitive import find_email, has_secret
+from app.data.dataset.validation import Split, SplitCount
+from app.data.formats import columns
+from app.data.formats.conversation import Conversation
+from app.data.formats.detection import Detection, FormatCount, format_of
+from app.data.messages import Bin, CheckFacts, PackingFacts, Problem, TokenCounts
+from app.data.reading.rows import BadRow, Row, RowProblem, printable
+
+# A file with a million bad rows must not give a million messages; the counts say how many there are.
+MAX_LISTED_PER_KIND = 100
+# A row this many times longer than 95 % of the others decides the memory of the whole run.
+_OUTLIER_FACTOR = 8
+_OUTLIER_TOKENS = 2048
+_HISTOGRAM_BINS = 40
+_EXCERPT_CHARS = 300
+_MARK_LIKE = re.compile(r"<[^<>\s]{1,60}>|\[/?[A-Z_]{2,30}\]")
+# Tags that data may well hold as text, although some vocabularies have tokens of their own for them.
+_ORDINARY_TAG = re.compile(r"</?(think|tool_call|tool_response|[a-z]\w?)>")
+Progress = Callable[[int, int], None]
+Stop = Callable[[], bool]
+
+
+class Auditor:
+    """Judge rows one after another, and decide which of them are left out by choice."""
+
+    def __init__(self, options: DataOptions, control_tokens: frozenset[str] = frozenset()) -> None:
+        self._options = options
+        self._control = control_tokens
+        self._seen = FirstSeen()
+
+    def judge(self, row: Row, conversation: Conversation, text: str | None = None) -> list[RowProblem]:
+        """Return the problems that leave a row usable; `text` is all that it says, where that is more than one side."""
+        text = conversation.plain_text() if text is None else text
+        found = [self._duplicate(row, text), self._role_order(conversation), self._secret(text), self._email(text)]
+        found += [self._control_token(conversation, text), self._marked_bad(row), self._lost_characters(text)]
+        return [bad.at(row.line, row.number, row.file) for bad in found if bad is not None]
+
+    def left_out(self, outcome: Outcome, problems: Iterable[RowProblem]) -> RowProblem | None:
+        """Return why a row is left out, be it that it cannot be used or by choice; None when it is trained."""
+        if not outcome.is_kept:
+            return outcome.problem
+        return next((problem for problem in problems if problem.kind in self._options.drop), None)
+
+    def _duplicate(self, row: Row, text: str) -> BadRow | None:
+        # Lines are counted anew in every file of a folder or archive, numbers of rows are not.
+        place, number = ("row", row.number) if row.file else ("line", row.line)
+        first = self._seen.first(content_hash(text), number)
+        return BadRow("duplicate", f"The row is equal to {place} {first}", "Drop duplicates") if first else None
+
+    def _role_order(self, conversation: Conversation) -> BadRow | None:
+        wrong = role_order_problem(conversation)
+        return BadRow("role_order", wrong, "Repair the order of turns, or drop the row") if wrong else None
+
+    def _secret(self, text: str) -> BadRow | None:
+        if not has_secret(text):
+            return None
+        return BadRow("secret", "The row holds what looks like a key or token", "Redact it, or drop the row")
+
+    def _email(self, text: str) -> BadRow | None:
+        address = find_email(text)
+        if address is None:
+            return None
+        return BadRow("email", f"The row holds the address {address}", "Redact it, or drop the row")
+
+    def _marked_bad(self, row: Row) -> BadRow | None:
+        label = columns.find(row.fields, columns.LABEL)
+        if label is None or row.fields[label] is not False or self._options.objective == "kto":
+            return None
+        message = f"The column {label} is false: the answer is marked as a bad one, and would be trained"
+        return BadRow("marked_bad", message, "Drop these rows, unless the column means something else")
+
+    def _lost_characters(self, text: str) -> BadRow | None:
+        if "\ufffd" not in text:
+            return None
+        message = "The row holds \ufffd, the mark of characters that were lost before the file was written"
+        return BadRow("lost_characters", message, "Mend the text, or drop the row")
+
+    def _control_token(self, conversation: Conversation, text: str) -> BadRow | None:
+        if not conversation.turns:
+            return None
+        marks = (match.group() for match in _MARK_LIKE.finditer(text))
+        token = next((mark for mark in marks if mark in self._control and not _ORDINARY_TAG.match(mark)), None)
+        if token is None:
+            return None
+        message = f"The row's text holds the control token {token}, which the model reads as a command"
+        return BadRow("control_token", message, "Remove the token from the text, or drop the row")
+
+
+@dataclass
+class CheckReport:
+    """What a check found. `facts` is the answer of `data check --json`.
+
+    `excerpts` are the beginnings of the rows that `problems` speak of, one for one; `left_out` counts the rows that are
+    not trained by the kind of problem that decided it.
+    """
+
+    detection: Detection = field(default_factory=lambda: Detection("unknown", 0.0, ""))
+    rows: int = 0
+    usable: int = 0
+    validation: int = 0
+    problems: list[RowProblem] = field(default_factory=list)
+    problem_counts: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
+    excerpts: list[str] = field(default_factory=list)
+    tokens: TokenCounts = field(default_factory=TokenCounts)
+    packing: PackingFacts = field(default_factory=PackingFacts)
+    histogram: list[Bin] = field(default_factory=list)
+    warnings: tuple[str, ...] = ()
+
+    def add(self, problem: RowProblem, row: Row | None = None) -> None:
+        """Count a problem, and list it unless its kind is listed often enough."""
+        if self.problem_counts[problem.kind] < MAX_LISTED_PER_KIND:
+            self.problems.append(replace(problem, original=""))
+            self.excerpts.append(_excerpt(problem, row))
+        self.problem_counts[problem.kind] += 1
+
+    def facts(self) -> CheckFacts:
+        """Return the answer of `data check --json`."""
+        return CheckFacts(
+            format=self.detection.format,
+            confidence=self.detection.confidence,
+            why=printable(self.detection.why),
+            rows=self.rows,
+            usable=self.usable,
+            problems=tuple(Problem(**problem.as_dict()) for problem in self.problems),
+            problem_counts=dict(self.problem_counts),
+            duplicates=self.problem_counts["duplicate"],
+            tokens=self.tokens,
+            packing=self.packing,
+        )
+
+
+class Check:
+    """Run the audit over a stream of records in bounded memory."""
+
+    def __init__(self, options: DataOptions, renderer: Renderer | None = None, rows_per_step: int = 1) -> None:
+        self._options = options
+        self._renderer = renderer
+        self._rows_per_step = max(1, rows_per_step)
+        control = renderer.tokenizer.added_tokens if renderer else frozenset()
+        self._auditor = Auditor(options, control)
+        self._pairs = PairAudit()
+        self._formats = FormatCount()
+        self._sketches = Sketches()
+        self._split = SplitCount(Split.of(options), options.validation_split)
+        self._sides = bytearray()  # for each sketched row: 1 on the validation side
+        self._lines = array("q")
+        # For each example: its sketched row, its length, its trained tokens.
+        self._owners, self._lengths, self._trained = array("q"), array("q"), array("q")
+        self._over_limit = self._preferences = 0
+        self._longest = (0, 0, 0)
+        self._packed = PackCount(options.max_length, options.packing)
+        self.report = CheckReport(warnings=renderer.tokenizer.warnings if renderer else ())
+
+    def run(self, records: Iterable[Row | RowProblem], progress: Progress | None = None) -> CheckReport:
+        """Check all records; without a renderer no tokens are counted."""
+        with seldom_collected():
+            for outcome in outcomes(records, self._options, self._renderer):
+                self._take(outcome)
+                if progress and self.report.rows % 1000 == 0:
+                    progress(self.report.rows, 0)
+        self._finish()
+        return self.report
+
+    def _take(self, outcome: Outcome) -> None:
+        self.report.rows += 1
+        if outcome.row is not None and not self._formats.add_known(outcome.format):
+            self._formats.add(*format_of(outcome.row.fields))
+        if outcome.problem is not None:
+            self.report.add(outcome.problem, outcome.row)
+        problems: list[RowProblem] = []
+        if outcome.row is not None and outcome.conversation is not None:
+            problems = self._auditor.judge(outcome.row, outcome.conversation, outcome.text)
+            for problem in (*problems, *self._pairs.judge(outcome)):
+                self.report.add(problem, outcome.row)
+            self._over_limit += self._renderer is not None and outcome.length > self._options.max_length
+        reason = self._auditor.left_out(outcome, problems)
+        if reason is not None:
+            self.report.left_out[reason.kind] += 1
+        elif outcome.row is not None and outcome.conversation is not None:
+            self._keep(outcome, outcome.row, outcome.conversation)
+
+    def _keep(self, outcome: Outcome, row: Row, conversation: Conversation) -> None:
+        self.report.usable += 1
+        self._sketches.add(len(self._lines), outcome.text)
+        self._lines.append(row.line)
+        self._sides.append(self._split.add(conversation))
+        self._preferences += len(outcome.preferences)
+        for example in outcome.examples:
+            self._owners.append(len(self._lines) - 1)
+            self._lengths.append(len(example.input_ids))
+            self._trained.append(example.trained_count())
+        longest = max((len(example.input_ids) for example in outcome.examples), default=0)
+        self._longest = max(self._longest, (longest, row.line, row.number))
+
+    def _finish(self) -> None:
+        report = self.report
+        report.detection = self._detection()
+        self._near_duplicates_and_leaks()
+        self._pack()
+        report.tokens = self._token_counts()
+        self._outlier()
+        bias = self._pairs.bias()
+        if bias is not None:
+            report.add(bias)
+        plain = self._options.objective == "sft"
+        fill = round(self._packed.fill(), 4) if self._renderer and plain else None
+        rows = self._packed.rows if plain else self._preferences
+        steps = -(-rows // self._rows_per_step) if self._renderer else None
+        report.packing = PackingFacts(fill, steps)
+        if self._renderer and report.rows and not report.tokens.trained:
+            message = "Nothing would be trained: no token of any row is an answer"
+            report.add(RowProblem(None, "nothing_trained", message, "Choose another format or mapping"))
+
+    def _detection(self) -> Detection:
+        if self._options.mapping:
+            columns = ", ".join(f"{role}={column}" for role, column in self._options.mapping)
+            return Detection("mapped", 1.0, f"mapped by you: {columns}")
+        if self._options.format:
+            return Detection(self._options.format, 1.0, "chosen by you")
+        return self._formats.verdict()
+
+    def _near_duplicates_and_leaks(self) -> None:
+        near = self._sketches.near_repeats()
+        self._settle(frozenset(near) if "near_duplicate" in self._options.drop else frozenset())
+        for later, first in sorted(near.items()):
+            message = f"The row says nearly the same as line {self._lines[first]}"
+            self.report.add(RowProblem(self._lines[later], "near_duplicate", message, "Drop near duplicates"))
+            if self._sides[later] != self._sides[first]:
+                sides = ("validation", "training") if self._sides[later] else ("training", "validation")
+                message = f"The row is in {sides[0]}, line {self._lines[first]} in {sides[1]} says nearly the same"
+                self.report.add(RowProblem(self._lines[later], "leakage", message, "Drop near duplicates"))
+        if "near_duplicate" in self._options.drop:
+            self._forget(set(near))
+
+    def _settle(self, left_out: frozenset[int]) -> None:
+        """Give each row the side that the build gives it, which needs to know all rows."""
+        count = self._split
+        settled = count.settled(left_out)
+        if settled != count.split:
+            pairs = zip(count.questions, count.rows, strict=True)
+            self._sides = bytearray(settled.keeps_back_hashed(*pair) for pair in pairs)
+        self.report.validation = sum(self._sides)
+
+    def _forget(self, rows: set[int]) -> None:
+        """Take sketched rows out of every count: what is dropped at the end was counted when it was read."""
+        kept = [place for place, owner in enumerate(self._owners) if owner not in rows]
+        self._lengths = array("q", (self._lengths[place] for place in kept))
+        self._trained = array("q", (self._trained[place] for place in kept))
+        self._owners = array("q", (self._owners[place] for place in kept))
+        self.report.usable -= len(rows)
+        self.report.validation -= sum(self._sides[row] for row in rows)
+        self.report.left_out["near_duplicate"] = len(rows)
+
+    def _pack(self) -> None:
+        for owner, length in zip(self._owners, self._lengths, strict=True):
+            if not self._sides[owner]:
+                self._packed.add(length)
+
+    def _token_counts(self) -> TokenCounts:
+        if self._renderer is None:
+            return TokenCounts()
+        import numpy as np
+
+        lengths = np.frombuffer(self._lengths, dtype=np.int64) if self._lengths else np.zeros(1, dtype=np.int64)
+        counts, edges = np.histogram(lengths, bins=_HISTOGRAM_BINS)
+        self.report.histogram = [Bin(int(edge), int(count)) for edge, count in zip(edges[1:], counts, strict=True)]
+        p50, p95 = np.percentile(lengths, [50, 95], method="nearest")
+        return TokenCounts(
+            total=int(lengths.sum()),
+            trained=sum(self._trained),
+            p50=int(p50),
+            p95=int(p95),
+            max=int(lengths.max()),
+            over_limit=int(self._over_limit),
+        )
+
+    def _outlier(self) -> None:
+        length, line, number = self._longest
+        usual = self.report.tokens.p95
+        if usual and length > _OUTLIER_TOKENS and length > _OUTLIER_FACTOR * usual:
+            message = f"The row has {length:,} tokens, 95 % of the rows have at most {usual:,}"
+            fix = "Drop or split it: the longest row decides the memory of the whole run"
+            self.report.add(RowProblem(line, "long_row", message, fix, number))
+
+
+def _excerpt(problem: RowProblem, row: Row | None) -> str:
+    """Return the beginning of the row that a problem speaks of."""
+    text = problem.original if row is None else json.dumps(row.fields, ensure_ascii=False, default=str)
+    return text[:_EXCERPT_CHARS] + " …" * (len(text) > _EXCERPT_CHARS)
+
+
+def near_duplicates(
+    records: Iterable[Row | RowProblem], options: DataOptions, renderer: Renderer | None
+) -> dict[int, int]:
+    """Return the number of each row that nearly repeats an earlier one that is trained, and that one's number."""
+    auditor = Auditor(options, renderer.tokenizer.added_tokens if renderer else frozenset())
+    sketches = Sketches()
+    for outcome in outcomes(records, options, renderer):
+        if outcome.row is not None and outcome.conversation is not None:
+            problems = auditor.judge(outcome.row, outcome.conversation, outcome.text)
+            if auditor.left_out(outcome, problems) is None:
+                sketches.add(outcome.row.number, outcome.text)
+    return sketches.near_repeats()

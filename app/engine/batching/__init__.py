@@ -1,0 +1,1 @@
+"""Many sequences and many adapters in one forward pass."""

@@ -1,0 +1,1 @@
+"""The OpenAI chat protocol over HTTP, in front of the scheduler."""

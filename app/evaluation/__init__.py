@@ -1,0 +1,1 @@
+"""What came of training: prompt suites, blind votes and the scores that come of them."""

@@ -1,0 +1,1 @@
+"""What an answer is held against, and how sure the figures are."""

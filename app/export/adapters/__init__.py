@@ -1,0 +1,1 @@
+"""Adapters among themselves: blended, inspected, copied clean."""

@@ -1,0 +1,1 @@
+"""Base + adapter -> a standalone model, tensor by tensor, with a report."""

@@ -1,0 +1,1 @@
+"""Files for other programs: Ollama, vLLM, the hub, a clean folder; each with a report."""

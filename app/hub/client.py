@@ -1,0 +1,95 @@
+"""Fetch a config.json or tokenizer files from the Hugging Face hub: the only place of this room with the network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from app.errors import ModelError, NetworkError, keyed
+
+_PROBE_TIMEOUT_S = 8.0
+_TOKENIZER_FILES = (
+    "tokenizer*",
+    "*.jinja",
+    "special_tokens_map.json",
+    "vocab*",
+    "merges.txt",
+    "*.model",
+    "*config.json",
+)
+
+
+def fetch_config(hub_id: str, revision: str | None = None) -> Path:
+    """Return the local path of a hub model's config.json; what is cached is taken without asking the hub."""
+    return cached_file(hub_id, "config.json", revision) or _download(hub_id, revision)
+
+
+def ask(hub_id: str, revision: str | None = None) -> None:
+    """Ask the hub one short question about a model, without a retry.
+
+    Raises HfHubHTTPError when it answers with a refusal, and the transport library's errors when no answer comes.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    get_hf_file_metadata(hf_hub_url(hub_id, "config.json", revision=revision), timeout=_PROBE_TIMEOUT_S)
+
+
+def cached_file(hub_id: str, name: str, revision: str | None = None) -> Path | None:
+    """Return a file of a hub model when it was fetched before, without asking the hub."""
+    # Imported here, as below: it costs start-up time, and most callers never need the network.
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(hub_id, name, revision=revision)
+    return Path(found) if isinstance(found, str) else None
+
+
+def cached_tokenizer(hub_id: str, revision: str | None = None) -> Path | None:
+    """Return the folder of a hub model's tokenizer when it was fetched before, without asking the hub."""
+    found = cached_file(hub_id, "tokenizer.json", revision)
+    return found.parent if found else None
+
+
+def fetch_tokenizer(hub_id: str, revision: str | None = None) -> Path:
+    """Return the folder of a hub model's tokenizer files, fetched where they are not here. Raises the hub's errors."""
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(_TOKENIZER_FILES)))
+
+
+def _download(hub_id: str, revision: str | None) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        # hf_hub_download retries an unreachable hub for 20 s and more; one short question first fails at once.
+        ask(hub_id, revision)
+        return Path(hf_hub_download(hub_id, "config.json", revision=revision))
+    except GatedRepoError as error:
+        raise NetworkError(
+            keyed("is_gated", "{hub_id} is gated", hub_id=hub_id),
+            keyed("its_owner_asks_for_consent_before", "its owner asks for consent before download"),
+            keyed("accept_its_terms_on_the_hub", "Accept its terms on the hub and log in"),
+        ) from error
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise ModelError(
+            keyed("is_not_on_the_hub", "{hub_id} is not on the hub", hub_id=hub_id),
+            keyed("no_such_model_or_revision", "no such model or revision"),
+            keyed("check_the_spelling", "Check the spelling"),
+        ) from error
+    except EntryNotFoundError as error:
+        raise ModelError(
+            keyed("has_no_config_json", "{hub_id} has no config.json", hub_id=hub_id),
+            keyed("it_is_not_in_the_transformers", "it is not in the transformers format"),
+        ) from error
+    except Exception as error:
+        # Broad on purpose: connection errors come in the classes of the hub client's transport library, which changed
+        # twice (requests, httpx, httpx2) and is no dependency of ours. Whatever it is, the file did not arrive.
+        raise NetworkError(
+            keyed("no_configuration", "The configuration of {name} cannot be fetched", name=hub_id),
+            keyed("hub_away", "the hub cannot be reached from here"),
+            keyed("connect", "Connect to the network, choose a catalogue name, or give a local folder"),
+        ) from error

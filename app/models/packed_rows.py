@@ -1,0 +1,125 @@
+"""Show on a small model whether packed rows see each other. Runs in a child: a request on standard input, JSON out.
+
+The real class is built from the run's own configuration in small widths, with every kind of its layers, and runs over
+the very batch that TRL's collator makes of packed rows. Its logits must be those of each row alone.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import torch
+import transformers
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+from app.catalog.small import VOCABULARY, small
+from app.models.text_tower import empty_language_model
+
+# Float32 rounds to about 1e-7; what one row sees of another was 8e-4 and more where it was measured (LFM2 the least).
+TOLERANCE = 1e-5
+# Longer than the windows of a small model, and of different lengths.
+_DOCUMENTS = (23, 31, 17)
+# A small model has below 5 million weights; one with more has a width that is not known to be one.
+_MOST_PARAMETERS = 50_000_000
+_NOT_OF_THE_CLASS = (
+    "model_type",
+    "transformers_version",
+    "architectures",
+    "dtype",
+    "torch_dtype",
+    "quantization_config",
+)
+
+
+_LONGEST_WORDS = 200
+
+
+class Shown(NamedTuple):
+    """What a small model has shown, in the fields of app.planner.packing.Packing."""
+
+    outcome: Literal["apart", "leak", "refused", "untested"]
+    difference: float = 0.0
+    words: str = ""
+
+
+def small_config(values: Mapping[str, Any]) -> PreTrainedConfig:
+    """Return the configuration of the language model in `values` (a config.json) in small widths."""
+    fields = {name: value for name, value in values.items() if name not in _NOT_OF_THE_CLASS and name[:1] != "_"}
+    whole = AutoConfig.for_model(str(values["model_type"]), **fields).get_text_config(decoder=True)
+    made = {name: value for name, value in small(whole.to_dict()).items() if name not in _NOT_OF_THE_CLASS}
+    return type(whole)(**{name: value for name, value in made.items() if name[:1] != "_"})
+
+
+def small_model(config: PreTrainedConfig, attn: str) -> PreTrainedModel:
+    """Build a small model with random weights, larger than the usual start so that what is seen shows."""
+    attention = None if attn == "sdpa" else attn
+    with torch.device("meta"):
+        empty = empty_language_model(config, attention)
+    count = sum(parameter.numel() for parameter in empty.parameters())
+    if count > _MOST_PARAMETERS:
+        raise ValueError(f"a small model of this class still has {count:,} weights")
+    model: PreTrainedModel = empty_language_model(config, attention)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            middle = 1.0 if parameter.ndim == 1 and "norm" in name else 0.0
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.08 + middle)
+    return model.float().eval()
+
+
+def packed_difference(model: PreTrainedModel) -> float:
+    """Return the largest difference between packed and separate rows, relative to the largest logit."""
+    generator = torch.Generator().manual_seed(1)
+    rows = [torch.randint(5, VOCABULARY - 20, (length,), generator=generator).tolist() for length in _DOCUMENTS]
+    joined = [token for row in rows for token in row]
+    packed = {"input_ids": joined, "labels": joined, "seq_lengths": list(map(len, rows))}
+    batch = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)([packed])
+    del batch["labels"]
+    with torch.no_grad():
+        apart = torch.cat([model(input_ids=torch.tensor([row]), use_cache=False).logits[0] for row in rows])
+        together = model(**batch, use_cache=False).logits[0]
+    return float((together - apart).abs().max() / apart.abs().max())
+
+
+def shown_by(values: Mapping[str, Any], attn: str) -> Shown:
+    """Return what a small model of a configuration shows. Never raises: what cannot be shown is untested."""
+    transformers.utils.logging.set_verbosity_error()
+    if attn not in ("sdpa", "eager"):
+        return Shown("untested", words=f"{attn} does not run on a processor")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        state = torch.get_rng_state()
+        try:
+            model = small_model(small_config(values), attn)
+            model(input_ids=torch.arange(5, 12)[None], use_cache=False)
+        except Exception as error:  # broad on purpose: a class that is not known here may raise anything
+            return Shown("untested", words=_shortened(error))
+        finally:
+            torch.set_rng_state(state)
+        try:
+            difference = packed_difference(model)
+        except Exception as error:  # as above; the same model has just taken a plain row
+            return Shown("refused", words=_shortened(error))
+    # Written so that a difference that is no number counts as one.
+    return Shown("apart" if difference < TOLERANCE else "leak", difference)
+
+
+def _shortened(error: BaseException) -> str:
+    return " ".join(str(error).split())[:_LONGEST_WORDS].rstrip(". ") or type(error).__name__
+
+
+def main() -> int:
+    """Read the request, test, answer."""
+    torch.set_num_threads(1)
+    asked = json.loads(sys.stdin.read())
+    print(json.dumps(shown_by(asked["config"], str(asked["attn"]))._asdict()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Memory at rest, by what it holds: weights, key-value cache, optimizer states, overhead."""

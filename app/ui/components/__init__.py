@@ -1,0 +1,1 @@
+"""Pieces of the page that any tab uses: markup, charts, forms, messages, numbers."""

@@ -1,1 +1,0 @@
-"""The playground: the columns, and one module a mode."""

@@ -1,0 +1,1 @@
+"""The Data tab: what exactly will be trained?"""

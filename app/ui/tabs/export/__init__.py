@@ -1,0 +1,1 @@
+"""The Export tab: how do I use it elsewhere?"""

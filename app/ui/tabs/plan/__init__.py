@@ -1,0 +1,1 @@
+"""The Plan tab: will it train on my card?"""

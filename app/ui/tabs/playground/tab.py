@@ -1,0 +1,79 @@
+"""Playground: did it learn what I wanted?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from app.runs import artifacts
+from app.ui.components import messages
+from app.ui.components.handlers import Updates, handler, listed
+from app.ui.components.markup import Html
+from app.ui.shell.language import Key, Translator
+from app.ui.shell.page_context import PageContext
+from app.ui.tabs.playground import blend, chat, chooser, evaluate, inspect, suite, vote
+from app.ui.tabs.playground.chooser import Chooser
+from app.ui.tabs.playground.learning import Learning
+from app.workspace import Workspace
+
+
+def opening(workspace: Workspace, t: Translator) -> Html:
+    """Return the tab's sentence before anything was asked."""
+    return messages.sentence(t("play.ready" if artifacts.all_artifacts(workspace) else "play.none"))
+
+
+@dataclass(frozen=True)
+class PlaygroundTab:
+    """The controls that other tabs and the tour reach for."""
+
+    chosen: gr.Dropdown
+    prompt: gr.Textbox
+    asked: gr.State
+    onward: gr.Button
+    learning: tuple[Learning, ...]
+
+
+def build(context: PageContext, tab: gr.Tab) -> PlaygroundTab:
+    """Build the tab: the choice of columns on the left, the modes on the right."""
+    make = context.translated.make
+    line, wrong = gr.HTML(elem_id="wb-play-sentence"), gr.HTML(elem_id="wb-play-error", js_on_load=messages.AT_FIELDS)
+    with gr.Row(elem_classes="wb-columns"):
+        with gr.Column(scale=1, min_width=280):
+            shared = chooser.build(context)
+        with gr.Column(scale=3, min_width=320):
+            with gr.Tabs(elem_id="wb-play-modes"):
+                with make(gr.Tab, label=Key("play.mode.chat"), id="chat"):
+                    talking = chat.build(context, shared, line, wrong)
+                with make(gr.Tab, label=Key("play.mode.vote"), id="vote") as voting:
+                    votes = vote.build(context, voting, shared)
+                with make(gr.Tab, label=Key("play.mode.suite"), id="suite") as suiting:
+                    verdicts = suite.build(context, suiting, shared)
+                with make(gr.Tab, label=Key("play.mode.blend"), id="blend"):
+                    blend.build(context, shared)
+                with make(gr.Tab, label=Key("play.mode.inspect"), id="inspect") as inspecting:
+                    inspect.build(context, inspecting, shared)
+                with make(gr.Tab, label=Key("play.mode.evaluate"), id="evaluate") as evaluating:
+                    evaluate.build(context, evaluating, shared)
+            onward = make(gr.Button, value=Key("play.onward"), elem_id="wb-take-away", scale=0)
+    _wire_opening(context, tab, shared, line)
+    return PlaygroundTab(shared.chosen, talking.prompt, talking.asked, onward, (votes, verdicts))
+
+
+def _wire_opening(context: PageContext, tab: gr.Tab, shared: Chooser, line: gr.HTML) -> None:
+    """Offer what there is whenever the tab is looked at; what was chosen stays chosen."""
+    workspace = context.workspace
+
+    def opened(t: Translator, values: list[object]) -> Updates:
+        offered = artifacts.choices(workspace, values)
+        known = {value for _, value in offered}
+        first = artifacts.first_choice(workspace)
+        kept = [value for value in values if value in known] or ([first] if first else [])
+        engines = gr.update(visible=bool(artifacts.living_engines(workspace)))
+        chosen = gr.update(choices=offered, value=kept)
+        return Updates({line: opening(workspace, t), shared.chosen: chosen, shared.free: engines})
+
+    gr.on(
+        [context.blocks.load, tab.select, context.language.change],
+        **handler(opened, [context.language_field, listed(shared.chosen)], [line, shared.chosen, shared.free]),
+    )

@@ -1,0 +1,1 @@
+"""The Train tab: what runs, how is it going, when is it done?"""

@@ -1,1 +1,0 @@
-"""Blind votes over answers: kept append-only, turned into scores. Free of heavy imports."""

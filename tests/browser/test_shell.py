@@ -1,0 +1,66 @@
+"""The frame of the page in a browser: the bar that stays, the steps, the address."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from app.config.presets import load
+from app.jobs import directory
+from app.workspace import open_workspace
+from tests.browser.conftest import Opened
+from tests.ui.running_page import RunningPage
+
+
+@pytest.fixture(scope="module")
+def with_runs(served: RunningPage) -> list[str]:
+    """Two finished runs; return their ids in the order of the page's, the older first."""
+    workspace = open_workspace(served.workspace)
+    found = []
+    for name in ("first", "second"):
+        job = directory.create(workspace, "train", load("cpu-starter").config.as_dict(), name=name)
+        job.write_status(directory.Status(state="finished", step=20, of=20))
+        found.append(job.id)
+    return sorted(found)
+
+
+@pytest.mark.parametrize("width", [1440, 768, 390])
+def test_the_bar_stays_and_the_answer_of_the_plan_beside_its_form(
+    served: RunningPage, open_page: Callable[..., Opened], width: int
+) -> None:
+    page = open_page(served, width=width).page
+    page.wait_for_selector("#wb-bars .wb-stack")
+    page.evaluate("document.querySelectorAll('#tab-plan .label-wrap').forEach(fold => fold.click())")
+    page.wait_for_function("document.documentElement.scrollHeight > 2200")
+    page.evaluate("window.scrollTo(0, 1500)")
+    page.wait_for_timeout(200)
+    place = "document.querySelector('{}').getBoundingClientRect()"
+    assert page.evaluate(place.format("#wb-strip-row") + ".top") == 0
+    assert 0 < page.evaluate(place.format("#wb-plan-sentence .wb-sentence") + ".top") < 200
+    if width >= 900:
+        assert page.evaluate(place.format("#wb-use-plan") + ".bottom") <= 900
+
+
+def test_the_address_names_the_tab_and_the_run(
+    served: RunningPage, with_runs: list[str], open_page: Callable[..., Opened]
+) -> None:
+    older, newer = with_runs
+    opened = open_page(served)
+    page = opened.page
+    page.set_default_timeout(15_000)
+    page.wait_for_selector("#tab-train-button[data-mark=done]")
+    assert page.get_attribute("#tab-train-button", "data-note") in ("first: finished", "second: finished")
+    opened.tab("train")
+    page.wait_for_function(f"location.hash === '#/train/{newer}'")
+    page.click(f"[data-pick='show:{older}']")
+    page.wait_for_function(f"location.hash === '#/train/{older}'")
+    opened.reload()
+    page.wait_for_selector(f"#wb-run [data-run='{older}']")
+    assert page.get_attribute("#tab-train-button", "aria-selected") == "true"
+    opened.tab("export")
+    page.wait_for_function("location.hash === '#/export'")
+    page.go_back()
+    page.wait_for_function(f"location.hash === '#/train/{older}'")
+    page.wait_for_selector("#tab-train-button[aria-selected=true]")
+    opened.watch.check()

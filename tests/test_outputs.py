@@ -1,0 +1,128 @@
+"""What is written where a person says: never over an input, never over what this program did not write."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from app import outputs
+from app.cli.main import main
+from app.errors import UsageError
+from app.export.requests import (
+    BlendRequest,
+    ExportRequest,
+    MergeRequest,
+    WeightedAdapter,
+    start_blend,
+    start_export,
+    start_merge,
+)
+from app.workspace import Workspace
+
+ROWS = '{"question": "q", "answer": "a"}\n{"question": "", "answer": ""}\n'
+
+
+def _itself(source: Path) -> Path:
+    return source
+
+
+def _by_a_detour(source: Path) -> Path:
+    return source.parent / "folder" / ".." / source.name
+
+
+def _by_a_link(source: Path) -> Path:
+    link = source.with_name("link.jsonl")
+    link.symlink_to(source)
+    return link
+
+
+def _by_a_hard_link(source: Path) -> Path:
+    link = source.with_name("hard.jsonl")
+    os.link(source, link)
+    return link
+
+
+@pytest.mark.parametrize("named", [_itself, _by_a_detour, _by_a_link, _by_a_hard_link])
+@pytest.mark.parametrize("verb", ["check", "convert"])
+def test_a_data_file_is_never_written_over_by_its_own_check(
+    verb: str,
+    named: Callable[[Path], Path],
+    tmp_path: Path,
+    workspace: Workspace,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source = tmp_path / "rows.jsonl"
+    source.write_text(ROWS)
+    (tmp_path / "folder").mkdir()
+    option = {"check": "--rejected", "convert": "--out"}[verb]
+    assert main(["data", verb, str(source), option, str(named(source))]) == 2
+    assert source.read_text() == ROWS
+    assert "is an input of this very command" in capsys.readouterr().err
+
+
+def test_nothing_is_written_into_a_folder_that_is_read(
+    tmp_path: Path, workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    (folder / "a.jsonl").write_text(ROWS)
+    (tmp_path / "link").symlink_to(folder)
+    for out in (folder / "new.jsonl", tmp_path / "link" / "new.jsonl", folder / "a.jsonl"):
+        assert main(["data", "convert", str(folder), "--out", str(out)]) == 2
+        assert "inside the input" in capsys.readouterr().err
+    assert [path.name for path in folder.iterdir()] == ["a.jsonl"] and (folder / "a.jsonl").read_text() == ROWS
+
+
+def test_an_output_is_written_again_and_a_file_of_somebody_else_never(
+    tmp_path: Path, workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    source.write_text(ROWS)
+    words = ["data", "convert", str(source), "--out", str(out)]
+    assert main(words) == 0
+    first = out.read_bytes()
+    assert main(words) == 0 and out.read_bytes() == first
+    out.write_text("edited by hand\n")
+    capsys.readouterr()
+    assert main(words) == 2 and "is not written over" in capsys.readouterr().err
+    assert out.read_text() == "edited by hand\n"
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "dangling link", "device"])
+def test_a_place_that_is_taken_is_refused(kind: str, tmp_path: Path, workspace: Workspace) -> None:
+    out = tmp_path / "out.jsonl"
+    if kind == "file":
+        out.write_text("mine")
+    elif kind == "folder":
+        out.mkdir()
+    elif kind == "dangling link":
+        out.symlink_to(tmp_path / "nowhere")
+    else:
+        out.symlink_to(os.devnull)
+    with pytest.raises(UsageError):
+        outputs.refuse_foreign(str(workspace.root), out)
+
+
+def test_an_export_lies_outside_of_what_it_is_made_from(tmp_path: Path, workspace: Workspace) -> None:
+    adapter, model = tmp_path / "adapter", tmp_path / "model"
+    for folder, names in ((adapter, ("adapter_config.json", "adapter_model.safetensors")), (model, ("config.json",))):
+        folder.mkdir()
+        for name in names:
+            (folder / name).write_text("{}")
+    (tmp_path / "link").symlink_to(adapter)
+    inside, linked = adapter / "out", tmp_path / "link" / "out"
+    starts: list[Callable[[], object]] = [
+        lambda: start_merge(workspace, MergeRequest(str(adapter), str(inside))),
+        lambda: start_merge(workspace, MergeRequest(str(adapter), str(linked))),
+        lambda: start_merge(workspace, MergeRequest(str(adapter), str(model / "out"), base=str(model))),
+        lambda: start_blend(workspace, BlendRequest([WeightedAdapter(str(adapter))], str(inside))),
+        lambda: start_export(workspace, ExportRequest("adapter", str(inside), adapter=str(adapter))),
+        lambda: start_export(workspace, ExportRequest("ollama", str(model / "out"), model=str(model))),
+    ]
+    for start in starts:
+        with pytest.raises(UsageError, match="inside the input"):
+            start()
+    assert not list(workspace.jobs.iterdir())

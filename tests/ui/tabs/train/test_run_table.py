@@ -1,0 +1,39 @@
+"""All runs as a table that the browser sorts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from app.config.presets import load
+from app.jobs import directory
+from app.jobs.metrics import MetricsWriter
+from app.runs.current import training_runs
+from app.ui.shell.language import Translator
+from app.ui.tabs.train import run_table
+from app.workspace import open_workspace
+
+T = Translator()
+
+
+def test_each_run_is_a_row_that_sorts_by_its_values_and_leads_to_it(tmp_path: Path) -> None:
+    workspace = open_workspace(tmp_path)
+    for name, loss in (("<b>first</b>", 0.5), ("second", 12.0)):
+        job = directory.create(workspace, "train", load("cpu-starter").config.as_dict(), name=name)
+        metrics = MetricsWriter(job.metrics_file)
+        metrics.write({"step": 7, "loss": loss, "time": 1.0})
+        metrics.close()
+        job.write_status(directory.Status(state="finished", step=7, of=7))
+        if name == "second":
+            going = directory.create(workspace, "train", load("cpu-starter").config.as_dict(), name="going")
+            going.write_status(directory.Status(state="queued"))
+    shown = run_table.table(training_runs(workspace), T)
+    assert shown.count("<tr>") == 4
+    assert 'data-sort="0.5"' in shown and 'data-sort="12"' in shown
+    assert "<b>first" not in shown
+    assert f'href="#/train/{job.id}"' in shown
+
+
+def test_one_run_is_no_table(tmp_path: Path) -> None:
+    workspace = open_workspace(tmp_path)
+    directory.create(workspace, "train", load("cpu-starter").config.as_dict())
+    assert run_table.table(training_runs(workspace), T) == ""
