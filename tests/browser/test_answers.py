@@ -163,9 +163,26 @@ def test_two_choices_in_one_moment_are_both_asked(page: Page) -> None:
     remedies = page.locator("#wb-remedies [data-pick]").first
     # Twice in one step, so that the first has not made the second an old one.
     remedies.evaluate("(one) => { one.click(); one.click(); }")
+    # The second is asked of the form as the first will have filled it.
+    page.wait_for_function("held.waiting.length === 1")
+    page.evaluate("held.release(0)")
     page.wait_for_function("held.waiting.length === 2")
-    page.evaluate("[held.release(1), held.release(0)]")
+    page.evaluate("held.release(1)")
     page.wait_for_selector("#wb-plan-sentence:has-text('Fits.')")
+
+
+def test_a_question_is_asked_of_the_form_as_an_older_answer_is_about_to_fill_it(page: Page) -> None:
+    page.evaluate("() => { held.hold = window.showsPlan; }")
+    page.click("#wb-presets label:has-text('24 GB') >> nth=0")
+    page.wait_for_function("held.waiting.length === 1")
+    page.evaluate("() => { held.hold = () => false; }")
+    page.click("#wb-method label:has-text('LoRA') >> nth=2")
+    page.wait_for_timeout(500)
+    page.evaluate("held.release(0)")
+    # The preset's model and card with the method that was chosen since; not the starter, which the form showed before.
+    page.wait_for_function("document.querySelector('#wb-plan-sentence').innerText.includes('23.2 GB')")
+    page.wait_for_selector("#wb-plan-sentence:has-text('Does not fit')")
+    assert page.locator("#wb-method input:checked").get_attribute("value") == "lora"
 
 
 def _too_large(page: Page) -> None:

@@ -77,7 +77,7 @@ def test_a_process_that_hangs_after_its_last_word_is_ended_and_the_queue_goes_on
         looking = supervisor.Supervisor(workspace)
     looking.step()
     assert is_held(first.lock_file) and second.status().state == "queued"
-    assert reached(lambda: bool(looking.step()) and second.status().state == "finished"), second.status()
+    assert reached(lambda: (looking.step(), second.status().state == "finished")[1]), second.status()
     assert gone(pid) and first.status().state == "finished"
     (told,) = [row for row in events_of(read_rows(first.metrics_file)) if row["event"] == "ended by force"]
     assert "after its last word" in told["message"]

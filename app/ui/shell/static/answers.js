@@ -87,6 +87,7 @@
   // An older answer never overwrites a newer one. Two handlers that show the same control may be asked at once, and the
   // one that was asked first may be answered last. Each control remembers the number of the question whose answer it
   // shows; what an older answer says of it is left out. Generators speak as they go: theirs are taken as they come.
+  const FORM = new Set(["textbox", "number", "dropdown", "radio", "checkbox", "checkboxgroup", "slider"]);
   let asked = 0;
   const shows = new Map(), handed = new Map(), LEFT_OUT = { __type__: "update" };
   let wiring = null;
@@ -109,7 +110,8 @@
         const ids = places.map((part) => part.props.elem_id).filter(Boolean);
         const shown = one.outputs.filter((id) => parts.has(id) && !states.has(id));
         const hidden = shown.length > 0 && shown.every((id) => !["", "plan"].includes(tabs.get(id)));
-        wiring.set(one.id, { ...one, states, timers, ids, hidden });
+        const fills = one.outputs.filter((id) => FORM.has(parts.get(id)?.type));
+        wiring.set(one.id, { ...one, states, timers, ids, hidden, fills });
       }
     }
     return wiring.get(number);
@@ -128,6 +130,38 @@
       }
     });
     return changed;
+  };
+
+  // A question is asked of the form as it will be shown: where the answer to an older one is about to fill a control that
+  // this one has read, it waits for that answer and takes the value from it. Else a page that opens would be answered
+  // for the form as it was before the plan was put into it.
+  const SHOWN_WITHIN_MS = 150;
+  const filling = new Set();
+  const fills = (number, handler) => {
+    const one = { number, handler, done: () => {} };
+    one.data = new Promise((done) => (one.done = done));
+    if (handler && handler.fills.length) filling.add(one);
+    return (data) => {
+      one.done(data);
+      setTimeout(() => filling.delete(one), SHOWN_WITHIN_MS);
+    };
+  };
+  const ofTheForm = async (number, handler, body) => {
+    const inputs = (handler && handler.inputs) || [];
+    const isTyped = handler && handler.targets.some(([id, event]) => id === body.trigger_id && event === "input");
+    // What a person has typed is newer than all that was asked before it.
+    if (isTyped) shows.set(body.trigger_id, number);
+    for (const one of [...filling]) {
+      const places = one.handler.fills.filter((id) => inputs.includes(id) && !(isTyped && id === body.trigger_id));
+      if (one.number >= number || !places.length || (one.handler.hidden && !handler.hidden)) continue;
+      const data = await one.data;
+      for (const control of Array.isArray(data) ? places : []) {
+        const said = data[one.handler.outputs.indexOf(control)];
+        const isUpdate = said && said.__type__ === "update";
+        if (!isUpdate || "value" in said) body.data[inputs.indexOf(control)] = isUpdate ? said.value : said;
+      }
+    }
+    return body;
   };
 
   // What an answer will renew is marked as busy from the moment when it is asked for: the old answer is of before, and
@@ -159,19 +193,20 @@
     const number = ++asked, handler = handlerOf(body.fn_index);
     if (handler && handler.hidden) await isOpen;
     mark(body, handler, 1);
-    const echo = echoOf(body, handler);
-    let answer, text;
+    const echo = echoOf(body, handler), filled = fills(number, handler);
+    let answer, text, said;
     try {
-      answer = await inTurn(body.fn_index, handler, question);
+      answer = await inTurn(body.fn_index, handler, async () => question(await ofTheForm(number, handler, body)));
       if (!handler || !answer.ok) return answer;
       text = await answer.text();
+      said = JSON.parse(text);
     } finally {
+      filled(said && said.data);
       // Once the framework has shown what it was told.
       setTimeout(() => mark(body, handler, -1), 50);
       heard(echo);
     }
     const headers = { "content-type": "application/json" };
-    const said = JSON.parse(text);
     const changed = settled(number, handler, said.data);
     return new Response(changed ? JSON.stringify(said) : text, { status: answer.status, headers });
   };
@@ -226,7 +261,7 @@
   };
   const handedIn = async (body, question) => {
     const number = ++asked, handler = handlerOf(body.fn_index);
-    const echo = echoOf(body, handler), answer = await question();
+    const echo = echoOf(body, handler), answer = await question(await ofTheForm(number, handler, body));
     if (handler && answer.ok) {
       const said = await answer.clone().json();
       handed.set(said.event_id, { number, handler, echo });
@@ -242,7 +277,7 @@
     if (url.includes(NEWS)) return polled(url, what instanceof Request ? what.signal : options?.signal);
     const isRun = url.includes(RUN), body = typeof options?.body === "string" ? options.body : "";
     if (!body || !(isRun || url.includes(JOIN))) return ask(what, options);
-    return (isRun ? answered : handedIn)(JSON.parse(body), () => ask(what, options));
+    return (isRun ? answered : handedIn)(JSON.parse(body), (asked) => ask(what, { ...options, body: JSON.stringify(asked) }));
   };
 
   // A click on markup that a handler has written acts on what was pressed. Between press and release an answer may come
