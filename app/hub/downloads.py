@@ -8,12 +8,11 @@ A job of the same kind tells beforehand what would be fetched: the files, their 
 from __future__ import annotations
 
 import shutil
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
-from app.errors import DataError, NetworkError, UsageError, WorkbenchError, keyed
+from app.errors import DataError, NetworkError, UsageError, keyed
+from app.hub import transfer
 from app.hub.dataset_files import choose_files
 from app.hub.ids import is_repository
 from app.jobs import directory as jobs
@@ -23,8 +22,6 @@ from app.jobs.directory import JobDirectory, Status
 from app.workspace import Workspace, safe_name
 
 _TIMEOUT_S = 10.0
-_STOP_SEEN_S = 0.3
-_REMEDY = "Connect to the network, or download the files elsewhere and name their folder"
 
 
 def start(workspace: Workspace, hub_id: str, part: str = "", ask_only: bool = False) -> JobDirectory:
@@ -75,7 +72,7 @@ def work(child: JobChild) -> tuple[Outcome, Mapping[str, object]]:
     try:
         for path, size in [] if folder.is_dir() else chosen:
             child.progress(done_bytes, total_bytes, phase="downloading")
-            if not _fetched(lambda path=path: _download(hub_id, revision, path, part), child):  # type: ignore[misc]
+            if not transfer.ended(lambda path=path: _download(hub_id, revision, path, part), child):  # type: ignore[misc]
                 return "stopped", {}
             done_bytes += size
         if not folder.is_dir():
@@ -86,32 +83,13 @@ def work(child: JobChild) -> tuple[Outcome, Mapping[str, object]]:
     return "finished", facts
 
 
-def _fetched(download: Callable[[], None], child: JobChild) -> bool:
-    """Run a download beside a look at the stop request; say whether it came to its end."""
-    failed: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            download()
-        except WorkbenchError as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)  # a stopped download dies with the process
-    thread.start()
-    while thread.is_alive():
-        thread.join(_STOP_SEEN_S)
-        if child.stop_requested():
-            return False
-    if failed:
-        raise failed[0]
-    return True
-
-
 def _listing(hub_id: str) -> tuple[str, str, list[tuple[str, int]]]:
     """Return the newest revision, the licence (empty where none is named), and the files with their sizes in bytes."""
     from huggingface_hub import HfApi
 
-    info = _asked(hub_id, lambda: HfApi().dataset_info(hub_id, files_metadata=True, timeout=_TIMEOUT_S))
+    info = transfer.asked(
+        hub_id, "dataset", lambda: HfApi().dataset_info(hub_id, files_metadata=True, timeout=_TIMEOUT_S)
+    )
     named = getattr(info.card_data, "license", None) or ""
     licence = ", ".join(map(str, named)) if isinstance(named, list) else str(named)
     return str(info.sha), licence, [(one.rfilename, int(one.size or 0)) for one in info.siblings or []]
@@ -120,32 +98,8 @@ def _listing(hub_id: str) -> tuple[str, str, list[tuple[str, int]]]:
 def _download(hub_id: str, revision: str, path: str, folder: Path) -> None:
     from huggingface_hub import hf_hub_download
 
-    _asked(hub_id, lambda: hf_hub_download(hub_id, path, repo_type="dataset", revision=revision, local_dir=folder))
-
-
-def _asked(hub_id: str, ask: Callable[[], Any]) -> Any:
-    """Ask the hub; turn what goes wrong into one line for a person."""
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-
-    try:
-        return ask()
-    except GatedRepoError as error:
-        raise NetworkError(
-            keyed("is_gated", "{hub_id} is gated", hub_id=hub_id),
-            keyed("its_owner_asks_for_consent_before", "its owner asks for consent before download"),
-            keyed("accept_its_terms_on_the_hub", "Accept its terms on the hub and log in"),
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise DataError(
-            keyed("is_not_on_the_hub", "{hub_id} is not on the hub", hub_id=hub_id),
-            keyed("there_is_no_such_dataset", "there is no such dataset"),
-            keyed("check_the_spelling", "Check the spelling"),
-        ) from error
-    except Exception as error:
-        # Broad on purpose: connection errors come in the classes of the hub client's transport library, which changed
-        # twice and is no dependency of ours. Whatever it is, the file did not arrive.
-        raise NetworkError(
-            keyed("the_dataset_cannot_be_fetched", "The dataset {hub_id} cannot be fetched", hub_id=hub_id),
-            keyed("hub_away", "the hub cannot be reached from here"),
-            _REMEDY,
-        ) from error
+    transfer.asked(
+        hub_id,
+        "dataset",
+        lambda: hf_hub_download(hub_id, path, repo_type="dataset", revision=revision, local_dir=folder),
+    )

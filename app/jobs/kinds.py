@@ -32,5 +32,6 @@ KINDS = {
     "evaluate": Kind("app.evaluation.held_out.job", accelerator=True),
     "inspect": Kind("app.export.worker", accelerator=False),
     "download": Kind("app.hub.downloads", accelerator=False),
+    "fetch": Kind("app.hub.model_files", accelerator=False),
     "selftest": Kind("app.jobs.selftest", accelerator=True),
 }

@@ -39,6 +39,7 @@ GROUPS = {
         *("list", "show", "watch", "stop", "pause", "resume", "move", "remove"),
         *("compare", "rename", "again", "restore", "trash", "script", "preset"),
     ),
+    "models": ("list", "fetch", "remove"),
     "votes": ("list", "export"),
 }
 # Understood for one version, and listed by no help.

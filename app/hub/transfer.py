@@ -1,0 +1,79 @@
+"""What every download from the hub shares: errors in one line, and a stop that is heard inside a file."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Callable
+from typing import Literal, TypeVar
+
+from app.errors import DataError, ModelError, NetworkError, keyed
+from app.jobs.child import JobChild
+
+Answer = TypeVar("Answer")
+
+_STOP_SEEN_S = 0.3
+_REMEDY = "Connect to the network, or download the files elsewhere and name their folder"
+
+
+def ended(download: Callable[[], object], child: JobChild, look: Callable[[], None] = lambda: None) -> bool:
+    """Run a download beside a look at the stop request; say whether it came to its end.
+
+    `look` is called about three times a second meanwhile. Raises what the download raises.
+    """
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            download()
+        except Exception as error:  # whatever it is, it is raised where it can be said
+            failed.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)  # a stopped download dies with the process
+    thread.start()
+    while thread.is_alive():
+        thread.join(_STOP_SEEN_S)
+        look()
+        if child.stop_requested():
+            return False
+    if failed:
+        raise failed[0]
+    return True
+
+
+def asked(hub_id: str, what: Literal["dataset", "model"], ask: Callable[[], Answer]) -> Answer:
+    """Ask the hub; turn what goes wrong into one line for a person."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    try:
+        return ask()
+    except GatedRepoError as error:
+        raise NetworkError(
+            keyed("is_gated", "{hub_id} is gated", hub_id=hub_id),
+            keyed("its_owner_asks_for_consent_before", "its owner asks for consent before download"),
+            keyed("accept_its_terms_on_the_hub", "Accept its terms on the hub and log in"),
+        ) from error
+    except RepositoryNotFoundError as error:
+        kind = DataError if what == "dataset" else ModelError
+        raise kind(
+            keyed("is_not_on_the_hub", "{hub_id} is not on the hub", hub_id=hub_id),
+            keyed("there_is_no_such_dataset", "there is no such dataset")
+            if what == "dataset"
+            else keyed("no_such_model_or_revision", "no such model or revision"),
+            keyed("check_the_spelling", "Check the spelling"),
+        ) from error
+    except Exception as error:
+        # Broad on purpose: connection errors come in the classes of the hub client's transport library, which changed
+        # twice and is no dependency of ours. Whatever it is, the file did not arrive.
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise _unreachable(hub_id, what) from error
+
+
+def _unreachable(hub_id: str, what: Literal["dataset", "model"]) -> NetworkError:
+    the_set = keyed("the_dataset_cannot_be_fetched", "The dataset {hub_id} cannot be fetched", hub_id=hub_id)
+    return NetworkError(
+        the_set if what == "dataset" else keyed("cannot_be_fetched", "{what} cannot be fetched", what=hub_id),
+        keyed("hub_away", "the hub cannot be reached from here"),
+        _REMEDY,
+    )
