@@ -119,10 +119,13 @@ class DataClient:
             request = RejectedRequest(_rows(path, text), str(out), options, _text(tokenizer))
             return self._ask("rejected", request, RejectedAnswer, LONG_LIMIT_S)
 
-    def warm_up(self) -> None:
-        """Start the child before it is needed."""
+    def warm_up(self, tokenizer: Path | None = None) -> None:
+        """Start the child before it is needed, with the tokenizer of most first looks where one is named."""
         with self._lock:
-            self._ensure_started()
+            if tokenizer is None:
+                self._ensure_started()
+            else:
+                self._open(tokenizer, DataOptions())
 
     def close(self) -> None:
         """End the child."""

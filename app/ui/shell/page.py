@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import threading
+from contextlib import suppress
+from pathlib import Path
 
 import gradio as gr
 
 from app.data.client import DataClient
 from app.errors import UsageError, WorkbenchError, keyed
 from app.jobs.supervisor import spawn_helper
+from app.models.names import STARTER, resolve
 from app.runs import artifacts, current, exports
 from app.runs.dataset_selection import DatasetSelection
 from app.runs.draft import Draft
@@ -34,6 +38,7 @@ from app.workspace import Workspace
 # What stands in the list of the followed for each look after the end, and how many there are.
 _LAST_LOOK, _LAST_LOOKS = "last look", 2
 _TELL_LANGUAGE = "(language) => { document.documentElement.lang = language || 'en'; }"
+_WARM_UP_AFTER_S = 4.0
 TABS = ("plan", "data", "train", "playground", "export")
 
 
@@ -67,9 +72,30 @@ def build(workspace: Workspace) -> gr.Blocks:
             _wire_learning(context, tabs, one)
         tour_bar.wire(context, bar, again, tabs)
         _wire_language(context, switch)
+        _warm_up(context)
         blocks.queue_what_is_watched()
         blocks.lose_no_change()
     return blocks
+
+
+def _warm_up(context: PageContext) -> None:
+    """Have the data child ready a moment after the first page is there: its start would be felt at the first file.
+
+    On two cores with a run and ten pages the first sample set took 4.6 to 6 s from the click; the rows take 0.03 s.
+    """
+    first = threading.Lock()
+
+    def begin() -> None:
+        if first.acquire(blocking=False):
+            timer = threading.Timer(_WARM_UP_AFTER_S, warm)
+            timer.daemon = True
+            timer.start()
+
+    def warm() -> None:
+        with suppress(WorkbenchError):  # whoever asks it for something is told what is wrong
+            context.data.warm_up(Path(resolve(STARTER)))
+
+    context.blocks.load(**handler(begin))
 
 
 def _tabs(context: PageContext) -> tuple[Tabs, tuple[Learning, ...]]:
@@ -240,14 +266,16 @@ def _wire_steps(context: PageContext, tabs: Tabs) -> None:
         form = tabs.form.showing(FormValues.showing(copied.config))
         return Updates({**form, **kept, context.tabs: gr.update(selected="plan")})
 
-    def offer() -> Updates:
-        return Updates({tabs.chips: gr.update(choices=plan.preset_choices(workspace))})
+    def offer(language: object, request: gr.Request) -> Updates:
+        t = spoken(language, request.headers)
+        choices = [(said(t), name) for said, name in plan.preset_choices(workspace)]
+        return Updates({tabs.chips: gr.update(choices=choices)})
 
     shows = [*tabs.form.inputs(), context.draft, tabs.selection, context.tabs, tabs.train_wrong]
     tabs.clone.click(**handler(clone, [held(tabs.run), context.draft_field, context.language_field], shows)).then(
         **tabs.plan_again
     )
-    gr.on([context.blocks.load, tabs.kept_preset.change], **handler(offer, shows=[tabs.chips]))
+    gr.on([context.blocks.load, tabs.kept_preset.change], **handler(offer, [raw(context.language)], [tabs.chips]))
     tabs.try_it.click(**handler(attempt, [held(tabs.run)], [tabs.tried, tabs.prompt, context.tabs]))
     tabs.run_head.select(**handler(attempt_step, shows=[tabs.tried, context.tabs]))
     tabs.to_export.click(**handler(take, [listed(tabs.tried)], [tabs.taken, context.tabs]))

@@ -27,7 +27,10 @@ class TranslatedComponents:
         self._made: list[tuple[Control, dict[str, object]]] = []
 
     def make(self, kind: type[Kind], **properties: object) -> Kind:
-        """Build a control; a property may be a Key, or a list of choices `(Key, value)`."""
+        """Build a control; a property may be a Key, or a list of choices `(Key or words, value)`.
+
+        Words are a function that says a text in a language, for one that has values in it.
+        """
         spoken = {name: value for name, value in properties.items() if _has_key(value)}
         control = kind(**{**properties, **{name: _said(value, self._english) for name, value in spoken.items()}})
         if spoken:
@@ -57,11 +60,19 @@ class TranslatedComponents:
 
 def _has_key(value: object) -> bool:
     if isinstance(value, list):
-        return any(isinstance(choice, tuple) and isinstance(choice[0], Key) for choice in value)
+        return any(
+            isinstance(choice, tuple) and (isinstance(choice[0], Key) or callable(choice[0])) for choice in value
+        )
     return isinstance(value, Key)
 
 
 def _said(value: Any, speech: Translator) -> Any:
     if isinstance(value, list):
-        return [(speech(text) if isinstance(text, Key) else text, choice) for text, choice in value]
+        return [(_in(text, speech), choice) for text, choice in value]
     return speech(value)
+
+
+def _in(text: Any, speech: Translator) -> str:
+    if isinstance(text, Key):
+        return speech(text)
+    return str(text(speech) if callable(text) else text)

@@ -70,7 +70,7 @@ def test_every_text_is_used() -> None:
     families += ("plan.fold.", "plan.table.", "take.sentence", "tab.", "setting.", "data.map.", "data.length.")
     families += ("said.", "wrong.")
     families += ("train.filter.", "sweep.example.", "compare.", "step.mark.", "step.method.")
-    families += ("verdict.", "data.page.")
+    families += ("verdict.", "data.page.", "preset.")
     families += ("evaluate.metric.", "evaluate.draw.", "evaluate.over.")
     families += ("verdict.", "data.page.", "train.table.")
     literal = {

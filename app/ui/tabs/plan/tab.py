@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import gradio as gr
 
 from app import catalog
+from app.catalog.spec import Listing
 from app.config import presets
+from app.config.presets import Preset
 from app.config.schema import RunConfig
 from app.errors import BusyError, WorkbenchError
 from app.jobs.requests import busy
+from app.models.names import STARTER
 from app.reading import parsed_json
 from app.runs import measurement, request_paths
 from app.runs.dataset_selection import DatasetSelection
@@ -60,16 +64,16 @@ class PlanTab:
         return [self.chips, self.sentence, *view, self.about, self.wrong]
 
 
-def model_choices() -> list[tuple[str, str]]:
+def model_choices() -> list[tuple[Key | Callable[[Translator], str], str]]:
     """Return the catalogue for the search box: what is shown, and the name it stands for."""
-    found = [("starter (bundled, 3 M)", "starter")]
-    for entry in catalog.entries():
-        listing = entry.listing
-        kind = "" if listing.is_instruct else ", base"
-        gated = ", gated" if listing.gated else ""
-        facts = f"{listing.parameters / 1e9:.2g} B{kind}, {listing.licence}{gated}"
-        found.append((f"{listing.hub_id} ({facts})", listing.hub_id))
-    return found
+    listed = [(partial(_model_choice, entry.listing), entry.listing.hub_id) for entry in catalog.entries()]
+    return [(Key("plan.choice.starter"), STARTER), *listed]
+
+
+def _model_choice(listing: Listing, t: Translator) -> str:
+    words = [f"{listing.parameters / 1e9:.2g} B", "" if listing.is_instruct else t("plan.choice.base"), listing.licence]
+    words.append(t("plan.choice.gated") if listing.gated else "")
+    return f"{listing.hub_id} ({', '.join(filter(None, words))})"
 
 
 def answer(workspace: Workspace, filled: FormValues, base: RunConfig, t: Translator) -> PlanView | Simulating | Html:
@@ -93,9 +97,15 @@ def changed_form(workspace: Workspace, filled: FormValues, base: RunConfig, chan
     return FormValues.showing(config)
 
 
-def preset_choices(workspace: Workspace) -> list[tuple[str, str]]:
+def preset_choices(workspace: Workspace) -> list[tuple[Callable[[Translator], str], str]]:
     """Return the presets, the user's own last: what is shown, and the name."""
-    return [(preset.title, preset.name) for preset in presets.all_presets(workspace)]
+    return [(partial(preset_title, preset), preset.name) for preset in presets.all_presets(workspace)]
+
+
+def preset_title(preset: Preset, t: Translator) -> str:
+    """Return the title of a shipped preset in the page's language; one of the user's own has the title that it has."""
+    key = f"preset.{preset.name}"
+    return t(key) if Translator()(key) == preset.title else preset.title
 
 
 def preset_form(workspace: Workspace, name: str) -> FormValues:
