@@ -9,7 +9,7 @@ does not recompute, and takes the number format and micro-batch that are fastest
 `memory.spend=none` and `training.fast_paths=false`. The figure is tokens that are no padding over the processor time
 of the steps after the first, so that other work on the machine, which takes the clock's time, does not decide; the
 clock's figure stands beside it. The share of the machine's limit is 4 operations a weight and token over that time,
-against a product of matrices at the same shapes in the same process.
+against a product of matrices at the same shapes and in the same number format, in the same process.
 """
 
 from __future__ import annotations
@@ -23,10 +23,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app import hardware
 from benchmarks.fresh_children import Answer, FreshChildren, answer_one
+
+if TYPE_CHECKING:
+    import torch
 
 RESULT = Path(__file__).parent / "results" / "train_speed.json"
 WAYS = ("ours", "plain", "trl", "trl packed", "trl tuned")
@@ -137,6 +140,7 @@ def trl(question: Answer, scratch: Path, clock: Any) -> Any:
             save_strategy="no",
             disable_tqdm=True,
             learning_rate=2e-4,
+            use_cpu=not torch.cuda.is_available(),
             **settings,
         ),
         train_dataset=Dataset.from_dict({"input_ids": [ids for ids, _ in rows], "labels": [own for _, own in rows]}),
@@ -168,10 +172,13 @@ def answer(question: Answer) -> Answer:
         trainer = make(question, Path(scratch), Clock())
         trainer.train()
     logged = [row for row in trainer.state.log_history if "loss" in row]
+    if len(logged) < 2:
+        return {"error": "one step is too few; ask for more --tokens"}
     warm = min(question["warm"], len(logged) - 1)
     tokens = logged[-1]["num_tokens"] - logged[warm - 1]["num_tokens"]
     clock_s, processor_s = (after - before for before, after in zip(marks[warm], marks[-1], strict=True))
-    limit = matrix_limit(question["hidden"], question["threads"])
+    dtype = next(iter(trainer.model.get_input_embeddings().parameters())).dtype
+    limit = matrix_limit(question["hidden"], dtype)
     weights = question["layers"] * _layer_weights(question["hidden"]) + _VOCABULARY * question["hidden"]
     return {
         "tokens": tokens,
@@ -179,7 +186,7 @@ def answer(question: Answer) -> Answer:
         "per_clock_s": round(tokens / clock_s, 1),
         "share_of_limit": round(4 * weights * tokens / processor_s / limit, 3),
         "losses": [logged[0]["loss"], logged[-1]["loss"]],
-        "dtype": str(next(iter(trainer.model.get_input_embeddings().parameters())).dtype),
+        "dtype": str(dtype),
     }
 
 
@@ -188,11 +195,14 @@ def _layer_weights(hidden: int) -> int:
     return hidden * (heads + hidden + 9 * hidden)
 
 
-def matrix_limit(hidden: int, threads: int) -> float:
-    """Return operations a second of processor time of fp32 products of 1,024 tokens by the model's widest weight."""
+def matrix_limit(hidden: int, dtype: torch.dtype) -> float:
+    """Return operations a second of processor time of products of 1,024 tokens by the model's widest weight.
+
+    Both are of the number format that the way computes in, and the weight lies as a linear layer's does.
+    """
     import torch
 
-    left, right = torch.randn(_LENGTH, hidden), torch.randn(hidden, 3 * hidden)
+    left, right = torch.randn(_LENGTH, hidden, dtype=dtype), torch.randn(3 * hidden, hidden, dtype=dtype).T
     best = math.inf
     for _ in range(20):
         begun = time.process_time()
