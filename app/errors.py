@@ -35,12 +35,17 @@ class Keyed(str):
 
     key: str
     values: dict[str, object]
+    _english: str
 
     def __new__(cls, key: str, english: str, values: dict[str, object]) -> Keyed:
         """Return the text with its values filled in."""
         text = super().__new__(cls, english.format(**values) if values else english)
-        text.key, text.values = key, values
+        text.key, text.values, text._english = key, values, english
         return text
+
+    def __getnewargs__(self) -> tuple[str, str, dict[str, object]]:  # type: ignore[override]
+        """Return what a copy is made of."""
+        return self.key, self._english, self.values
 
 
 def keyed(key: str, english: str, /, **values: object) -> Keyed:

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import ast
+import copy
+import inspect
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from app import errors
 from app.errors import DataError, UsageError, keyed
+from app.jobs.kinds import KINDS
 from app.ui.shell.language import NAMES, Translator, texts
 
-SOURCES = sorted((Path(__file__).resolve().parents[1] / "app").rglob("*.py"))
+APP = Path(__file__).resolve().parents[1] / "app"
+SOURCES = sorted(APP.rglob("*.py"))
+# What is said at the command line alone.
+_COMMAND_LINE = ("cli/", "ui/shell/server.py", "outputs.py", "support.py", "workspace.py", "export/requests.py")
+# Texts with fewer letters around their places, such as `{id} is {state}`, are known by no form.
+_LEAST_TELLING = 12
+# What is done at the command line: its options and verbs stay as they are.
+_OPTION = re.compile(r"(^|[ (])--[a-z]|`|pip install|command line")
 
 
 def keyed_texts() -> list[tuple[str, str, set[str]]]:
@@ -46,6 +58,11 @@ def test_an_error_is_said_in_the_language_of_the_page() -> None:
     assert Translator("en").heard(error.what) == error.what
 
 
+def test_a_copy_keeps_its_key() -> None:
+    text = copy.deepcopy(keyed("no_row", "No row of {name} can be trained", name="a.json"))
+    assert text == "No row of a.json can be trained" and text.key == "no_row" and text.values == {"name": "a.json"}
+
+
 def test_a_line_s_number_goes_around_what_is_wrong_with_it() -> None:
     error = DataError(keyed("this_is_not_json", "This is not JSON"), line=7)
     assert error.what == "Line 7: This is not JSON" and error.line_number == 7
@@ -66,3 +83,71 @@ def test_the_reason_of_a_failed_job_is_said_sentence_by_sentence() -> None:
     assert Translator("en").heard_line(line) == line and Translator("zh").heard_line("Odd thing.") == "Odd thing."
     # A text that begins small where it is raised stands with a capital in the line.
     assert Translator("zh").heard_line("Stopped before it began.") == "开始之前已被停止。"
+
+
+def plain_texts() -> Iterator[tuple[str, str]]:
+    """Yield place and English text, with letters for its values, of every text of an error that has no key."""
+    classes = {name for name, one in vars(errors).items() if inspect.isclass(one) and issubclass(one, Exception)}
+    for path in SOURCES:
+        place = path.relative_to(APP).as_posix()
+        if place.startswith(_COMMAND_LINE):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name)
+                and node.func.id in classes - {"ConfigError"}
+            ):
+                named = {str(keyword.arg): keyword.value for keyword in node.keywords}
+                parts = [*node.args[: 2 if "on_page" in named else 3], *named.values()]
+                yield from ((f"{place}:{node.lineno}", text) for text in map(_form, parts) if text)
+
+
+def _form(node: ast.expr) -> str:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        parts = [
+            str(one.value) if isinstance(one, ast.Constant) else f"Q{place}" for place, one in enumerate(node.values)
+        ]
+        return "".join(parts)
+    return ""
+
+
+def test_an_error_that_the_page_can_show_is_said_in_chinese() -> None:
+    zh, found = Translator("zh"), list(plain_texts())
+    assert len(found) > 400
+    unknown = []
+    for place, text in found:
+        around = re.sub(r"Q\d+", "", text)
+        short = "Q" in text and len(around) < _LEAST_TELLING
+        if not short and not _OPTION.search(text) and zh.heard(text) == text:
+            unknown.append(f"{place}: {text}")
+    assert not unknown, "\n".join(unknown)
+
+
+def test_what_a_run_says_on_its_curve_is_said_in_chinese() -> None:
+    zh = Translator("zh")
+    bought = "Spends 0.5 of 20.7 GB free memory on speed: no layer is recomputed"
+    assert zh.heard(bought) == "用 20.7 GB 空闲内存中的 0.5 GB 换速度：不重算任何层"
+    refused = "checkpoint at step 20 is not used: model.safetensors has changed since it was saved"
+    assert zh.heard(refused) == "没有使用第 20 步的检查点：model.safetensors 在保存之后被改动"
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr in ("event", "add_event")
+            ):
+                message = node.args[1] if len(node.args) > 1 else None
+                assert not isinstance(message, (ast.Constant, ast.JoinedStr)), f"{path}:{node.lineno} has no key"
+
+
+def test_every_phase_and_kind_of_a_job_has_a_name() -> None:
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "progress":
+                said = [*node.args[2:3], *(one.value for one in node.keywords if one.arg == "phase")]
+                for phase in (one.value for one in said if isinstance(one, ast.Constant)):
+                    assert f"phase.{phase}" in texts("zh"), f"{path}:{node.lineno}: {phase}"
+    assert {f"kind.{kind}" for kind in KINDS} <= set(texts("zh"))

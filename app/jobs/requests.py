@@ -92,7 +92,12 @@ def _busy(owner: JobDirectory, status: Status) -> BusyError:
 def _tell_unloaded(job: JobDirectory, gone: list[JobDirectory]) -> None:
     """Say in the job's own events which engines gave way to it."""
     for engine in gone:
-        job.add_event("unloaded", f"{engine.name or engine.id} was unloaded: one job uses the accelerator at a time")
+        message = keyed(
+            "event_unloaded",
+            "{engine} was unloaded: one job uses the accelerator at a time",
+            engine=engine.name or engine.id,
+        )
+        job.add_event("unloaded", message)
 
 
 def stop(workspace: Workspace, job: JobDirectory, force: bool = False) -> Status:

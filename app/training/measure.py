@@ -72,7 +72,7 @@ class StepMarks(TrainerCallback):  # type: ignore[misc]
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Say which step runs and begin to look for its highest moment."""
-        self.child.progress(state.global_step, STEPS, phase=f"step {state.global_step + 1} of {STEPS}")
+        self.child.progress(state.global_step, STEPS, phase="measuring")
         self.meter.mark()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:

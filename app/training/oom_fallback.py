@@ -15,6 +15,7 @@ from typing import Any
 
 from app.config.objectives import LEAST_KTO_ROWS, WITH_REFERENCE
 from app.config.schema import RunConfig
+from app.errors import keyed
 from app.files import replace_file
 from app.jobs.directory import JobDirectory
 from app.reading import read_object
@@ -40,7 +41,7 @@ def next_rung(config: RunConfig, bought: bool = False) -> Rung | None:
         return _given_back(config)
     rows, accumulation = training.per_device_train_batch_size, training.gradient_accumulation_steps
     if training.objective in WITH_REFERENCE and not training.precompute_ref_log_probs:
-        message = "out of memory: the reference reads all rows once, before training"
+        message = keyed("event_oom_reference", "out of memory: the reference reads all rows once, before training")
         return Rung({"training.precompute_ref_log_probs": True}, message)
     effective, least = rows * accumulation, LEAST_KTO_ROWS if training.objective == "kto" else 1
     evenly = effective // training.num_processes
@@ -51,11 +52,23 @@ def next_rung(config: RunConfig, bought: bool = False) -> Rung | None:
                 "training.per_device_train_batch_size": fewer,
                 "training.gradient_accumulation_steps": effective // fewer,
             },
-            f"out of memory: micro-batch {rows} -> {fewer}, accumulation {accumulation} -> {effective // fewer}; "
-            f"the effective batch stays {effective}",
+            keyed(
+                "event_oom_batch",
+                "out of memory: micro-batch {rows} -> {fewer}, accumulation {before} -> {after}; the effective batch "
+                "stays {effective}",
+                rows=rows,
+                fewer=fewer,
+                before=accumulation,
+                after=effective // fewer,
+                effective=effective,
+            ),
         )
     if config.memory.checkpointing != "full":
-        message = f"out of memory: checkpointing {config.memory.checkpointing} -> full; the effective batch stays"
+        message = keyed(
+            "event_oom_full",
+            "out of memory: checkpointing {mode} -> full; the effective batch stays",
+            mode=config.memory.checkpointing,
+        )
         return Rung({"memory.checkpointing": "full"}, message)
     return None
 
@@ -64,10 +77,16 @@ def _given_back(config: RunConfig) -> Rung:
     """Return a step that gives back half of the kept weights, and then the layers that are not recomputed."""
     layers, mode = config.memory.dequantized_layers or 0, config.memory.checkpointing
     if layers:
-        message = f"out of memory: layers that keep dequantised weights {layers} -> {layers // 2}"
+        message = keyed(
+            "event_oom_kept",
+            "out of memory: layers that keep dequantised weights {before} -> {after}",
+            before=layers,
+            after=layers // 2,
+        )
         return Rung({"memory.dequantized_layers": layers // 2}, message)
     more = "every-2" if mode not in ("every-2", "full") else "full"
-    return Rung({"memory.checkpointing": more}, f"out of memory: checkpointing {mode} -> {more}")
+    message = keyed("event_oom_mode", "out of memory: checkpointing {before} -> {after}", before=mode, after=more)
+    return Rung({"memory.checkpointing": more}, message)
 
 
 def lowered(job: JobDirectory, config: RunConfig) -> RunConfig:

@@ -12,7 +12,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from app.config.schema import RunConfig
-from app.errors import DivergedError
+from app.errors import DivergedError, keyed
 from app.jobs.child import JobChild
 from app.jobs.metrics import MetricsWriter, read_rows, steps_of
 from app.models.identity import write_note
@@ -69,10 +69,11 @@ class JobReporter(TrainerCallback):  # type: ignore[misc]
             self.child.metric(row)
             self._judge(row)
         elif "eval_loss" in logs:
-            message = f"validation loss {logs['eval_loss']:.4f}"
+            message = keyed("event_validation", "validation loss {loss}", loss=f"{logs['eval_loss']:.4f}")
             rewards = rewards_of(logs, "eval_")
             if "eval_rewards_accuracy" in rewards:
-                message += f", the better answer ahead in {rewards['eval_rewards_accuracy']:.0%}"
+                ahead = f"{rewards['eval_rewards_accuracy']:.0%}"
+                message = keyed("event_ahead", "{loss}, the better answer ahead in {share}", loss=message, share=ahead)
             self.child.event("validation", message, eval_loss=logs["eval_loss"], **rewards)
 
     def _row(self, state: TrainerState, logs: dict[str, float]) -> dict[str, Any]:
@@ -103,10 +104,21 @@ class JobReporter(TrainerCallback):  # type: ignore[misc]
         if self._training.objective != "sft" or not self._divergence.add(loss):
             return
         smoothed, best = self._divergence.smoothed, self._divergence.best
-        what = f"the smoothed loss {smoothed:.3f} has stayed above {self._divergence.factor:g} x its best {best:.3f}"
-        self.child.event("diverging", f"{what} for {self._divergence.steps} logged steps")
+        what = keyed(
+            "event_above",
+            "the smoothed loss {loss} has stayed above {factor} x its best {best}",
+            loss=f"{smoothed:.3f}",
+            factor=f"{self._divergence.factor:g}",
+            best=f"{best:.3f}",
+        )
+        steps = self._divergence.steps
+        self.child.event(
+            "diverging", keyed("event_diverging", "{what} for {steps} logged steps", what=what, steps=steps)
+        )
         if self._training.on_divergence == "stop":
-            raise DivergedError(f"The loss diverged at step {step}", what, _AFTER)
+            raise DivergedError(
+                keyed("the_loss_diverged_at_step", "The loss diverged at step {a}", a=step), what, _AFTER
+            )
 
     def on_evaluate(
         self,
@@ -133,7 +145,7 @@ class JobReporter(TrainerCallback):  # type: ignore[misc]
         checkpoints.seal(saved, folder, step)
         best = state.best_global_step if self._training.load_best_model_at_end else None
         checkpoints.prune(folder, self._training.save_total_limit, spare=best)
-        self.child.event("checkpoint", f"checkpoint at step {step}")
+        self.child.event("checkpoint", keyed("event_checkpoint", "checkpoint at step {step}", step=step))
 
 
 class SampleReporter(TrainerCallback):  # type: ignore[misc]
@@ -188,5 +200,5 @@ def refuse_not_finite(child: JobChild, step: int, value: float) -> None:
     """Raise DivergedError when a loss is not finite, after saying so on the curve."""
     if math.isfinite(value):
         return
-    child.event("not finite", f"the loss at step {step} is {value}")
+    child.event("not finite", keyed("event_not_finite", "the loss at step {step} is {value}", step=step, value=value))
     raise DivergedError(f"The loss is not finite at step {step}", f"it is {value}, and no step can mend that", _AFTER)

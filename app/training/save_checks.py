@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from app.errors import DiskError, DivergedError, one_line
+from app.errors import DiskError, DivergedError, keyed, one_line
 from app.files import disk_free_bytes
 from app.jobs.child import JobChild, is_disk_full
 
@@ -22,7 +22,9 @@ def check_before_save(child: JobChild, model: torch.nn.Module) -> None:
     """
     trained = [torch.isfinite(parameter).all() for parameter in model.parameters() if parameter.requires_grad]
     if not bool(torch.stack(trained).all()):
-        child.event("not finite", "trained weights are not finite; they are not saved")
+        child.event(
+            "not finite", keyed("event_weights_not_finite", "trained weights are not finite; they are not saved")
+        )
         raise DivergedError(
             "The trained weights are not finite", "no step can mend that", "resume goes on from the last checkpoint"
         )

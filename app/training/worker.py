@@ -18,7 +18,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from app.config.schema import RunConfig, parse
-from app.errors import DataError, JobError, MemoryShortError, one_line
+from app.errors import DataError, JobError, MemoryShortError, keyed, one_line
 from app.jobs.child import JobChild, Outcome, is_out_of_memory
 from app.jobs.metrics import rewind
 from app.models.identity import fingerprint, write_note
@@ -54,13 +54,28 @@ def work(child: JobChild) -> tuple[Outcome, Mapping[str, Any]]:
     if step < trainer.state.max_steps and not trainer.stopped_early:
         return "stopped", {"steps": step}
     if step < trainer.state.max_steps:
-        message = f"no lower validation loss since step {trainer.state.best_global_step}"
-        child.event("early stop", f"ended early at step {step}: {message}")
+        best = trainer.state.best_global_step
+        child.event(
+            "early stop",
+            keyed(
+                "event_ended_early",
+                "ended early at step {step}: no lower validation loss since step {best}",
+                step=step,
+                best=best,
+            ),
+        )
     if config.training.load_best_model_at_end:
         take_the_best(child, trainer)
     idle = learned_nothing(trainer)
     if idle:
-        child.event("note", f"{idle}; a warm-up begins at 0: train more steps, or set training.warmup_steps to 0")
+        child.event(
+            "note",
+            keyed(
+                "event_idle",
+                "{idle}; a warm-up begins at 0: train more steps, or set training.warmup_steps to 0",
+                idle=idle,
+            ),
+        )
     if not processes.is_first():
         return "finished", {}
     save_result(child, config, trainer, tokenizer)
@@ -108,28 +123,60 @@ def learned_nothing(trainer: WorkbenchTrainer) -> str:
         return ""
     norms = [entry.get("grad_norm") for entry in trainer.state.log_history if "loss" in entry]
     if norms and all(norm == 0 for norm in norms):
-        return "nothing was learned: every gradient was 0"
+        return keyed("event_no_gradient", "nothing was learned: every gradient was 0")
     steps = trainer.state.global_step
-    count = "the only step" if steps == 1 else f"the {steps} steps"
-    return f"nothing was learned: no weight has changed, as the learning rate of {count} was 0 or too small"
+    if steps == 1:
+        return keyed(
+            "event_small_rate_once",
+            "nothing was learned: no weight has changed, as the learning rate of the only step was 0 or too small",
+        )
+    return keyed(
+        "event_small_rate",
+        "nothing was learned: no weight has changed, as the learning rate of the {steps} steps was 0 or too small",
+        steps=steps,
+    )
 
 
 def check_rows(child: JobChild, config: RunConfig, rows: TrainingRows) -> None:
     """Say on the curve what so few rows mean. Raises DataError for settings that need rows that were not kept back."""
     training, share = config.training, config.data.validation_split
     if share and rows.validation is None:
-        message = f"none of the {rows.count} rows was kept back to validate on, {share:g} of them is too few"
+        message = keyed(
+            "event_none_validates",
+            "none of the {rows} rows was kept back to validate on, {share} of them is too few",
+            rows=rows.count,
+            share=f"{share:g}",
+        )
         if training.early_stopping_patience is not None or training.load_best_model_at_end:
             raise DataError(
                 f"{message[0].upper()}{message[1:]}",
-                "early stopping and keeping the best need a validation loss",
-                "raise data.validation_split, add rows, or switch both off",
+                keyed(
+                    "early_stopping_and_keeping_the_best_need_a_validation",
+                    "early stopping and keeping the best need a validation loss",
+                ),
+                keyed(
+                    "raise_data_validation_split_add_rows_or_switch_both",
+                    "raise data.validation_split, add rows, or switch both off",
+                ),
             )
         child.event("note", message)
     if len(rows.training) < config.effective_batch:
-        kind = "packed rows" if config.data.packing else "rows"
-        message = f"one pass over the data has {len(rows.training)} {kind}, fewer than the effective batch"
-        child.event("note", f"{message} of {config.effective_batch}: every step sees all of them")
+        count, batch = len(rows.training), config.effective_batch
+        packed = keyed(
+            "event_one_pass_packed",
+            "one pass over the data has {rows} packed rows, fewer than the effective batch of {batch}: every step "
+            "sees all of them",
+            rows=count,
+            batch=batch,
+        )
+        plain = keyed(
+            "event_one_pass",
+            "one pass over the data has {rows} rows, fewer than the effective batch of {batch}: every step sees all of "
+            "them",
+            rows=count,
+            batch=batch,
+        )
+        child.event("note", packed if config.data.packing else plain)
 
 
 def take_the_best(child: JobChild, trainer: WorkbenchTrainer) -> None:
@@ -140,10 +187,26 @@ def take_the_best(child: JobChild, trainer: WorkbenchTrainer) -> None:
     folder = child.directory.checkpoints / f"step-{best}"
     problem = checkpoints.damage(folder)
     if problem:
-        child.event("checkpoint refused", f"the best checkpoint, of step {best}, is not used: {problem}")
+        child.event(
+            "checkpoint refused",
+            keyed(
+                "event_best_refused",
+                "the best checkpoint, of step {step}, is not used: {problem}",
+                step=best,
+                problem=problem,
+            ),
+        )
         return
     trainer.load_weights(folder)
-    child.event("best", f"the result is that of step {best}, validation loss {trainer.state.best_metric:.4f}")
+    child.event(
+        "best",
+        keyed(
+            "event_best",
+            "the result is that of step {step}, validation loss {loss}",
+            step=best,
+            loss=f"{trainer.state.best_metric:.4f}",
+        ),
+    )
 
 
 def train_down_the_ladder(
@@ -197,7 +260,15 @@ def train(child: JobChild, trainer: WorkbenchTrainer) -> None:
     """Train from the newest complete checkpoint, or from the start."""
     checkpoint, passed = checkpoints.newest(child.directory.checkpoints)
     for damaged in passed:
-        child.event("checkpoint refused", f"checkpoint at step {damaged.step} is not used: {damaged.problem}")
+        child.event(
+            "checkpoint refused",
+            keyed(
+                "event_refused",
+                "checkpoint at step {step} is not used: {problem}",
+                step=damaged.step,
+                problem=damaged.problem,
+            ),
+        )
     step = checkpoint.step if checkpoint else 0
     dropped = child.rewind_metrics(step)
     if processes.is_first():
@@ -205,8 +276,15 @@ def train(child: JobChild, trainer: WorkbenchTrainer) -> None:
         shutil.rmtree(child.directory.path / "work", ignore_errors=True)
     processes.wait_for_all()
     if checkpoint:
-        again = f"; {dropped} later steps are run again" if dropped else ""
-        child.event("resumed", f"resumed from the checkpoint at step {step}{again}", step=step)
+        message = keyed("event_resumed", "resumed from the checkpoint at step {step}", step=step)
+        if dropped:
+            message = keyed(
+                "event_resumed_again",
+                "{resumed}; {dropped} later steps are run again",
+                resumed=message,
+                dropped=dropped,
+            )
+        child.event("resumed", message, step=step)
     trainer.began_with = weight_marks(trainer)
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)

@@ -85,7 +85,7 @@ def document_kind(head: str, name: str, suffix: str = "") -> Kind | None:
         raise DataError(
             what,
             "Its dates and names would be trained as text",
-            'Write each conversation as one row: {"messages": [{"role": "user", "content": ...}, ...]}',
+            "Write each conversation as one row: a list messages, each with role and content",
         )
     if found:
         raise DataError(f"{name} is {found}", "Its marks would be trained as text", "Save its text as .txt or .jsonl")

@@ -34,7 +34,7 @@ def stacked(
             "span",
             class_=f"wb-part wb-part-{part.name.replace('_', '-')}",
             style=f"width:{100 * part.size_bytes / full:.3f}%",
-            title=f"{part.label}: {number_format.gigabytes(part.size_bytes)} ({part.size_bytes:,} bytes)",
+            title=_title(part),
         )
         for part in shown
     ]
@@ -42,6 +42,11 @@ def stacked(
     hatched = _hatched(kept, limit_bytes or 0, full) if kept else ""
     bar = element("div", *pieces, hatched, *line, class_="wb-stack", role="img", aria_label=label)
     return element("div", bar, _legend([*shown, *([kept] if kept else [])]), class_="wb-stacked")
+
+
+def _title(part: Part) -> str:
+    size = part.size_bytes
+    return f"{part.label}: {number_format.gigabytes(size)} ({number_format.exactly(size)})"
 
 
 def _hatched(reserve: Part, limit_bytes: int, full: float) -> Html:

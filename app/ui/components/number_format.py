@@ -6,6 +6,7 @@ import time
 
 from app.hardware import GB
 from app.ui.components.markup import Html, element
+from app.ui.shell.language import Translator
 
 _MB = 1024**2
 
@@ -22,7 +23,12 @@ def gigabytes(size_bytes: float) -> str:
 
 def size(size_bytes: float) -> Html:
     """Return a size in GB that shows the exact bytes on hover."""
-    return element("span", gigabytes(size_bytes), class_="wb-number", title=f"{int(size_bytes):,} bytes")
+    return element("span", gigabytes(size_bytes), class_="wb-number", title=exactly(size_bytes))
+
+
+def exactly(size_bytes: float) -> str:
+    """Return a size in bytes, with the sign of the unit, which every language has."""
+    return f"{count(size_bytes)} B"
 
 
 def duration(seconds: float) -> str:
@@ -58,6 +64,10 @@ def brief(value: float) -> str:
     return f"{value:.1e}".replace("e-0", "e-")
 
 
-def moment(seconds_since_epoch: float | None) -> str:
-    """Return a point in time in local time, to the minute."""
-    return "" if seconds_since_epoch is None else time.strftime("%d %b %H:%M", time.localtime(seconds_since_epoch))
+def moment(seconds_since_epoch: float | None, t: Translator) -> str:
+    """Return a point in time in local time, to the minute, in the page's language and not in the system's."""
+    if seconds_since_epoch is None:
+        return ""
+    at = time.localtime(seconds_since_epoch)
+    month = t(f"month.{at.tm_mon}")
+    return t("unit.moment", day=at.tm_mday, month=month, time=time.strftime("%H:%M", at))

@@ -22,6 +22,8 @@ FOLDER = Path(__file__).resolve().parents[3] / "assets" / "locale"
 ENGLISH = "en"
 # Letters besides its places that the form of an error has at least, to be known by its form.
 _LEAST_TELLING = 10
+# A place of a text, with or without a format: {name}, {size:.1f}.
+_PLACE = r"\{([a-z_]+)(?:[:!][^{}]*)?\}"
 # Each language by its code, in its own words.
 NAMES = {"en": "English", "zh": "中文"}
 
@@ -84,11 +86,11 @@ class Translator:
                 name: self.heard(value) if isinstance(value, str) else value for name, value in text.values.items()
             }
             return self(f"said.{text.key}", **values)
-        for pattern, key in _sayings():
-            found = pattern.fullmatch(text)
-            if found is not None:
-                return self(key, **found.groupdict()) if found.groupdict() else self(key)
-        return text
+        known = _by_form(text)
+        if known is None:
+            return text
+        key, places = known
+        return _filled(self(key), {name: self.heard(value) for name, value in places})
 
     def heard_line(self, line: str) -> str:
         """Return a line of several sentences, such as why a job failed, with each that is known in this language."""
@@ -115,18 +117,36 @@ def spoken(language: object, headers: Mapping[str, str]) -> Translator:
     return Translator(language)
 
 
+def _filled(text: str, values: Mapping[str, str]) -> str:
+    """Return a text with its places filled as they were in English, whatever format the place has for a number."""
+    return re.sub(_PLACE, lambda place: values.get(place[1], place[0]), text)
+
+
+@lru_cache(maxsize=4096)
+def _by_form(text: str) -> tuple[str, tuple[tuple[str, str], ...]] | None:
+    """Return the key of the text whose form this is, and what stands at its places; None for none of ours."""
+    # The same words may begin a sentence elsewhere.
+    for words in (text, text[:1].lower() + text[1:]):
+        for pattern, key in _sayings():
+            found = pattern.fullmatch(words)
+            if found is not None:
+                return key, tuple(found.groupdict().items())
+    return None
+
+
 @lru_cache(maxsize=1)
 def _sayings() -> tuple[tuple[re.Pattern[str], str], ...]:
-    """Return the forms of what errors say in English, the most telling first, with the keys of their translations.
+    """Return the forms of what errors, events and the planner say in English, the most telling first, with their keys.
 
     A form of hardly more than places, such as `{id} is {state}`, would take other texts for its own and is left out.
     """
     found = []
-    telling = {key: len(re.sub(r"\{[a-z_]+\}", "", text)) for key, text in texts(ENGLISH).items()}
-    for key, text in sorted(texts(ENGLISH).items(), key=lambda pair: -telling[pair[0]]):
-        if key.startswith("said.") and telling[key] >= _LEAST_TELLING:
+    said = {key: text for key, text in texts(ENGLISH).items() if key.startswith("said.")} | PLANNER
+    telling = {key: len(re.sub(_PLACE, "", text)) for key, text in said.items()}
+    for key, text in sorted(said.items(), key=lambda pair: -telling[pair[0]]):
+        if telling[key] >= _LEAST_TELLING or "{" not in text:
             form, met = "", set[str]()
-            for place, piece in enumerate(re.split(r"\{([a-z_]+)\}", text)):
+            for place, piece in enumerate(re.split(_PLACE, text)):
                 form += re.escape(piece) if not place % 2 else f"(?P={piece})" if piece in met else f"(?P<{piece}>.+)"
                 met |= {piece} if place % 2 else set()
             found.append((re.compile(form, re.DOTALL), key))

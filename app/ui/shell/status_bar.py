@@ -12,6 +12,11 @@ from app.ui.shell.language import Translator
 from app.workspace import Workspace
 
 BRAND = "LoRA Workbench"
+# The word before the colon in the name that a job of a kind is handed in with.
+_HANDED_IN = {
+    **{kind: kind for kind in ("merge", "blend", "inspect", "suite", "evaluate", "download", "fetch")},
+    "engine": "playground",
+}
 
 
 def machine(readings: hardware.Readings, t: Translator) -> Html:
@@ -21,12 +26,12 @@ def machine(readings: hardware.Readings, t: Translator) -> Html:
         return element(
             "span",
             t("strip.cpu", count=readings.cpu_count, cpus=readings.cpu_count),
-            ", ",
+            t("planner.comma"),
             element(
                 "span",
                 t("strip.free", size=number_format.gigabytes(readings.ram_free_bytes)),
                 class_="wb-number",
-                title=f"{readings.ram_free_bytes:,} bytes",
+                title=number_format.exactly(readings.ram_free_bytes),
             ),
             class_="wb-machine",
             title=readings.cpu_name,
@@ -38,7 +43,9 @@ def machine(readings: hardware.Readings, t: Translator) -> Html:
         "span",
         element("span", _short_name(card.name), class_="wb-machine-name"),
         meter(card.used_bytes / max(1, card.total_bytes), t("strip.memory")),
-        element("span", used, class_="wb-number", title=f"{card.used_bytes:,} / {card.total_bytes:,} bytes"),
+        element(
+            "span", used, class_="wb-number", title=f"{card.used_bytes:,} / {number_format.exactly(card.total_bytes)}"
+        ),
         *(element("span", extra, class_="wb-number") for extra in extras),
         class_="wb-machine",
         title=card.name,
@@ -47,6 +54,13 @@ def machine(readings: hardware.Readings, t: Translator) -> Html:
 
 def _short_name(name: str) -> str:
     return name.replace("NVIDIA ", "").replace("GeForce ", "")[:28]
+
+
+def phase_name(word: str, t: Translator) -> str:
+    """Return what a job does at the moment, in the page's language; a word that is none of ours as it is."""
+    verb, _, name = word.partition(" ")
+    known = t.known(f"phase.{word}", "")
+    return known or (t("strip.loading", name=name) if verb == "loading" else t.known(f"state.{word}", word))
 
 
 def meter(share: float, label: str) -> Html:
@@ -71,17 +85,20 @@ def progress(job: JobDirectory, status: Status, t: Translator) -> Html:
     if status.silent:
         parts.append(element("span", t("strip.silent"), class_="wb-warn"))
     elif job.kind.gives_way or (status.phase and status.phase != "training"):
-        parts.append(element("span", t.known(f"phase.{status.phase}", status.phase), class_="wb-muted"))
+        parts.append(element("span", phase_name(status.phase, t), class_="wb-muted"))
     elif status.state != "running":
         parts.append(element("span", t.known(f"state.{status.state}", status.state), class_="wb-muted"))
     return element("span", *parts, class_="wb-job", data_job=job.id)
 
 
 def job_name(job: JobDirectory, t: Translator) -> str:
-    """Return a job's own name, else its kind and time."""
-    name = job.name
+    """Return a job's own name, else its kind and time. The word that it was handed in with is the page's to say."""
     kind = str(job.job.get("kind", ""))
-    return name[:40] or f"{t.known(f'kind.{kind}', kind)} {number_format.moment(job.job.get('created'))}"
+    said, name = t.known(f"kind.{kind}", kind), job.name
+    word, colon, rest = name.partition(": ")
+    if colon and word == _HANDED_IN.get(kind):
+        name = t("strip.job_of", kind=said, name=rest)
+    return name[:40] or f"{said} {number_format.moment(job.job.get('created'), t)}"
 
 
 def brand() -> Html:

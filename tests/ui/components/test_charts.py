@@ -66,7 +66,7 @@ def test_stacked_parts_fill_their_share() -> None:
     )
     widths = [float(width) for width in re.findall(r'wb-part wb-part-[a-z-]+" style="width:([\d.]+)%', drawn)]
     assert widths[0] == pytest.approx(3 * widths[1], rel=0.01) and len(widths) == 2
-    assert "600 bytes" in drawn and "Logits" not in drawn
+    assert "600 B" in drawn and "Logits" not in drawn
 
 
 def test_the_reserve_is_hatched_behind_the_free_memory() -> None:

@@ -282,7 +282,7 @@ def test_a_row_that_is_none_is_refused(workspace: Workspace) -> None:
 
 
 def test_what_errors_say_is_known_in_chinese() -> None:
-    keys = [key for _, key in _sayings()]
+    keys = [key for _, key in _sayings() if key in texts("en")]
     assert len(keys) > 10
     for key in keys:
         english = texts("en")[key]

@@ -71,6 +71,7 @@ def test_every_text_is_used() -> None:
     families += ("said.", "wrong.")
     families += ("train.filter.", "sweep.example.", "compare.", "step.mark.", "step.method.")
     families += ("verdict.", "data.page.", "preset.")
+    families += ("month.",)
     families += ("evaluate.metric.", "evaluate.draw.", "evaluate.over.")
     families += ("verdict.", "data.page.", "train.table.")
     literal = {

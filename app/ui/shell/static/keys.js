@@ -13,7 +13,28 @@
   });
   // The framework names its empty boxes and gives them no role that can have a name.
   const name = () => document.querySelectorAll("div.empty[aria-label]:not([role])").forEach((one) => one.setAttribute("role", "img"));
-  document.addEventListener("click", () => setTimeout(name, 250));
+  // What the framework says of its own controls it says in English alone.
+  const OWN = [
+    [/^Click to upload or drop files$/, "点击上传或拖入文件"], [/^Reset to default value$/, "恢复默认值"],
+    [/^number input for (.*)$/, "$1：数值"], [/^range slider for (.*)$/, "$1：滑块"], [/^Download$/, "下载"],
+    [/^Copy$/, "复制"], [/^Fold line$/, "折叠"], [/^Unfold line$/, "展开"], [/^Code input container$/, "代码"],
+    [/^Clear$/, "清除"], [/^Remove this file$/, "移除此文件"], [/^Close$/, "关闭"], [/^Loading$/, "正在加载"], [/^Empty value$/, "空"],
+  ];
+  const own = new WeakMap();
+  const translate = () => document.querySelectorAll(".gradio-container :is([aria-label], [title])").forEach((one) => {
+    for (const place of ["aria-label", "title"]) {
+      const said = one.getAttribute(place), before = own.get(one)?.[place];
+      const english = before && before.chinese === said ? before.english : said;
+      const form = english && OWN.find(([pattern]) => pattern.test(english));
+      if (!form) continue;
+      const chinese = english.replace(...form), wanted = zh() ? chinese : english;
+      own.set(one, { ...own.get(one), [place]: { english, chinese } });
+      if (said !== wanted) one.setAttribute(place, wanted);
+    }
+  });
+  const later = (...times) => times.forEach((after) => setTimeout(() => (name(), translate()), after));
+  document.addEventListener("click", () => later(250, 1000));
+  document.addEventListener("DOMContentLoaded", () => later(1500, 4000));
   // What was in the hand when a button led to another tab is gone with its tab: the hand is then on the tab itself.
   const keep = () => {
     const now = document.activeElement;
@@ -101,7 +122,7 @@
       }
       if (one?.props.elem_id === "wb-model")
         for (const [text, value] of one.props.choices || [])
-          found.push({ text, others: [value], kind: say("model", "模型"), run: () => model(value) });
+          found.push({ text: say(text, value), others: [text, value], kind: say("model", "模型"), run: () => model(value) });
       (node.children || []).forEach((child) => walk(child, at, folds));
     };
     if (config?.layout) walk(config.layout, "");

@@ -32,7 +32,7 @@ def sentence(answer: CheckAnswer, look: DatasetSelection, t: Translator) -> Html
     kind = t.known(f"format.{check.format}", check.format)
     rows = number_format.count(check.rows)
     said = t("data.sentence.rows", count=check.rows, rows=rows, name=look.label, format=kind)
-    parts: list[object] = [element("span", said, title=check.why), " "]
+    parts: list[object] = [element("span", said, title=t.heard(check.why)), " "]
     tokens = check.tokens
     if tokens.total:
         share = 100 * (tokens.trained or 0) / tokens.total

@@ -24,6 +24,7 @@ from app.ui.components.charts import Line, Mark, chart
 from app.ui.components.forms import CARDS_GB
 from app.ui.components.markup import Html, element
 from app.ui.components.messages import sentence
+from app.ui.shell import status_bar
 from app.ui.shell.language import Translator
 from app.ui.shell.status_bar import meter
 from app.workspace import Workspace
@@ -281,7 +282,7 @@ def measured(standing: measurement.Standing, t: Translator) -> Html:
     """Return how a measurement stands, in one line."""
     found = standing.found
     if not standing.ended:
-        return messages.note(t("plan.measuring", phase=standing.phase))
+        return messages.note(t("plan.measuring", phase=status_bar.phase_name(standing.phase, t)))
     if found is None:
         return messages.note(t("plan.measure_failed", reason=t.heard_line(standing.reason)))
     return messages.note(

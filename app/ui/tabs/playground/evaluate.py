@@ -108,15 +108,15 @@ def runs(workspace: Workspace) -> list[JobDirectory]:
     return list(reversed(jobs.all_jobs(workspace, "evaluate")))[:_MOST_RUNS]
 
 
-def run_choices(workspace: Workspace) -> list[tuple[str, str]]:
+def run_choices(workspace: Workspace, t: Translator) -> list[tuple[str, str]]:
     """Return the evaluations as choices of a form: file, columns, time."""
-    return [(_label(job), job.id) for job in runs(workspace)]
+    return [(_label(job, t), job.id) for job in runs(workspace)]
 
 
-def _label(job: JobDirectory) -> str:
+def _label(job: JobDirectory, t: Translator) -> str:
     titles = ", ".join(str(title) for title in (job.config.get("titles") or job.config.get("adapters") or {}).values())
     name = Path(str(job.config.get("data"))).name
-    return f"{name}: {titles[:60]}, {number_format.moment(job.job.get('created'))}"
+    return f"{name}: {titles[:60]}, {number_format.moment(job.job.get('created'), t)}"
 
 
 def found_run(workspace: Workspace, value: object) -> JobDirectory | None:
@@ -261,7 +261,7 @@ def _wire_request(context: PageContext, tab: gr.Tab, shared: Chooser, c: _Contro
             job = start_evaluation(workspace, request)
         except WorkbenchError as error:
             return Updates({c.wrong: messages.problem(error, t)})
-        return Updates({c.wrong: Html(""), c.shown: gr.update(choices=run_choices(workspace), value=job.id)})
+        return Updates({c.wrong: Html(""), c.shown: gr.update(choices=run_choices(workspace, t), value=job.id)})
 
     def offer(t: Translator, value: object) -> Updates:
         offered = files(workspace, t)
@@ -291,8 +291,8 @@ def _wire_request(context: PageContext, tab: gr.Tab, shared: Chooser, c: _Contro
 def _wire_result(context: PageContext, tab: gr.Tab, c: _Controls) -> None:
     workspace = context.workspace
 
-    def offer(value: object) -> Updates:
-        offered = run_choices(workspace)
+    def offer(t: Translator, value: object) -> Updates:
+        offered = run_choices(workspace, t)
         known = [one for _, one in offered]
         kept = value if value in known else next(iter(known), None)
         return Updates({c.shown: gr.update(choices=offered, value=kept)})
@@ -304,7 +304,7 @@ def _wire_result(context: PageContext, tab: gr.Tab, c: _Controls) -> None:
         line, result = looked(workspace, value, t)
         return Updates({c.line: line, c.result: result, c.digest: mark})
 
-    gr.on([context.blocks.load, tab.select], **handler(offer, [raw(c.shown)], [c.shown]))
+    gr.on([context.blocks.load, tab.select], **handler(offer, [context.language_field, raw(c.shown)], [c.shown]))
     gr.on(
         [context.poll_timers["playground"].tick, c.shown.change, context.language.change],
         **handler(look, [context.language_field, raw(c.shown), held(c.digest)], [c.line, c.result, c.digest]),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from app.jobs.directory import JobDirectory
 from app.ui.components.markup import Html, element
 from app.ui.shell.language import Translator
-from app.ui.shell.status_bar import meter
+from app.ui.shell.status_bar import meter, phase_name
 from app.ui.tabs.train.run_view import state
 
 
@@ -19,7 +19,7 @@ def line(job: JobDirectory, t: Translator) -> Html:
         parts.append(meter(status.step / status.of, t("strip.progress")))
         parts.append(element("span", f"{status.step}/{status.of}", class_="wb-number"))
     if status.live and status.phase:
-        parts.append(element("span", t.known(f"phase.{status.phase}", status.phase), class_="wb-muted"))
+        parts.append(element("span", phase_name(status.phase, t), class_="wb-muted"))
     reason = (
         element("p", t.heard_line(status.page_reason), class_="wb-reason")
         if status.final and status.page_reason

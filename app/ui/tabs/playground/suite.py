@@ -61,14 +61,14 @@ def runs(workspace: Workspace) -> list[JobDirectory]:
     return list(reversed(jobs.all_jobs(workspace, "suite")))[:_MOST_RUNS]
 
 
-def run_choices(workspace: Workspace) -> list[tuple[str, str]]:
+def run_choices(workspace: Workspace, t: Translator) -> list[tuple[str, str]]:
     """Return the runs as choices of a form: suite, adapters, time."""
-    return [(_label(job), job.id) for job in runs(workspace)]
+    return [(_label(job, t), job.id) for job in runs(workspace)]
 
 
-def _label(job: JobDirectory) -> str:
+def _label(job: JobDirectory, t: Translator) -> str:
     titles = ", ".join(str(title) for title in (job.config.get("titles") or {}).values())
-    return f"{job.config.get('suite')}: {titles[:60]}, {number_format.moment(job.job.get('created'))}"
+    return f"{job.config.get('suite')}: {titles[:60]}, {number_format.moment(job.job.get('created'), t)}"
 
 
 def found_run(workspace: Workspace, value: object) -> JobDirectory | None:
@@ -280,17 +280,17 @@ def _wire_runs(context: PageContext, tab: gr.Tab, shared: Chooser, c: _Controls)
         except WorkbenchError as error:
             return Updates({c.wrong: messages.problem(error, t)})
         same = [one.id for one in runs(workspace) if one.id != job.id and one.config.get("suite") == suite.name]
-        return Updates({c.wrong: Html(""), **offering(job.id, next(iter(same), None))})
+        return Updates({c.wrong: Html(""), **offering(t, job.id, next(iter(same), None))})
 
-    def offering(run_id: object, earlier_id: object) -> Updates:
-        offered = run_choices(workspace)
+    def offering(t: Translator, run_id: object, earlier_id: object) -> Updates:
+        offered = run_choices(workspace, t)
         chosen = {c.shown: run_id, c.earlier: earlier_id}
         return Updates({control: gr.update(choices=offered, value=value) for control, value in chosen.items()})
 
-    def offer(value: object, earlier: object) -> Updates:
-        known = [one for _, one in run_choices(workspace)]
+    def offer(t: Translator, value: object, earlier: object) -> Updates:
+        known = [one for _, one in run_choices(workspace, t)]
         kept = value if value in known else next(iter(known), None)
-        return offering(kept, earlier if earlier in known else None)
+        return offering(t, kept, earlier if earlier in known else None)
 
     def look(t: Translator, value: object, earlier: object, seen: object) -> Updates:
         pair = [found_run(workspace, value), found_run(workspace, earlier)]
@@ -310,7 +310,10 @@ def _wire_runs(context: PageContext, tab: gr.Tab, shared: Chooser, c: _Controls)
     c.run.click(**handler(run, reads, [c.wrong, *pair]))
     chooser.clear_when_changed(shared, [c.name, c.text], c.wrong)
     c.stop.click(**handler(halt, [raw(c.shown)]))
-    gr.on([context.blocks.load, tab.select], **handler(offer, [raw(c.shown), raw(c.earlier)], pair))
+    gr.on(
+        [context.blocks.load, tab.select],
+        **handler(offer, [context.language_field, raw(c.shown), raw(c.earlier)], pair),
+    )
     gr.on(
         [context.poll_timers["playground"].tick, c.shown.change, c.earlier.change, context.language.change],
         **handler(

@@ -61,9 +61,11 @@ def build(context: PageContext) -> HistoryPanel:
     make(gr.HTML, value=Key("train.runs"), elem_classes="wb-heading")
     with gr.Row(elem_classes="wb-filter"):
         plain: dict[str, object] = {"show_label": False, "container": False}
-        words = make(gr.Textbox, placeholder=Key("train.filter"), max_lines=1, min_width=120, **plain)
+        words = make(
+            gr.Textbox, label=Key("train.filter"), placeholder=Key("train.filter"), max_lines=1, min_width=120, **plain
+        )
         kinds = [(Key(f"train.filter.{kind}"), kind) for kind in STATES]
-        states = make(gr.Dropdown, choices=kinds, value="all", min_width=110, **plain)
+        states = make(gr.Dropdown, label=Key("train.table.state"), choices=kinds, value="all", min_width=110, **plain)
     cards = gr.HTML(elem_id="wb-runs", js_on_load=CLICK_JS)
     events = gr.HTML()
     # As wide as the page: it is rendered below both columns.

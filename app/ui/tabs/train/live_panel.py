@@ -93,7 +93,7 @@ def live(
         charts=live_view.charts(job, view, t),
         instruments=live_view.instruments(job, hardware.readings(workspace.root), t) if status.live else Html(""),
         samples=samples_view.samples(job, t),
-        events=run_view.events(job),
+        events=run_view.events(job, t),
         cards=run_cards.cards([one for one in found if only.takes(one)], job.id, marked, t),
         table=run_table.table([one for one in found if only.takes(one)], t),
         waiting=run_cards.waiting(workspace, t),
@@ -166,7 +166,14 @@ def build(context: PageContext) -> LivePanel:
     with gr.Row(elem_classes="wb-view-row"):
         log_scale = make(gr.Checkbox, label=Key("train.log_scale"), container=False, min_width=110, scale=0)
         plain: dict[str, object] = {"show_label": False, "container": False, "max_lines": 1, "scale": 0}
-        steps = make(gr.Textbox, placeholder=Key("train.all_steps"), min_width=170, elem_id="wb-steps", **plain)
+        steps = make(
+            gr.Textbox,
+            label=Key("train.all_steps"),
+            placeholder=Key("train.all_steps"),
+            min_width=170,
+            elem_id="wb-steps",
+            **plain,
+        )
         make(gr.HTML, value=Key("train.zoom_help"), elem_classes="wb-muted wb-zoom-help", min_width=200)
     charts = gr.HTML(elem_id="wb-charts", js_on_load=_ZOOM)
     samples = gr.HTML(elem_id="wb-samples")

@@ -240,7 +240,7 @@ def _mark(event: dict[str, object], t: Translator, quiet: bool) -> Mark:
     colour = "bad" if name in _BAD else "muted"
     at = float(step) if isinstance(step, (int, float)) else 0.0
     label = "" if quiet else t.known(f"event.{name}", name[:30])
-    return Mark(at, label, colour, f"{at:.0f}: {str(event.get('message', ''))[:300]}", quiet)
+    return Mark(at, label, colour, f"{at:.0f}: {t.heard(str(event.get('message', '')))[:300]}", quiet)
 
 
 def _gap_marks(loss: Series, t: Translator) -> Iterator[Mark]:

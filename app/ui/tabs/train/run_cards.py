@@ -79,7 +79,7 @@ def card(job: JobDirectory, t: Translator, chosen: bool, ticked: bool) -> Html:
             class_="wb-card-head",
         ),
         sparkline(record.spark, t("train.loss")),
-        element("span", *_what(job, status), class_="wb-card-foot"),
+        element("span", *_what(job, status, t), class_="wb-card-foot"),
         element("span", *_figures(record, t), *_evaluated(job, t), class_="wb-card-foot"),
         type="button",
         class_="wb-card-body",
@@ -95,12 +95,16 @@ def _own_name(job: JobDirectory, t: Translator) -> str:
     return job.name.removeprefix(before)[:40] if job.name.startswith(before) else job_name(job, t)
 
 
-def _what(job: JobDirectory, status: Status) -> list[Html]:
+def _what(job: JobDirectory, status: Status, t: Translator) -> list[Html]:
     config = config_of(job)
-    facts = [number_format.moment(job.job.get("created"))]
+    facts = [number_format.moment(job.job.get("created"), t)]
     if config is not None:
         rank = "" if config.adapter.method == "full" else f" r={config.adapter.r}"
-        facts = [{"qlora": "QLoRA", "lora": "LoRA", "full": "Full"}[config.method] + rank, _short(config), *facts]
+        facts = [
+            {"qlora": "QLoRA", "lora": "LoRA", "full": t("method.full")}[config.method] + rank,
+            _short(config),
+            *facts,
+        ]
     if status.of:
         facts.insert(-1, f"{status.step}/{status.of}")
     return [element("span", fact, class_="wb-number wb-muted") for fact in facts]
@@ -174,7 +178,7 @@ def bin_list(workspace: Workspace, t: Translator) -> Html:
         element(
             "li",
             element("span", job_name(job, t), class_="wb-queue-name"),
-            element("span", number_format.moment(job.job.get("created")), class_="wb-number wb-muted"),
+            element("span", number_format.moment(job.job.get("created"), t), class_="wb-number wb-muted"),
             element("button", t("train.restore"), type="button", class_="wb-small", data_pick=f"restore:{job.id}"),
             element("button", t("train.delete_one"), type="button", class_="wb-small", data_pick=f"delete:{job.id}"),
         )

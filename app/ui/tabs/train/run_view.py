@@ -13,7 +13,7 @@ from app.training import checkpoints
 from app.ui.components import number_format
 from app.ui.components.markup import Html, element
 from app.ui.shell.language import Translator
-from app.ui.shell.status_bar import job_name, meter
+from app.ui.shell.status_bar import job_name, meter, phase_name
 
 _LOG_BYTES = 12_000
 _STATE_COLOUR = {"finished": "good", "failed": "bad", "interrupted": "warn", "stopped": "warn"}
@@ -40,7 +40,7 @@ def head(job: JobDirectory, t: Translator) -> Html:
     if left is not None:
         facts.append(element("span", t("strip.left", time=number_format.duration(left)), class_="wb-number"))
     if status.live and status.phase and status.phase != "training":
-        facts.append(element("span", t.known(f"phase.{status.phase}", status.phase), class_="wb-muted"))
+        facts.append(element("span", phase_name(status.phase, t), class_="wb-muted"))
     if status.started and status.ended and status.final:
         facts.append(element("span", t("train.took", time=number_format.duration(status.ended - status.started))))
     return element(
@@ -94,13 +94,13 @@ def verdict(job: JobDirectory, t: Translator) -> Html:
     return element("p", element("b", name, class_=f"wb-{colour}"), " ", said, " ", button, class_="wb-verdict-line")
 
 
-def events(job: JobDirectory) -> Html:
+def events(job: JobDirectory, t: Translator) -> Html:
     """Return the newest events as a list, newest first."""
     rows = [
         element(
             "li",
             element("span", str(event.get("step", "")), class_="wb-number wb-muted"),
-            element("span", str(event.get("message", ""))[:500]),
+            element("span", t.heard(str(event.get("message", "")))[:500]),
         )
         for event in reversed(curves.read(job.metrics_file).events[-20:])
     ]
