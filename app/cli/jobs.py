@@ -11,6 +11,7 @@ from app.config import presets
 from app.errors import JobError
 from app.jobs import directory, requests, trash
 from app.jobs.directory import JobDirectory, Status
+from app.jobs.metrics import tail_rows
 from app.runs import submit
 from app.runs.training_script import recipe
 
@@ -106,12 +107,20 @@ def watch(arguments: argparse.Namespace) -> None:
     print_job(arguments, job)
 
 
+# Rows of the metrics that are no event, and events that the progress line or the error says.
+_UNTOLD = (None, "checkpoint", "validation", "failed")
+
+
 def follow(job: JobDirectory) -> Status:
     """Wait for a job's end with a progress line for every change; raise JobError when it failed."""
-    shown = ""
+    shown, told = "", 0.0
 
     def show_change(status: Status) -> None:
-        nonlocal shown
+        nonlocal shown, told
+        for row in tail_rows(job.metrics_file):
+            if row.get("event") not in _UNTOLD and row.get("time", 0.0) > told:
+                told = row["time"]
+                progress(f"{job.id}: {row['event']}: {row.get('message', '')}")
         last = job.last_metrics() if status.state == "running" else None
         loss = f", loss {last['loss']:.4f}" if last and last.get("loss") is not None else ""
         step = f" {status.step}/{status.of}" if status.of else ""

@@ -87,10 +87,25 @@ def prepare_rows(child: JobChild, config: RunConfig, folder: str) -> TrainingRow
     built = recorded(record, root)
     if built is None:
         built = _build(child, config, tokenizer_folder(folder, config.model.revision), root)
+        if built is not None:
+            child.progress(0, 0, phase="reading the data")  # what an event says is of the beginning
+            for note in notes_of(built.manifest):
+                child.event("note", note)
     if built is None:
         return None
     replace_file(record, json.dumps({"hash": built.path.name, "packed": config.data.packing}))
     return _read(built, config.data.packing)
+
+
+def notes_of(manifest: Mapping[str, Any]) -> list[str]:
+    """Return what is not trained of a file, as lines: how many of its rows and why, and what was warned of."""
+    left_out: dict[str, int] = manifest.get("left_out") or {}
+    if not left_out:
+        return list(manifest.get("warnings") or [])
+    why = ", ".join(f"{count:,} {kind}" for kind, count in sorted(left_out.items(), key=lambda one: -one[1]))
+    count = sum(left_out.values())
+    said = f"{count:,} of {manifest['rows_read']:,} rows are left out ({why}); the data check lists each with its line"
+    return [said, *(manifest.get("warnings") or [])]
 
 
 def _build(child: JobChild, config: RunConfig, tokenizer: Path, root: Path) -> BuiltDataset | None:

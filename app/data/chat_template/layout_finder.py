@@ -93,7 +93,10 @@ class SkeletonBuilder:
 
     def _inspections(self, conversation: Conversation, skeleton: Skeleton) -> Inspections | None:
         """Return what the template asks about plain texts, None where rows of this shape have to be rendered."""
-        plain = all(turn == Turn(turn.role, turn.content, trained=turn.trained) for turn in conversation.turns)
+        plain = all(
+            turn == Turn(turn.role, turn.content, trained=turn.trained, weight=turn.weight)
+            for turn in conversation.turns
+        )
         whole = not any("</think>" in turn.content or not turn.content.strip() for turn in conversation.turns)
         if not (plain and whole) or conversation.tools or skeleton.dialect != Dialect():
             return None

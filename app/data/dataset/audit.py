@@ -19,11 +19,12 @@ from app.data.dataset.pair_audit import PairAudit
 from app.data.dataset.repairs import role_order_problem
 from app.data.dataset.sensitive import find_email, has_secret
 from app.data.dataset.validation import Split, SplitCount
-from app.data.formats import columns
+from app.data.formats import columns, missing
 from app.data.formats.conversation import Conversation
 from app.data.formats.detection import Detection, FormatCount, format_of
 from app.data.messages import Bin, CheckFacts, PackingFacts, Problem, TokenCounts
 from app.data.reading.rows import BadRow, Row, RowProblem, printable
+from app.errors import keyed
 
 # A file with a million bad rows must not give a million messages; the counts say how many there are.
 MAX_LISTED_PER_KIND = 100
@@ -32,9 +33,13 @@ _OUTLIER_FACTOR = 8
 _OUTLIER_TOKENS = 2048
 _HISTOGRAM_BINS = 40
 _EXCERPT_CHARS = 300
+# What answers have at most where they are labels: so many different ones, of so many characters.
+_MOST_LABELS = 20
+_LONGEST_LABEL = 40
 _MARK_LIKE = re.compile(r"<[^<>\s]{1,60}>|\[/?[A-Z_]{2,30}\]")
 # Tags that data may well hold as text, although some vocabularies have tokens of their own for them.
 _ORDINARY_TAG = re.compile(r"</?(think|tool_call|tool_response|[a-z]\w?)>")
+_NO_ROW = Row(0, 0, {})
 Progress = Callable[[int, int], None]
 Stop = Callable[[], bool]
 
@@ -52,6 +57,7 @@ class Auditor:
         text = conversation.plain_text() if text is None else text
         found = [self._duplicate(row, text), self._role_order(conversation), self._secret(text), self._email(text)]
         found += [self._control_token(conversation, text), self._marked_bad(row), self._lost_characters(text)]
+        found += [_empty_turn(row, conversation), _null_word(conversation), _null_cell(row), _loss_weight(conversation)]
         return [bad.at(row.line, row.number, row.file) for bad in found if bad is not None]
 
     def left_out(self, outcome: Outcome, problems: Iterable[RowProblem]) -> RowProblem | None:
@@ -103,6 +109,78 @@ class Auditor:
             return None
         message = f"The row's text holds the control token {token}, which the model reads as a command"
         return BadRow("control_token", message, "Remove the token from the text, or drop the row")
+
+
+def _empty_turn(row: Row, conversation: Conversation) -> BadRow | None:
+    if context := columns.context_that_asks(row.fields):
+        message = keyed("context_asks", "The question is empty, column {column} stands in its place", column=context)
+        return BadRow("empty_turn", message, keyed("fill_the_turn", "Write what is asked there, or drop the row"))
+    turn = missing.empty_turn(conversation)
+    if not turn:
+        return None
+    message = keyed("turn_is_empty", "Turn {turn}, of the user, is empty and is trained so", turn=turn)
+    return BadRow("empty_turn", message, keyed("fill_the_turn", "Write what is asked there, or drop the row"))
+
+
+def _null_word(conversation: Conversation) -> BadRow | None:
+    word = missing.null_word(conversation)
+    if not word:
+        return None
+    message = keyed("text_is_null_word", "A whole text is {word}, which may stand for an empty cell", word=word)
+    fix = keyed("drop_null_words", "Nothing to do where the word is meant; else fill the cell, or drop these rows")
+    return BadRow("null_word", message, fix)
+
+
+def _null_cell(row: Row) -> BadRow | None:
+    """Say that a cell is not read as the text that stands in it."""
+    for names, is_null in _MAY_BE_EMPTY:
+        column = columns.find(row.fields, names)
+        value = row.fields[column] if column is not None else None
+        if isinstance(value, str) and is_null(value):
+            name, word = f"{column!s:.60}", value.strip()
+            message = keyed(
+                "cell_is_null", "Column {column} is {word}, which is read as an empty cell", column=name, word=word
+            )
+            return BadRow("null_cell", message, keyed("clear_the_cell", "Nothing to do, unless the word is meant"))
+    return None
+
+
+def _loss_weight(conversation: Conversation) -> BadRow | None:
+    weight = next((turn.weight for turn in conversation.turns if turn.trained and turn.weight != 1), None)
+    if weight is None:
+        return None
+    message = keyed("weight_counts_as_one", "A message has the loss weight {weight}, which counts as 1", weight=weight)
+    fix = keyed("weigh_by_copies", "Write 1 or 0 (context only), or repeat rows that are to count for more")
+    return BadRow("loss_weight", message, fix)
+
+
+# Columns that may be left empty, and what stands for that in them. As an input, `None` may be what a question is about.
+_MAY_BE_EMPTY: tuple[tuple[tuple[str, ...], Callable[[str], bool]], ...] = (
+    (columns.INPUT, missing.is_no_value),
+    *(
+        (names, lambda text: missing.is_no_value(text) or missing.is_null_word(text))
+        for names in (columns.SYSTEM, columns.REASONING, columns.HISTORY, columns.TOOLS)
+    ),
+)
+
+
+class _Labels:
+    """Tell a file whose answers are labels, of which `None` may well be one, from a file of texts."""
+
+    def __init__(self) -> None:
+        self._answers: set[str] = set()
+        self._rows = 0
+
+    def add(self, conversation: Conversation) -> None:
+        """Count the last answer of a row."""
+        self._rows += 1
+        if len(self._answers) <= _MOST_LABELS and conversation.turns:
+            self._answers.add(conversation.turns[-1].content.strip()[: _LONGEST_LABEL + 1])
+
+    def are_all(self) -> bool:
+        """Say whether the answers are few short ones, each met more than twice on average."""
+        few = 1 < len(self._answers) <= _MOST_LABELS and 3 * len(self._answers) <= self._rows
+        return few and all(len(answer) <= _LONGEST_LABEL for answer in self._answers)
 
 
 @dataclass
@@ -159,6 +237,8 @@ class Check:
         control = renderer.tokenizer.added_tokens if renderer else frozenset()
         self._auditor = Auditor(options, control)
         self._pairs = PairAudit()
+        self._labels = _Labels()
+        self._null_words: list[tuple[RowProblem, Row]] = []
         self._formats = FormatCount()
         self._sketches = Sketches()
         self._split = SplitCount(Split.of(options), options.validation_split)
@@ -190,14 +270,23 @@ class Check:
         problems: list[RowProblem] = []
         if outcome.row is not None and outcome.conversation is not None:
             problems = self._auditor.judge(outcome.row, outcome.conversation, outcome.text)
+            self._labels.add(outcome.conversation)
             for problem in (*problems, *self._pairs.judge(outcome)):
-                self.report.add(problem, outcome.row)
+                self._report(problem, outcome.row)
             self._over_limit += self._renderer is not None and outcome.length > self._options.max_length
         reason = self._auditor.left_out(outcome, problems)
         if reason is not None:
             self.report.left_out[reason.kind] += 1
         elif outcome.row is not None and outcome.conversation is not None:
             self._keep(outcome, outcome.row, outcome.conversation)
+
+    def _report(self, problem: RowProblem, row: Row) -> None:
+        """Report a problem, one that depends on all rows when they were seen."""
+        if problem.kind != "null_word" or problem.kind in self._options.drop:
+            self.report.add(problem, row)
+            return
+        # Only the listed ones are shown with their rows.
+        self._null_words.append((problem, row if len(self._null_words) < MAX_LISTED_PER_KIND else _NO_ROW))
 
     def _keep(self, outcome: Outcome, row: Row, conversation: Conversation) -> None:
         self.report.usable += 1
@@ -215,6 +304,8 @@ class Check:
     def _finish(self) -> None:
         report = self.report
         report.detection = self._detection()
+        for problem, row in () if self._labels.are_all() else self._null_words:
+            report.add(problem, row)
         self._near_duplicates_and_leaks()
         self._pack()
         report.tokens = self._token_counts()

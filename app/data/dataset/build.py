@@ -33,7 +33,7 @@ from app.reading import parsed_json, read_object
 from app.workspace import file_sha256
 
 # Raise it whenever the same input would give other tokens, masks or packing than before.
-BUILD_VERSION = 7
+BUILD_VERSION = 8
 MANIFEST = "manifest.json"
 _HASH = re.compile("[0-9a-f]{32}")
 _HASH_BYTES = 4 * 1024 * 1024
@@ -197,6 +197,8 @@ class _Builder:
         self._lines = lines
         self._auditor = Auditor(options, renderer.tokenizer.added_tokens)
         self._problems: Counter[str] = Counter()
+        self._left_out: Counter[str] = Counter()
+        self._weighted = 0
         self._formats = FormatCount()
         self._dropped_near: frozenset[int] = frozenset()
         self._rows_read = 0
@@ -245,12 +247,16 @@ class _Builder:
             self._problems[outcome.problem.kind] += 1
         self._tokens["read"] += outcome.length
         if outcome.row is None or outcome.conversation is None or not outcome.examples:
+            self._left_out[outcome.problem.kind if outcome.problem else "nothing_trained"] += 1
             return
         if self._options.drop:  # judging costs time; without a choice to drop it decides nothing
             problems = self._auditor.judge(outcome.row, outcome.conversation, outcome.text)
             self._problems.update(problem.kind for problem in problems)
-            if self._auditor.left_out(outcome, problems) or outcome.row.number in self._dropped_near:
+            reason = self._auditor.left_out(outcome, problems)
+            if reason or outcome.row.number in self._dropped_near:
+                self._left_out[reason.kind if reason else "near_duplicate"] += 1
                 return
+        self._weighted += any(turn.weight != 1 for turn in outcome.conversation.turns)
         self._formats.add(outcome.format, outcome.format)
         side = sides[self._split.add(outcome.conversation)]
         side.take(outcome.row, outcome)
@@ -263,6 +269,10 @@ class _Builder:
             raise DataError("Nothing would be trained", why, "Set data.validation_split to 0, or add rows")
         worst = ", ".join(f"{count} x {kind}" for kind, count in self._problems.most_common(3)) or "the file has no row"
         raise DataError("Nothing would be trained", f"No row is usable: {worst}", "Look at the problems in the check")
+
+    def _weights(self) -> list[str]:
+        said = f"{self._weighted:,} of the rows have a loss weight other than 0 and 1, which counts as 1"
+        return [said] if self._weighted else []
 
     def _manifest(self, sides: list[_Side], notes: list[str]) -> dict[str, Any]:
         for side in sides:
@@ -291,7 +301,8 @@ class _Builder:
             "validation_tokens": validation.tokens,
             "kept_share": round(kept / self._tokens["read"], 4) if self._tokens["read"] else 1.0,
             "problem_counts": dict(self._problems),
-            "warnings": [*self._renderer.tokenizer.warnings, *notes],
+            "left_out": dict(self._left_out),
+            "warnings": [*self._renderer.tokenizer.warnings, *notes, *self._weights()],
         }
 
 

@@ -107,7 +107,7 @@ def _write_parquet(records: Iterator[Fields], out: Path) -> int:
 
 def _parquet_schema(pa: Any) -> Any:
     texts = ("role", "content", "reasoning_content", "name", "tool_call_id", "tool_calls")
-    message = pa.struct([*((name, pa.string()) for name in texts), ("weight", pa.int8())])
+    message = pa.struct([*((name, pa.string()) for name in texts), ("weight", pa.float32())])
     return pa.schema([("messages", pa.list_(message)), ("tools", pa.string()), ("text", pa.string())])
 
 

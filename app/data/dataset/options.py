@@ -18,7 +18,7 @@ OverLength = Literal["auto", "drop", "cut", "split"]
 # Kinds of problem that leave a row usable; dropping or repairing them is a choice.
 DROPPABLE = (
     *("duplicate", "near_duplicate", "secret", "email", "role_order", "control_token"),
-    *("marked_bad", "lost_characters"),
+    *("marked_bad", "lost_characters", "empty_turn", "null_word", "loss_weight"),
 )
 REPAIRABLE = ("role_order", "empty_answer", "secret", "email", "control_token")
 

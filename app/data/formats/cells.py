@@ -36,7 +36,7 @@ _LOWEST = ("rank", "ranking", "position", "order")
 
 def text_of(value: object) -> str:
     """Return a cell as text; objects and lists that stand for no one text keep their JSON form."""
-    if value is None:
+    if value is None or (isinstance(value, float) and value != value):  # a NaN is how pandas keeps nothing
         return ""
     if isinstance(value, str):
         return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+from app.data.formats.missing import is_blank
 from app.data.reading.rows import Fields
 
 INSTRUCTION = (
@@ -25,27 +26,14 @@ INSTRUCTION = (
         "指示",
     ),
 )
+# What a question is asked about; never the question itself where a column for that stands beside it.
+CONTEXT = (
+    *("context", "上下文", "passage"),
+    *("kontext", "contexto", "contexte", "contesto", "контекст", "문맥", "文脈"),
+)
 INPUT = (
-    "input",
-    "输入",
-    "context",
-    "上下文",
-    "passage",
-    *(
-        "eingabe",
-        "entrada",
-        "entrée",
-        "입력",
-        "入力",
-        "ввод",
-        "kontext",
-        "contexto",
-        "contexte",
-        "contesto",
-        "контекст",
-        "문맥",
-        "文脈",
-    ),
+    *("input", "输入", *CONTEXT[:3]),
+    *("eingabe", "entrada", "entrée", "입력", "入力", "ввод", *CONTEXT[3:]),
 )
 OUTPUT = (
     *("output", "输出", "response", "answer", "回答", "响应"),
@@ -170,9 +158,18 @@ def filled(fields: Fields, names: tuple[str, ...]) -> str | None:
     return next((name for name in found if not is_blank(fields[name])), found[0] if found else None)
 
 
-def is_blank(value: object) -> bool:
-    """Say whether a cell holds nothing."""
-    return value is None or (isinstance(value, str) and not value.strip())
+def context_that_asks(fields: Fields) -> str:
+    """Return the column of what a question is about that stands in its place, as the question's own is blank; or "".
+
+    A second column for answers that is blank too tells that the table holds rows of several shapes.
+    """
+    found, context = pair(fields), filled(fields, CONTEXT)
+    if found is None or context is None or is_blank(fields[context]):
+        return ""
+    questions = [name for name in _matching(fields, (*INSTRUCTION, *PROMPT, *QUESTION)) if name != context]
+    answers = [name for name in _matching(fields, (*OUTPUT, *ANSWER)) if name != found[2]]
+    other_shape = any(is_blank(fields[name]) for name in answers)
+    return context if questions and all(is_blank(fields[name]) for name in questions) and not other_shape else ""
 
 
 def _matching(fields: Fields, names: tuple[str, ...]) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ class Turn:
     """One message. `reasoning` is the thinking before an answer where the data keeps it apart.
 
     `trained` is False where the data itself says that this answer is context only (`weight: 0`, `train: false`).
+    `weight` is another weight that the data asks for; every trained answer counts as 1.
     """
 
     role: str
@@ -41,6 +42,7 @@ class Turn:
     name: str = ""
     tool_call_id: str = ""
     trained: bool = True
+    weight: float = 1.0
 
     def as_message(self) -> Message:
         """Return the turn as chat templates read it; absent parts are left out."""
@@ -74,8 +76,8 @@ class Conversation:
             return {"text": self.text}
         record: Fields = {"messages": self.as_messages()}
         for message, turn in zip(record["messages"], self.turns, strict=True):
-            if not turn.trained:
-                message["weight"] = 0
+            if not turn.trained or turn.weight != 1:
+                message["weight"] = turn.weight if turn.trained else 0
         if self.tools:
             record["tools"] = list(self.tools)
         return record

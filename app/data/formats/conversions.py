@@ -15,9 +15,17 @@ from app.data.formats.cells import text_of as _text_of
 from app.data.formats.conversation import ROLES, Conversation, Message, ToolCall, Turn
 from app.data.formats.detection import FORMATS, format_of
 from app.data.formats.hub_layouts import reshaped
-from app.data.formats.loss_marks import is_trained
+from app.data.formats.loss_marks import weight_of
 from app.data.formats.media import refuse_marks, refuse_media
 from app.data.formats.message_lists import as_list
+from app.data.formats.missing import (
+    is_blank,
+    is_no_value,
+    is_silent,
+    refuse_missing,
+    refuse_no_question,
+    without_null,
+)
 from app.data.formats.turn_markers import (
     ends_in_open_answer,
     has_human_turns,
@@ -107,7 +115,9 @@ def check_format(name: str) -> str:
 def conversation_of(fields: Fields, format_name: str = "", mapping: Mapping = ()) -> Conversation:
     """Turn a row into a conversation; raise BadRow where it does not have the parts of its format."""
     if mapping:
-        return _mapped(fields, dict(mapping))
+        conversation = _mapped(fields, dict(mapping))
+        refuse_missing(conversation, is_asked=_asks(dict(mapping)))
+        return conversation
     refuse_media(fields)
     fields = reshaped(fields)[0]
     name = format_name or format_of(fields)[0]
@@ -124,11 +134,12 @@ def conversation_of(fields: Fields, format_name: str = "", mapping: Mapping = ()
     if conversation.text is None and not conversation.turns:
         raise BadRow("empty", "The row has no turns", "Remove it")
     refuse_marks(conversation)
+    refuse_missing(conversation)
     return conversation
 
 
 def _cell(fields: Fields, names: tuple[str, ...]) -> str:
-    return _text_of(columns.value(fields, names))
+    return without_null(_text_of(columns.value(fields, names)))
 
 
 def _need(fields: Fields, names: tuple[str, ...]) -> str:
@@ -144,7 +155,7 @@ def _asked(fields: Fields, question: str, answer: str) -> Conversation:
     system = _cell(fields, columns.SYSTEM)
     if system.strip():
         turns.append(Turn("system", system))
-    for pair in as_list(columns.value(fields, columns.HISTORY)) or []:
+    for pair in _history(fields):
         if not isinstance(pair, list) or len(pair) != 2:
             raise BadRow("shape", "history is not a list of pairs", "Write it as [[question, answer], ...]")
         turns += [Turn("user", _text_of(pair[0])), Turn("assistant", answer_text(pair[1]))]
@@ -153,10 +164,21 @@ def _asked(fields: Fields, question: str, answer: str) -> Conversation:
     return Conversation(tuple(turns), _tools(columns.value(fields, columns.TOOLS)))
 
 
+def _history(fields: Fields) -> list[Any]:
+    """Return what was said before, as a list; raise BadRow for a text that would be lost."""
+    value = columns.value(fields, columns.HISTORY)
+    listed = as_list(value)
+    is_empty = is_blank(value) or value in ([], {}) or without_null(_text_of(value)).strip() in ("", "[]")
+    if listed is None and not is_empty:
+        raise BadRow("shape", "history is not a list of pairs", "Write it as [[question, answer], ...]")
+    return listed or []
+
+
 def _alpaca(fields: Fields) -> Conversation:
     instruction, output = _pair(fields, "alpaca", columns.INSTRUCTION, columns.OUTPUT)
-    given = _given(fields, output)
-    return _asked(fields, _joined(_text_of(fields[instruction]), given), answer_text(fields[output]))
+    question = _joined(_text_of(fields[instruction]), _given(fields, output))
+    refuse_no_question(question)
+    return _asked(fields, question, answer_text(fields[output]))
 
 
 def _prompt_completion(fields: Fields) -> Conversation:
@@ -164,19 +186,22 @@ def _prompt_completion(fields: Fields) -> Conversation:
     prompt, completion = fields[asking], fields[answering]
     if _is_turns(as_list(prompt)) or _is_turns(as_list(completion)):
         return Conversation(_said(prompt, "user") + _said(completion, "assistant"), _row_tools(fields))
-    given = _given(fields, asking, answering)
-    return _asked(fields, _joined(_text_of(prompt), given), answer_text(completion))
+    question = _joined(_text_of(prompt), _given(fields, asking, answering))
+    refuse_no_question(question)
+    return _asked(fields, question, answer_text(completion))
 
 
 def _question_answer(fields: Fields) -> Conversation:
     question, answer = _pair(fields, "question-answer", columns.QUESTION, columns.ANSWER)
-    given = _given(fields, question, answer)
-    return _asked(fields, _joined(given, _text_of(fields[question])), answer_text(fields[answer]))
+    asked = _joined(_given(fields, question, answer), _text_of(fields[question]))
+    refuse_no_question(asked)
+    return _asked(fields, asked, answer_text(fields[answer]))
 
 
 def _joined(*parts: str) -> str:
     """Put what is asked and what it is asked about together; a blank part leaves no blank lines."""
-    return _NEXT.join(part for part in parts if part.strip())
+    said = [part for part in parts if not is_silent(part)]
+    return _NEXT.join([part for part in said if not is_no_value(part)] or said)
 
 
 def _pair(fields: Fields, name: str, asking: tuple[str, ...], answering: tuple[str, ...]) -> tuple[str, str]:
@@ -193,7 +218,7 @@ def _given(fields: Fields, *others: str) -> str:
     """Return what a question is asked about, where a column of its own holds it."""
     column = columns.filled(fields, columns.INPUT)
     given = "" if column is None or column in others else _text_of(fields[column])
-    return "" if given.strip() in _NO_INPUT else given
+    return "" if given.strip() in _NO_INPUT or is_no_value(given) else given
 
 
 def _row_tools(fields: Fields) -> tuple[Message, ...]:
@@ -226,6 +251,8 @@ def _preference(fields: Fields) -> Conversation:
     answer = _said(chosen, "assistant")
     if prompt is None and len(answer) < 2:
         raise BadRow("shape", "The row has chosen and rejected but no prompt", "Add the column prompt")
+    if isinstance(prompt, (str, float)) and len(answer) < 2:
+        refuse_no_question(_text_of(prompt))
     said = answer if prompt is None or answer[0].role != "assistant" else _said(prompt, "user") + answer
     system = _cell(fields, columns.SYSTEM)
     before = (Turn("system", system),) if system.strip() and said[0].role != "system" else ()
@@ -259,6 +286,7 @@ def _turn(message: object) -> Turn:
     if role not in ROLES:
         raise BadRow("role", f"The role {str(raw_role)[:40]!r} is not known", f"Use one of {', '.join(ROLES)}")
     calls = next((message[key] for key in message if _bare_key(key) in _CALL_KEYS and message[key]), None)
+    weight = 1.0 if len(message) <= len(_PLAIN_KEYS) else weight_of(message)
     turn = Turn(
         role,
         "" if isinstance(content, list) else _content_text(role, content),
@@ -266,7 +294,8 @@ def _turn(message: object) -> Turn:
         _calls(calls) if calls else (),
         _text_of(message.get("name")),
         _text_of(message.get("tool_call_id")),
-        len(message) <= len(_PLAIN_KEYS) or is_trained(message),
+        weight != 0,
+        weight or 1.0,
     )
     return _with_parts(turn, content) if isinstance(content, list) else turn
 
@@ -377,7 +406,7 @@ def _parsed(value: object) -> Any:
 def _tools(value: object) -> tuple[Message, ...]:
     """Return tool schemas, each as {type: function, function: {...}}."""
     value = _parsed(value)
-    if not value:
+    if not value or is_blank(value) or (isinstance(value, str) and not without_null(value)):
         return ()
     if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
         raise BadRow("tools", "tools is not a list of schemas", "Write it as a list of function schemas")
@@ -416,8 +445,16 @@ def _mapped(fields: Fields, mapping: dict[str, str]) -> Conversation:
     if "text" in named:
         return _text({"text": named["text"]})
     given, question = _text_of(named.get("input")), _text_of(named.get("user"))
+    asked = _joined(question, "" if is_no_value(given) else given)
+    if _asks(mapping):
+        refuse_no_question(asked)
     answer = answer_text(named["assistant"])
-    return _asked({key: named.get(key) for key in ("system", "reasoning", "tools")}, _joined(question, given), answer)
+    return _asked({key: named.get(key) for key in ("system", "reasoning", "tools")}, asked, answer)
+
+
+def _asks(mapping: dict[str, str]) -> bool:
+    """Say whether a mapping names what is asked; one of answers alone trains them as they are."""
+    return not {"messages", "user", "input"}.isdisjoint(mapping)
 
 
 _CONVERTERS: dict[str, Callable[[Fields], Conversation]] = {

@@ -10,6 +10,7 @@ from typing import Any
 from app.data.formats import columns
 from app.data.formats.hub_layouts import reshaped
 from app.data.formats.message_lists import as_list
+from app.data.formats.missing import is_blank
 from app.data.formats.turn_markers import turns_of_marks
 from app.data.reading.rows import Fields, Row
 
@@ -53,7 +54,7 @@ def format_of(fields: Fields) -> tuple[str, str]:
 
 def _preference(fields: Fields) -> tuple[str, str] | None:
     chosen, rejected = columns.find(fields, columns.CHOSEN), columns.find(fields, columns.REJECTED)
-    if chosen and rejected and not (columns.is_blank(fields[chosen]) and columns.is_blank(fields[rejected])):
+    if chosen and rejected and not (is_blank(fields[chosen]) and is_blank(fields[rejected])):
         return "preference", f"columns {chosen} and {rejected}; the chosen answer is trained"
     return None
 

@@ -13,6 +13,7 @@ from typing import Any
 from app.data.formats import columns
 from app.data.formats.cells import best
 from app.data.formats.message_lists import are_plain, as_list, respelled
+from app.data.formats.missing import is_blank
 from app.data.formats.turn_markers import turns_of_marks
 from app.data.reading.rows import Fields
 
@@ -78,7 +79,7 @@ def _preference(fields: Fields) -> Fields | None:
     """Give a chosen answer its prompt where that is a list of messages, an input, or an instruction with an input."""
     prompt = _prompt(fields)
     chosen = columns.value(fields, columns.CHOSEN)
-    if columns.is_blank(chosen) and columns.is_blank(columns.value(fields, columns.REJECTED)):
+    if is_blank(chosen) and is_blank(columns.value(fields, columns.REJECTED)):
         return None  # a row of another shape in the same table
     if prompt is None and not isinstance(chosen, dict):
         return None

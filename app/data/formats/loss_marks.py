@@ -6,6 +6,7 @@ Every tool has a name of its own for it (`weight`, `loss`, `train`, `trainable`,
 
 from __future__ import annotations
 
+import math
 import re
 from functools import lru_cache
 from typing import Literal
@@ -81,13 +82,17 @@ _NESTED = ("metadata", "meta", "extra", "info", "config")
 _NO = ("false", "no", "off", "none")
 
 
-def is_trained(message: Message) -> bool:
-    """Say whether a message is one to learn; raise BadRow where only parts of it are."""
+def weight_of(message: Message) -> float:
+    """Return how much a message is to be learned: 0 for context, 1, or the number that stands there.
+
+    Raises BadRow where only parts of a message are to be learned.
+    """
+    weight = 1.0
     for name, value in message.items():
         if value is None:
             continue
-        if isinstance(value, dict) and name in _NESTED and not is_trained(value):
-            return False
+        if isinstance(value, dict) and name in _NESTED:
+            weight *= weight_of(value)
         meaning = _meaning(name) if isinstance(name, str) else ""
         if meaning == "parts" and value:
             raise BadRow(
@@ -95,13 +100,13 @@ def is_trained(message: Message) -> bool:
                 f"{name} says which parts of a message are trained, and only whole messages can be chosen",
                 'Cut the message in two and give one of them "weight": 0, or remove the column',
             )
-        if meaning == "learned" and _is_no(value):
-            return False
+        if meaning == "learned":
+            weight *= _number(value)
         if meaning == "hidden" and not _is_no(value):
-            return False
+            return 0.0
         if meaning == "hidden_if_true" and (value is True or str(value).strip().lower() == "true"):
-            return False
-    return True
+            return 0.0
+    return weight
 
 
 @lru_cache(maxsize=4096)
@@ -118,6 +123,17 @@ def _meaning(name: str) -> _Meaning:
     if learns:
         return "learned"  # loss_mask too: by custom its 1 is learned
     return "hidden_if_true" if left_out else ""
+
+
+def _number(value: object) -> float:
+    """Return the weight that a value says; 1 for `true` and for what is no number."""
+    if _is_no(value):
+        return 0.0
+    try:
+        number = float(value) if isinstance(value, (int, float, str)) else 1.0
+    except ValueError:
+        return 1.0
+    return number if math.isfinite(number) and number else 1.0
 
 
 def _is_no(value: object) -> bool:

@@ -40,7 +40,9 @@ _RAW_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|\\u0000")
 
 
 def _refuse_constant(name: str) -> None:
-    raise BadRow("number", f"{name} is not a number that JSON knows", "Write null or a real number")
+    raise BadRow(
+        "number", f"{name} is not a number that JSON knows", "Write null or a real number; pandas' to_json does"
+    )
 
 
 def _finite(text: str) -> float:

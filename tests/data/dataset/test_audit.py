@@ -279,3 +279,50 @@ def test_long_plain_text_is_split_and_long_talk_is_dropped_unless_chosen(chatml:
     assert kinds(auto) == {1: {"over_limit"}, 2: {"over_limit"}}  # and no long_row: what is trained is not long
     whole = checked(chatml, rows[0], max_length=100_000)["tokens"]["total"]
     assert auto["tokens"]["total"] == whole and auto["tokens"]["max"] == 256
+
+
+def test_what_is_missing_is_said_at_its_line(chatml: ModelTokenizer) -> None:
+    report = checked(
+        chatml,
+        {"instruction": None, "input": "", "output": "a"},
+        {"instruction": "q", "input": "nan", "output": "b"},
+        {"instruction": "q", "input": "", "output": "nan"},
+        {"instruction": "q", "input": "", "output": "None"},
+        talk(("system", "Greet."), ("user", ""), ("assistant", "Hello")),
+        {"messages": [{"role": "user", "content": "w"}, {"role": "assistant", "content": "x", "weight": 0.5}]},
+        {"instruction": "fine", "input": "", "output": "fine too"},
+        {"question": "nan", "context": "Rome is a city.", "answer": "Rome"},
+        {"Context": "Rome is a city?", "Response": "It is"},
+    )
+    assert kinds(report) == {
+        1: {"empty_question"},
+        2: {"null_cell"},
+        3: {"missing_value"},
+        4: {"null_word"},
+        5: {"empty_turn"},
+        6: {"loss_weight"},
+        8: {"empty_turn"},
+    }
+    assert report["usable"] == 7 and all(problem["message"] and problem["fix"] for problem in report["problems"])
+    json.dumps(report)
+
+
+def test_none_among_labels_is_one_of_them() -> None:
+    labels = ["joy", "None", "anger"]
+    rows = [pair(f"how does row {i} feel?", labels[i % 3]) for i in range(30)]
+    assert checked(None, *rows)["problems"] == []
+    assert checked(None, *rows, drop=["null_word"])["usable"] == 20  # as the build drops them
+    texts = [pair(f"what of {i}?", f"A long answer to the question of number {i}.") for i in range(30)]
+    report = checked(None, *texts, pair("and this?", "None"))
+    assert kinds(report)[31] == {"null_word"} and report["usable"] == 31
+
+
+def test_what_is_missing_is_said_in_the_language_of_the_page() -> None:
+    from app.ui.shell.language import Translator
+
+    report = checked(None, pair("", "a"), pair("q", "nan"), pair("r", "None"), talk(("user", " "), ("assistant", "b")))
+    zh = Translator("zh")
+    for problem in report["problems"]:
+        plain = json.loads(json.dumps(problem))
+        assert zh.heard(plain["message"]) != plain["message"] and zh.heard(plain["fix"]) != plain["fix"], plain
+        assert zh.known(f"problem.{plain['kind']}", "") not in ("", plain["kind"])

@@ -48,3 +48,18 @@ def test_what_does_not_speak_of_the_loss_changes_nothing(flag: dict[str, Any]) -
 def test_an_answer_that_is_to_be_learned_in_parts_is_refused(name: str) -> None:
     with pytest.raises(BadRow, match="whole messages"):
         trained({name: [{"begin_offset": 0, "end_offset": 1, "train": False}]})
+
+
+@pytest.mark.parametrize(
+    ("flag", "weight"),
+    [
+        *(({"weight": 0.5}, 0.5), ({"loss_weight": "0.25"}, 0.25), ({"weight": 2}, 2.0), ({"weight": -1}, -1.0)),
+        *(({"weight": 1}, 1.0), ({"weight": True}, 1.0), ({"weight": "high"}, 1.0), ({"weight": float("nan")}, 1.0)),
+        *(({"metadata": {"weight": 0.5}}, 0.5), ({"weight_kg": 70}, 1.0)),
+    ],
+)
+def test_a_weight_that_cannot_be_kept_is_known(flag: dict[str, Any], weight: float) -> None:
+    said = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", **flag}]
+    conversation = conversation_of({"messages": said})
+    assert (conversation.turns[1].trained, conversation.turns[1].weight) == (True, weight)
+    assert conversation.as_record()["messages"][1].get("weight", 1) == weight

@@ -320,7 +320,7 @@ def _found(listed: list[tuple[Problem, str]], number: int, t: Translator) -> Htm
         element(
             "tr",
             element("td", problem.line, class_="wb-number"),
-            element("td", _cut(problem.message)),
+            element("td", _cut(t.heard(problem.message))),
             element("td", excerpt, class_="wb-excerpt") if quoted else "",
         )
         for problem, excerpt in shown
@@ -329,6 +329,6 @@ def _found(listed: list[tuple[Problem, str]], number: int, t: Translator) -> Htm
         "div", element("table", element("thead", header), element("tbody", *body)), class_="wb-table", tabindex="0"
     )
     more = messages.note(t("data.first_listed", shown=len(shown))) if number > len(shown) else ""
-    fix = messages.note(listed[0][0].fix)
+    fix = messages.note(t.heard(listed[0][0].fix))
     few = number <= _OPENED_UP_TO
     return element("details", element("summary", t("data.show_rows")), fix, table, more, open=few)
