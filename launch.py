@@ -17,6 +17,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -39,6 +40,7 @@ TOOLS = {
     "check": (["ruff", "format", "--check", "."], ["ruff", "check", "."], ["mypy"]),
     "fix": (["ruff", "check", "--fix", "."], ["ruff", "format", "."]),
 }
+BROWSER_TESTS = "tests/browser"
 # Lines of pip's output that tell a person how far it is.
 PIP_PROGRESS = re.compile(r"\s*(Downloading \S+ \([^)]*\)|Installing collected packages)")
 # Oldest NVIDIA driver for CUDA 12.x by NVIDIA's minor-version compatibility, and for the CUDA 13 build that pip
@@ -67,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
     except OSError as error:
         return fail("The environment could not be made", str(error), f"check that {HERE} can be written")
     if verb == "test":
-        return hand_over(python, ["-m", "pytest", *arguments[1:]])
+        return hand_over(python, ["-m", "pytest", *arguments[1:]]) if arguments[1:] else run_all_tests(python)
     if verb:
         return run_tools(python, verb, arguments[1:])
     if arguments[:1] == ["audit"]:
@@ -96,6 +98,24 @@ def run_tools(python: Path, verb: str, arguments: Sequence[str]) -> int:
         )
         return fail("The project is not clean", f"See above what {', '.join(complaints)} says", remedy)
     return 0
+
+
+def run_all_tests(python: Path) -> int:
+    """Run every test: those of the browser, which mostly wait for a page, beside the others, and their report last."""
+    pytest = [str(python), "-m", "pytest"]
+    with tempfile.TemporaryFile() as told:
+        beside = subprocess.Popen([*pytest, BROWSER_TESTS], stdout=told, stderr=subprocess.STDOUT, cwd=HERE)
+        try:
+            status = subprocess.run([*pytest, f"--ignore={BROWSER_TESTS}"], cwd=HERE, check=False).returncode
+            status = beside.wait() or status
+        finally:
+            beside.terminate()
+            beside.wait()
+        told.seek(0)
+        print(f"{BROWSER_TESTS}:", flush=True)
+        sys.stdout.buffer.write(told.read())
+        sys.stdout.flush()
+    return status
 
 
 def fail(what: str, why: str, remedy: str) -> int:

@@ -115,6 +115,24 @@ def test_check_names_the_tool_that_complains_and_fix_mends_what_it_can(
     assert file.read_text() == mended
 
 
+@pytest.mark.parametrize(("ours", "browsers"), [("True", "True"), ("True", "False"), ("False", "True")])
+def test_the_browsers_tests_run_beside_the_others_and_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes], ours: str, browsers: str
+) -> None:
+    monkeypatch.setattr(launch, "HERE", tmp_path)
+    monkeypatch.setattr(sys, "stdout", sys.__stdout__)
+    (tmp_path / "tests" / "browser").mkdir(parents=True)
+    (tmp_path / "pyproject.toml").write_text('[tool.pytest.ini_options]\ntestpaths = ["tests"]\n')
+    (tmp_path / "tests" / "test_ours.py").write_text(f"def test_ours():\n    assert {ours}\n")
+    (tmp_path / "tests" / "browser" / "test_browser.py").write_text(f"def test_browser():\n    assert {browsers}\n")
+    assert bool(launch.run_all_tests(Path(sys.executable))) is ("False" in (ours, browsers))
+    told = capfdbinary.readouterr().out.decode()
+    ran, beside = told.split("tests/browser:")
+    for shown, passed, name in ((ran, ours, "test_ours"), (beside, browsers, "test_browser")):
+        assert ("1 passed" in shown) is (passed == "True")
+        assert (f"::{name}" in shown) is (passed == "False")
+
+
 def test_check_takes_no_arguments(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert launch.main(["check", "app"]) == 2
     assert "no arguments" in capsys.readouterr().err
