@@ -120,6 +120,7 @@ def test_the_trainer_resolves_auto_as_the_planner_does() -> None:
 def test_a_full_run_here_needs_the_disk_that_its_format_takes(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(hardware, "has_bf16_instructions", lambda: False)  # such a processor computes in fp32
     config = RunConfig().changed(SETTINGS["full"])
     sizes = {}
     for name, cards in {"processor": (), "card": (_CARD,)}.items():
