@@ -102,6 +102,7 @@ def export(arguments: argparse.Namespace) -> None:
         suite=str(user_path(arguments.suite)) if arguments.suite else "",
         create=arguments.create,
         replace=arguments.replace,
+        ollama=Ollama.of().address if arguments.create else "",
     )
     if request.repo and request.to != "hub":
         raise UsageError("--repo is for the hub", "", "use it with --to hub")
@@ -127,7 +128,7 @@ def _asked(request: ExportRequest) -> ExportRequest:
     question = f"Ollama has a model {name}. Replace it?" if taken else f"Ollama is here. Create {name} in it?"
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     agreed = sys.stdin.readline().strip().lower() in ("y", "yes")
-    return replace(request, create=name, replace=taken) if agreed else request
+    return replace(request, create=name, replace=taken, ollama=server.address) if agreed else request
 
 
 def _lines(made: ExportAnswer) -> list[str]:

@@ -85,7 +85,8 @@ class ExportRequest:
     rows by which the columns of small formats are weighed. smallest: a bound such as agreement=0.97 (see Bound); the
     smallest format that is within it is found, and `dtype` is not looked at. rows: a file of held-out rows that every
     file is read with; without it the rows that the adapter's run kept back. suite: a file of prompts with what good
-    answers hold. create: the name under which Ollama shall make the model; replace: also where it has one of that name.
+    answers hold. create: the name under which Ollama shall make the model; replace: also where it has one of that name;
+    ollama: its address, empty for OLLAMA_HOST's or the usual one.
     """
 
     to: str
@@ -106,6 +107,7 @@ class ExportRequest:
     suite: str = ""
     create: str = ""
     replace: bool = False
+    ollama: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what does not fit together. Raises UsageError."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -75,6 +76,23 @@ def spawn_helper(module: str, args: Sequence[str] = ()) -> subprocess.Popen[byte
         cwd=_HOUSE,
         env=_environment(),
     )
+
+
+def open_folder(folder: Path) -> bool:
+    """Open a folder in the file manager of this machine's desktop; tell whether there is one."""
+    if sys.platform == "win32":
+        os.startfile(folder)
+        return True
+    program = "open" if sys.platform == "darwin" else "xdg-open"
+    has_desktop = sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    found = shutil.which(program) if has_desktop else None
+    if found is None:
+        return False
+    quiet = subprocess.DEVNULL
+    _started.append(
+        subprocess.Popen([found, str(folder)], stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
+    )
+    return True
 
 
 def _spawn(arguments: Sequence[str], log: Path, handed_down: Sequence[int] = ()) -> subprocess.Popen[bytes]:

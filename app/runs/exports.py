@@ -26,6 +26,8 @@ _MOST_JOBS = 60
 
 # Those whose weights are a GGUF file.
 GGUF_TARGETS = ("gguf", "ollama", "lmstudio")
+# In place of a format: the formats are tried from the smallest on until one is within a bound.
+SMALLEST = "smallest"
 # Bits for each weight of a model of 8 billion in each format of fewer than 16 (llama.cpp, tools/quantize/README.md);
 # a small model with a large vocabulary takes up to a fifth more.
 _BITS = {
@@ -38,9 +40,13 @@ _BITS = {
     "q3_k_m": 4.0,
     "q2_k": 3.16,
 }
+# Formats that llama.cpp's quantiser makes, each of which is run in llama.cpp afterwards.
+_SMALL = tuple(name for name in _BITS if name != "q8_0")
 # A child that loads the libraries takes 5 to 15 s (measured on two cores); a model is read, written and read again at
 # the pace of a plain disk. Only good for "seconds or minutes".
 _START_S, _BYTES_PER_S = 12.0, 50e6
+# Bytes of 16-bit weights that are quantised a second, and a run in llama.cpp, on two cores.
+_QUANTISED_PER_S, _PROOF_S = 15e6, 10.0
 
 
 def model_class(folder: Path) -> str:
@@ -156,9 +162,22 @@ def free_place(workspace: Workspace, source: Source, target: str) -> Path:
     return out
 
 
-def expected_seconds(size: int | None) -> float:
-    """Return about how long an export of this size takes."""
-    return _START_S + (size or 0) / _BYTES_PER_S
+def expected_range(source: Source, target: str) -> tuple[int, int] | None:
+    """Return how large the smallest file will be at least and at most; None where the base is not on this machine."""
+    least, most = (expected_bytes(source, target, dtype) for dtype in ("q2_k", "f16"))
+    return None if least is None or most is None else (least, most)
+
+
+def expected_seconds(source: Source, target: str, dtype: str) -> float:
+    """Return about how long an export takes; for the smallest file that passes, how long it takes at most."""
+    size = expected_bytes(source, target, dtype) or 0
+    if target not in GGUF_TARGETS:
+        return _START_S + size / _BYTES_PER_S
+    weights = source.weights_bytes or 0
+    tried = [*_BITS, "f16"] if dtype == SMALLEST else [dtype]
+    seconds = sum(weights / (_QUANTISED_PER_S if one in _SMALL else _BYTES_PER_S) for one in tried)
+    proven = sum(_PROOF_S for one in tried if one in _SMALL)
+    return _START_S + (weights / _BYTES_PER_S if source.artifact else 0) + seconds + proven
 
 
 def folder_bytes(folder: Path) -> int:

@@ -41,7 +41,7 @@ def run(child: JobChild) -> tuple[Outcome, Result]:
     request = child.request(ExportRequest)
     out = Path(request.out)
     try:
-        server = Ollama.of() if request.create else None
+        server = Ollama.of(request.ollama) if request.create else None
         if server and not request.replace:
             server.refuse_taken(request.create)  # before an hour goes into the files
         with opened(out) as staging:

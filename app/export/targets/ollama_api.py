@@ -44,6 +44,16 @@ class Ollama:
         host = split.hostname or "127.0.0.1"
         return cls("127.0.0.1" if host in ("0.0.0.0", "::") else host, port, split.scheme == "https")
 
+    @property
+    def place(self) -> str:
+        """Return its address, as people write it."""
+        return f"{self.host}:{self.port}"
+
+    @property
+    def address(self) -> str:
+        """Return its address as `of` reads it."""
+        return f"{'https' if self.secure else 'http'}://{self.place}"
+
     def is_here(self) -> bool:
         """Tell whether it answers."""
         try:
@@ -135,7 +145,7 @@ class Ollama:
             text = answer.read().decode("utf-8", errors="replace")
         except (OSError, http.client.HTTPException) as error:
             why = str(error) or type(error).__name__
-            what = f"Ollama does not answer at {self.host}:{self.port}"
+            what = f"Ollama does not answer at {self.place}"
             raise ExportError(what, why[:200], "start Ollama, or leave --create out") from None
         finally:
             connection.close()

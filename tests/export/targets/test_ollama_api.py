@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
-import subprocess
-import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +14,7 @@ from app.export.requests import ExportRequest
 from app.export.targets.ollama_api import Ollama
 from app.models.names import STARTER, resolve
 from tests.export.exporting import export
+from tests.export.targets import ollama_server
 
 pytest.importorskip("xllamacpp", reason="llama.cpp is not here (pip install -r requirements-dev.txt)")
 STARTER_FOLDER = Path(resolve(STARTER))
@@ -25,17 +22,8 @@ STARTER_FOLDER = Path(resolve(STARTER))
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = subprocess.Popen([sys.executable, "-m", "tests.export.targets.stand_in_ollama", str(port)])
-    ollama, limit = Ollama("127.0.0.1", port), time.monotonic() + 60
-    while not ollama.is_here():
-        assert server.poll() is None and time.monotonic() < limit
-        time.sleep(0.1)
-    yield f"127.0.0.1:{port}"
-    server.kill()
-    server.wait()
+    with ollama_server.running() as found:
+        yield found
 
 
 def seen(address: str) -> list[str]:

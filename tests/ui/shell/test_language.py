@@ -63,6 +63,7 @@ def test_every_text_is_used() -> None:
         "tour.",
         "take.card.",
         "take.dtype.",
+        "take.made.",
         "take.verdict.",
         "data.sample.",
     )

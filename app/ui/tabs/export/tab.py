@@ -10,17 +10,21 @@ from functools import partial
 import gradio as gr
 
 from app.errors import WorkbenchError
-from app.export.requests import GGUF_DTYPES, ExportRequest, MergeRequest, start_export, start_merge
+from app.export.requests import GGUF_DTYPES
 from app.jobs import requests
 from app.jobs.directory import JobDirectory
 from app.runs import exports
-from app.runs.exports import TARGETS, Source
+from app.runs.exports import SMALLEST, TARGETS, Source
 from app.ui.components import messages
 from app.ui.components.handlers import EVENT_DEFAULTS, Control, Updates, handler, held, raw
 from app.ui.components.markup import Html
 from app.ui.shell.language import Key, Translator
 from app.ui.shell.page_context import PageContext
+from app.ui.tabs.export import made_panel, making, ollama_panel
 from app.ui.tabs.export import view as export_view
+from app.ui.tabs.export.made_panel import Panel as MadePanel
+from app.ui.tabs.export.making import FileChoice, FileFields
+from app.ui.tabs.export.ollama_panel import Panel as OllamaPanel
 from app.ui.tabs.export.view import Card
 from app.workspace import Workspace
 
@@ -43,7 +47,7 @@ def view(workspace: Workspace, value: object, t: Translator, dtype: object = GGU
         return View(messages.sentence(t("take.none")), {TARGETS[0]: Card(nothing)})
     newest = exports.newest_jobs(workspace, source)
     states = [job.status().state for job in newest.values()]
-    chosen = str(dtype) if dtype in GGUF_DTYPES else GGUF_DTYPES[0]
+    chosen = str(dtype) if dtype in (*GGUF_DTYPES, SMALLEST) else GGUF_DTYPES[0]
     return View(sentence(source, states, t), export_view.cards(workspace, source, newest, chosen, t))
 
 
@@ -59,19 +63,7 @@ def sentence(source: Source, states: Sequence[str], t: Translator) -> Html:
 
 def merge(workspace: Workspace, value: object) -> JobDirectory:
     """Hand in a merge of the chosen adapter into the workspace's outputs. Raises WorkbenchError."""
-    return make(workspace, value, "model")
-
-
-def make(workspace: Workspace, value: object, target: str, dtype: object = GGUF_DTYPES[0]) -> JobDirectory:
-    """Hand in the job behind a card, into the workspace's outputs. Raises WorkbenchError."""
-    source = exports.find(workspace, value)
-    out = exports.free_place(workspace, source, target)
-    if target == "model":
-        return start_merge(workspace, MergeRequest(str(source.folder), str(out)))
-    folder = str(source.folder.absolute())
-    adapter, model = (folder, "") if source.artifact else ("", folder)
-    request = ExportRequest(target, str(out), adapter=adapter, model=model, dtype=str(dtype), name=source.stem)
-    return start_export(workspace, request)
+    return making.make(workspace, value, "model")
 
 
 def stop(workspace: Workspace, value: object, target: str) -> None:
@@ -111,24 +103,40 @@ def build(context: PageContext, tab: gr.Tab) -> gr.Dropdown:
         dtype = made(
             gr.Dropdown,
             label=Key("take.dtype"),
-            choices=[(Key(f"take.dtype.{name}"), name) for name in GGUF_DTYPES],
+            choices=[(Key(f"take.dtype.{name}"), name) for name in (*GGUF_DTYPES, SMALLEST)],
             value=GGUF_DTYPES[0],
             elem_id="wb-take-dtype",
             scale=1,
             min_width=140,
         )
+        bound = made(
+            gr.Textbox,
+            label=Key("take.bound"),
+            info=Key("take.bound_help"),
+            value=making.USUAL_BOUND,
+            max_lines=1,
+            visible=False,
+            elem_id="wb-take-bound",
+            scale=1,
+            min_width=200,
+        )
+    ollama: list[OllamaPanel] = []
     with gr.Row(elem_classes="wb-take-row"):
-        cards = [_build_card(made, target) for target in TARGETS]
-    _wire(context, tab, _Tab(chosen, dtype, line, cards))
+        below = {"ollama": lambda: ollama.append(ollama_panel.build(context))}
+        cards = [_build_card(made, target, below.get(target)) for target in TARGETS]
+    listed = made_panel.build(context)
+    _wire(context, tab, _Tab(chosen, FileFields(dtype, bound), line, cards, ollama[0], listed))
     return chosen
 
 
 @dataclass(frozen=True)
 class _Tab:
     chosen: gr.Dropdown
-    dtype: gr.Dropdown
+    file: FileFields
     line: gr.HTML
     cards: list[_Controls]
+    ollama: OllamaPanel
+    listed: MadePanel
 
 
 def _wire(context: PageContext, tab: gr.Tab, c: _Tab) -> None:
@@ -136,10 +144,11 @@ def _wire(context: PageContext, tab: gr.Tab, c: _Tab) -> None:
 
     def look(value: object, kind: object, seen: object, t: Translator) -> Updates:
         found = view(workspace, value, t, kind)
-        fresh = hash((found.sentence, tuple(found.cards.items())))
+        table = made_panel.table(workspace, t)
+        fresh = hash((found.sentence, table, tuple(found.cards.items())))
         if fresh == seen:
             return Updates()
-        updates = Updates({digest: fresh, c.line: found.sentence})
+        updates = Updates({digest: fresh, c.line: found.sentence, c.listed.table: table})
         for card in c.cards:
             updates |= card.showing(found.cards.get(card.target))
         return updates
@@ -151,28 +160,34 @@ def _wire(context: PageContext, tab: gr.Tab, c: _Tab) -> None:
         # What was sent before the tab was open may not have been drawn: all is sent again.
         return Updates({c.chosen: gr.update(choices=offered, value=kept), digest: 0})
 
-    value, kind, t = raw(c.chosen), raw(c.dtype), context.language_field
+    value, kind, t = raw(c.chosen), raw(c.file.dtype), context.language_field
     parts = [part for card in c.cards for part in card.outputs()]
-    looked = handler(look, [value, kind, held(digest), t], [digest, c.line, *parts])
+    looked = handler(look, [value, kind, held(digest), t], [digest, c.line, *parts, c.listed.table])
     gr.on([context.blocks.load, tab.select], **handler(opened, [value], [c.chosen, digest])).then(**looked)
-    changes = [c.chosen.change, c.dtype.change]
+    changes = [c.chosen.change, c.file.dtype.change]
     gr.on([context.poll_timers["export"].tick, *changes, context.language.change], **looked)
     errors = [card.wrong for card in c.cards]
     gr.on(changes, None, None, errors, js=f"() => {json.dumps([''] * len(errors))}", **EVENT_DEFAULTS)
 
-    def begin(value: object, kind: object, t: Translator, *, card: _Controls) -> Html:
-        return _attempt(lambda: make(workspace, value, card.target, kind), t)
+    def choose(kind: object) -> Updates:
+        return Updates({c.file.bound: gr.update(visible=kind == SMALLEST)})
+
+    def begin(value: object, file: FileChoice, t: Translator, *, card: _Controls) -> Html:
+        return _attempt(lambda: making.make(workspace, value, card.target, file), t)
 
     def end(value: object, t: Translator, *, card: _Controls) -> Html:
         return _attempt(lambda: stop(workspace, value, card.target), t)
 
+    c.file.dtype.change(**handler(choose, [kind], [c.file.bound]))
+    wrong = next(card.wrong for card in c.cards if card.target == "ollama")
+    ollama_panel.wire(context, c.ollama, c.chosen, c.file, wrong, looked)
     for card in c.cards:
-        begun = handler(partial(begin, card=card), [value, kind, t], [card.wrong])
+        begun = handler(partial(begin, card=card), [value, c.file, t], [card.wrong])
         card.make.click(**begun).then(**looked)
         card.stop.click(**handler(partial(end, card=card), [value, t], [card.wrong])).then(**looked)
 
 
-def _build_card(made: Callable[..., object], target: str) -> _Controls:
+def _build_card(made: Callable[..., object], target: str, below: Callable[[], object] | None = None) -> _Controls:
     with gr.Column(min_width=320, elem_classes="wb-take"):
         html = gr.HTML(elem_id=f"wb-take-{target}")
         with gr.Row(elem_classes="wb-actions"):
@@ -181,6 +196,8 @@ def _build_card(made: Callable[..., object], target: str) -> _Controls:
             variant = "primary" if target == "model" else "secondary"
             button = made(gr.Button, value=label, variant=variant, visible=False, elem_id=f"wb-make-{target}", scale=0)
             end = made(gr.Button, value=Key("take.stop"), variant="stop", visible=False, scale=0)
+        if below is not None:
+            below()
         wrong = gr.HTML(elem_id=f"wb-take-error-{target}")
     return _Controls(target, html, button, end, wrong)
 

@@ -65,25 +65,37 @@ def _card(
 
 def _planned(workspace: Workspace, source: Source, target: str, dtype: str, t: Translator, *rest: object) -> Html:
     size = exports.expected_bytes(source, target, dtype)
-    time = exports.expected_seconds(size)
+    time = _rough(exports.expected_seconds(source, target, dtype))
     heavy = target in ("model", *exports.GGUF_TARGETS) and size is None
+    at_most = dtype == exports.SMALLEST and target in exports.GGUF_TARGETS
+    told = t("take.at_most", time=time) if at_most else t("take.about", time=time)
     facts = [
-        (t("take.size"), t("take.size_unknown") if size is None else number_format.size(size)),
+        (t("take.size"), _expected(source, target, dtype, t)),
         (t("take.where"), element("code", exports.free_place(workspace, source, target))),
-        (t("take.time_ahead"), t("take.time_unknown") if heavy else t("take.about", time=_rough(time))),
+        (t("take.time_ahead"), t("take.time_unknown") if heavy else told),
     ]
     return _article(target, t(f"take.card.{target}.text"), facts, t, *rest)
 
 
 def _running(source: Source, target: str, job: JobDirectory, status: Status, dtype: str, t: Translator) -> Html:
     """Return a card at work: as many rows as before it began, so that nothing jumps."""
-    size = exports.expected_bytes(source, target, dtype)
     facts = [
-        (t("take.size"), t("take.size_unknown") if size is None else number_format.size(size)),
+        (t("take.size"), _expected(source, target, dtype, t)),
         (t("take.where"), element("code", job.config.get("out") or "")),
         (t("take.state"), element("span", state(status, t), " ", _progress(status, t))),
     ]
     return _article(target, t(f"take.card.{target}.text"), facts, t)
+
+
+def _expected(source: Source, target: str, dtype: str, t: Translator) -> str | Html:
+    """Return how large an export will be; of the smallest file, between which sizes it will be."""
+    if dtype == exports.SMALLEST and target in exports.GGUF_TARGETS:
+        found = exports.expected_range(source, target)
+        if found is not None:
+            least, most = map(number_format.gigabytes, found)
+            return t("take.size_range", least=least, most=most)
+    size = exports.expected_bytes(source, target, dtype)
+    return t("take.size_unknown") if size is None else number_format.size(size)
 
 
 def _progress(status: Status, t: Translator) -> Html:
@@ -111,6 +123,8 @@ def _done(target: str, result: Mapping[str, Any], t: Translator) -> Html:
     facts.append((t("take.where"), element("code", result.get("out") or result.get("model") or "")))
     facts += [(t("take.time"), f"{result['seconds']:,.1f} s")] if result.get("seconds") is not None else []
     parts: list[object] = [receipt(result, t)] if result.get("verdict") else []
+    if result.get("created"):
+        parts.append(element("p", t("take.ollama.answers", name=result["created"]), " ", result.get("answer") or ""))
     parts += [element("p", note, class_="wb-muted") for note in result.get("notes") or []]
     line = str(result.get("run") or _python_line(result))
     return _article(target, "", facts, t, copyable(t("take.use"), line, t), before=parts)
@@ -136,6 +150,7 @@ def receipt(result: Mapping[str, object], t: Translator) -> Html:
     numbers = [
         ("take.agreement", _share(result.get("greedy_agreement"))),
         ("take.file_agreement", _share(result.get("agreement"))),
+        ("take.chosen_dtype", str(result["dtype"]).upper() if result.get("dtype") else None),
         ("take.kl", _number(result.get("mean_kl"))),
         ("take.file_pace", _pace(result.get("tokens_per_s"))),
         ("take.difference", _number(result.get("max_logit_diff"))),

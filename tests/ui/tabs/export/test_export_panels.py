@@ -1,0 +1,151 @@
+"""What the Export tab does besides its cards: Ollama, the smallest file, the list of what was made."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from types import SimpleNamespace
+
+import gradio as gr
+import pytest
+
+from app.errors import UsageError, WorkbenchError
+from app.export.requests import ExportRequest
+from app.export.targets import job as export_job
+from app.jobs import directory as jobs
+from app.jobs import supervisor
+from app.jobs.child import JobChild
+from app.jobs.directory import JobDirectory, Status
+from app.models.names import STARTER, resolve
+from app.reading import parsed_as
+from app.runs import exports
+from app.ui.components import number_format
+from app.ui.components.markup import escaped
+from app.ui.shell.language import Translator
+from app.ui.tabs.export import made_panel, making, ollama_panel, tab
+from app.ui.tabs.export.making import FileChoice, FileFields
+from app.workspace import Workspace
+from tests.export.targets import ollama_server
+
+T = Translator("en")
+
+
+def merged_starter(workspace: Workspace) -> str:
+    job = jobs.create(workspace, "merge", {"adapter": "/none", "out": resolve(STARTER)})
+    job.write_status(Status(state="finished", result={"model": resolve(STARTER)}))
+    return f"model:{job.id}"
+
+
+def asked_for(job: JobDirectory) -> ExportRequest:
+    return parsed_as(ExportRequest, job.config)
+
+
+@pytest.fixture
+def unstarted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let jobs be handed in and wait."""
+    monkeypatch.setattr(supervisor, "ensure_running", lambda workspace: None)
+
+
+@pytest.mark.usefixtures("unstarted")
+def test_ollama_is_asked_about_first_and_answers_in_the_card(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("xllamacpp", reason="llama.cpp is not here")
+    value, file = merged_starter(workspace), FileChoice("q8_0")
+    with ollama_server.running() as address:
+        monkeypatch.setenv("OLLAMA_HOST", address)
+        asked = ollama_panel.ask(workspace, value, "mine", file, T)
+        assert asked.text.startswith(f"Create mine in Ollama at {address}?")
+        assert not jobs.all_jobs(workspace, "export")
+        monkeypatch.delenv("OLLAMA_HOST")  # the job makes it where the question was asked
+        job = ollama_panel.create(workspace, asked.about)
+        outcome, result = export_job.run(JobChild(job))
+        job.write_status(Status(state=outcome, result=dict(result)))
+        assert result["created"] == "mine" and result["answer"]
+        card = tab.view(workspace, value, T).cards["ollama"].html
+        assert "mine is in Ollama and answers:" in card and "ollama run mine" in card
+        monkeypatch.setenv("OLLAMA_HOST", address)
+        again = ollama_panel.ask(workspace, value, "mine", file, T)
+        assert again.text == f"Ollama at {address} has a model mine. Replace it?"
+        assert (again.about.is_taken, asked.about.is_taken) == (True, False)  # type: ignore[attr-defined]
+
+
+def test_names_and_a_missing_ollama_are_said_before_anything_is_made(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value = merged_starter(workspace)
+    monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:9")
+    with pytest.raises(WorkbenchError, match="is no name for Ollama"):
+        ollama_panel.ask(workspace, value, "a b", FileChoice(), T)
+    with pytest.raises(WorkbenchError, match=r"does not answer at 127\.0\.0\.1:9"):
+        ollama_panel.ask(workspace, value, "", FileChoice(), T)
+    assert not jobs.all_jobs(workspace, "export")
+
+
+@pytest.mark.usefixtures("unstarted")
+def test_the_smallest_that_passes_is_a_choice_like_a_format(workspace: Workspace) -> None:
+    value = merged_starter(workspace)
+    chosen = FileFields(gr.Dropdown(), gr.Textbox()).read([exports.SMALLEST, " kl=0.05 "])
+    request = asked_for(making.make(workspace, value, "gguf", chosen))
+    assert request.smallest == "kl=0.05"
+    assert asked_for(making.make(workspace, value, "hub", chosen)).smallest == ""
+    assert asked_for(making.make(workspace, value, "lmstudio", FileChoice("q3_k_m"))).dtype == "q3_k_m"
+    with pytest.raises(UsageError, match="is no bound"):
+        making.make(workspace, value, "gguf", FileChoice(exports.SMALLEST, "fast"))
+    for odd in (None, 5, "q1", ["q8_0"]):
+        assert FileFields(gr.Dropdown(), gr.Textbox()).read([odd, None]) == FileChoice()
+
+
+def test_each_format_has_its_size_and_time(workspace: Workspace) -> None:
+    value = merged_starter(workspace)
+    source = exports.find(workspace, value)
+    seconds = {dtype: exports.expected_seconds(source, "gguf", dtype) for dtype in ("f16", "q4_k_m", exports.SMALLEST)}
+    assert seconds["f16"] < seconds["q4_k_m"] < seconds[exports.SMALLEST]
+    card = tab.view(workspace, value, T, exports.SMALLEST).cards["gguf"].html
+    assert "between" in card and "at most" in card
+
+
+def test_the_list_names_size_place_and_report_and_asks_before_it_removes(workspace: Workspace) -> None:
+    assert "No export yet" in made_panel.table(workspace, T)
+    out = workspace.output_dir("mine <b>")
+    out.mkdir()
+    (out / "model.gguf").write_bytes(b"x" * 2_000_000)
+    job = jobs.create(workspace, "export", {"out": str(out), "to": "gguf"})
+    job.write_status(Status(state="finished", ended=1.7e9, result={"verdict": "warn", "dtype": "q4_k_m"}))
+    shown = made_panel.table(workspace, T)
+    date = number_format.moment(1.7e9, T)
+    for text in ("GGUF Q4_K_M", number_format.gigabytes(2_000_000), date, "wb-warn", str(escaped(out.name))):
+        assert text in shown
+    assert [f'data-pick="{verb}:{job.id}"' in shown for verb in ("show", "fetch", "remove")] == [True] * 3
+    asked = made_panel.remove_question(workspace, job.id, T)
+    assert str(out) in asked.text and "1.9 MB" in asked.text and asked.about == job.id and out.is_dir()
+
+
+def request_from(client: str, **headers: str) -> gr.Request:
+    return SimpleNamespace(client=SimpleNamespace(host=client), headers=headers)  # type: ignore[return-value]
+
+
+def test_the_file_manager_opens_only_where_browser_and_server_are_one(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert made_panel.is_local(request_from("127.0.0.1", host="localhost:7860"))
+    assert not made_panel.is_local(request_from("10.0.0.8"))
+    assert not made_panel.is_local(request_from("127.0.0.1", **{"X-Forwarded-For": "10.0.0.8"}))
+    assert not made_panel.is_local(None)
+    out = workspace.output_dir("mine")
+    out.mkdir()
+    job = jobs.create(workspace, "export", {"out": str(out), "to": "adapter"})
+    job.write_status(Status(state="finished", ended=1.7e9))
+    opened = tmp_path / "opened"
+    program = tmp_path / "xdg-open"
+    program.write_text(f'#!/bin/sh\necho "$1" > {shlex.quote(str(opened))}.part\nmv {opened}.part {opened}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("DISPLAY", ":0")
+    assert str(out) in made_panel.shown(workspace, job.id, T, is_local=False) and not opened.exists()
+    assert "file manager" in made_panel.shown(workspace, job.id, T, is_local=True)
+    supervisor._started[-1].wait(10)
+    assert opened.read_text().strip() == str(out)
+    monkeypatch.delenv("DISPLAY")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    assert "It lies on the machine" in made_panel.shown(workspace, job.id, T, is_local=True)
