@@ -26,7 +26,7 @@ from app.export.requests import (
 )
 from app.export.targets.ollama_api import Ollama
 from app.hub import push
-from app.redaction import hub_token
+from app.hub import token as hub_token
 from app.workspace import user_path
 
 
@@ -75,7 +75,12 @@ def _add_export(verbs: Verbs) -> None:
     )
     parser.add_argument("--replace", action="store_true", help="ollama: also where it has a model of that name")
     parser.add_argument("--name", default="adapter", help="the adapter's name in requests (default adapter)")
-    parser.add_argument("--repo", metavar="OWNER/NAME", default="", help="hub: push there; the token is HF_TOKEN's")
+    parser.add_argument(
+        "--repo",
+        metavar="OWNER/NAME",
+        default="",
+        help="hub: push there; the token is HF_TOKEN's, the login's or the keyring's",
+    )
     parser.add_argument("--public", action="store_true", help="hub: make a new repository public (default private)")
     parser.add_argument("--max-ram", default="2GB", metavar="SIZE", help="memory above the interpreter's (default 2GB)")
     parser.add_argument("--dequantise", action="store_true", help="merge into a base that exists in 4 bits only")
@@ -154,11 +159,15 @@ def _lines(made: ExportAnswer) -> list[str]:
 
 def _token() -> str:
     """Return the hub token of this machine, or from a prompt; it is never written anywhere."""
-    token = hub_token()
+    token = hub_token.token()
     if not token and sys.stdin.isatty():
         token = getpass.getpass("Hub token (not shown, not kept): ").strip()
     if not token:
-        raise UsageError("There is no hub token", "HF_TOKEN is not set", "set HF_TOKEN, or leave --repo out")
+        raise UsageError(
+            "There is no hub token",
+            hub_token.why_none(),
+            f"set HF_TOKEN, or keep it with `keyring set {hub_token.SERVICE} {hub_token.NAME}`, or leave --repo out",
+        )
     return token
 
 

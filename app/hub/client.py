@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from app.errors import ModelError, NetworkError, keyed
+from app.hub.token import provide
 
 _PROBE_TIMEOUT_S = 8.0
 _TOKENIZER_FILES = (
@@ -30,6 +31,7 @@ def ask(hub_id: str, revision: str | None = None) -> None:
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
+    provide()
     get_hf_file_metadata(hf_hub_url(hub_id, "config.json", revision=revision), timeout=_PROBE_TIMEOUT_S)
 
 
@@ -52,6 +54,7 @@ def fetch_tokenizer(hub_id: str, revision: str | None = None) -> Path:
     """Return the folder of a hub model's tokenizer files, fetched where they are not here. Raises the hub's errors."""
     from huggingface_hub import snapshot_download
 
+    provide()
     return Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(_TOKENIZER_FILES)))
 
 

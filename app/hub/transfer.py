@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Literal, TypeVar
 
 from app.errors import DataError, ModelError, NetworkError, keyed
+from app.hub.token import provide
 from app.jobs.child import JobChild
 
 Answer = TypeVar("Answer")
@@ -45,6 +46,7 @@ def asked(hub_id: str, what: Literal["dataset", "model"], ask: Callable[[], Answ
     """Ask the hub; turn what goes wrong into one line for a person."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
+    provide()
     try:
         return ask()
     except GatedRepoError as error:
