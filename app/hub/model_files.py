@@ -146,6 +146,13 @@ def bytes_of(folder: Path) -> int:
     return total
 
 
+def hub_folder(hub_id: str) -> Path:
+    """Return the folder of a model in the hub's cache, whether or not it is there."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE) / f"models--{hub_id.replace('/', '--')}"
+
+
 def cached_models() -> Iterator[tuple[str, Path]]:
     """Yield the models of the hub's cache by name, with the folder of each."""
     from huggingface_hub import constants

@@ -14,7 +14,7 @@ from typing import Literal
 from app.catalog.catalogue import entries
 from app.errors import JobError, ModelError, UsageError
 from app.hub.ids import is_local
-from app.hub.model_files import KIND, bytes_of, cached_models, is_complete
+from app.hub.model_files import KIND, bytes_of, cached_models, hub_folder, is_complete
 from app.jobs import directory as jobs
 from app.jobs import requests
 from app.jobs.directory import JobDirectory
@@ -46,6 +46,12 @@ def on_disk(workspace: Workspace) -> list[ModelOnDisk]:
     starter = Path(resolve(STARTER))
     bundled = ModelOnDisk(STARTER, "bundled", bytes_of(starter), _licence(STARTER, starter), True, str(starter))
     return [bundled, *_of_hub(), *_merged(workspace)]
+
+
+def is_here(hub_id: str) -> bool:
+    """Tell whether a model of the hub lies whole in the hub's cache; cheap enough for every keystroke."""
+    folder = hub_folder(hub_id)
+    return any(map(is_complete, (folder / "snapshots").glob("*")))
 
 
 def start(workspace: Workspace, name: str) -> JobDirectory:

@@ -72,7 +72,7 @@ def test_every_text_is_used() -> None:
     families += ("said.", "wrong.")
     families += ("train.filter.", "sweep.example.", "compare.", "step.mark.", "step.method.")
     families += ("verdict.", "data.page.", "preset.")
-    families += ("month.",)
+    families += ("month.", "models.kind.", "models.licence.", "models.ask.")
     families += ("evaluate.metric.", "evaluate.draw.", "evaluate.over.")
     families += ("verdict.", "data.page.", "train.table.")
     literal = {

@@ -16,6 +16,7 @@ from app.config.schema import RunConfig
 from app.errors import BusyError, WorkbenchError
 from app.jobs.requests import busy
 from app.models.names import STARTER
+from app.planner.cards import least_gb
 from app.reading import parsed_json
 from app.runs import measurement, request_paths
 from app.runs.dataset_selection import DatasetSelection
@@ -26,7 +27,7 @@ from app.ui.components.handlers import EVENT_DEFAULTS, Control, Updates, Wiring,
 from app.ui.components.markup import Html, element, joined, place
 from app.ui.shell.language import Key, Translator, spoken
 from app.ui.shell.page_context import CLICK_JS, PageContext
-from app.ui.tabs.plan import view
+from app.ui.tabs.plan import models_panel, view
 from app.ui.tabs.plan.view import PlanView, Simulating
 from app.ui.tabs.train import unplanned
 from app.workspace import Workspace
@@ -73,6 +74,8 @@ def model_choices() -> list[tuple[Key | Callable[[Translator], str], str]]:
 def _model_choice(listing: Listing, t: Translator) -> str:
     words = [f"{listing.parameters / 1e9:.2g} B", "" if listing.is_instruct else t("plan.choice.base"), listing.licence]
     words.append(t("plan.choice.gated") if listing.gated else "")
+    card = least_gb(catalog.find(listing.hub_id))
+    words.append(t("plan.choice.card", size=card) if card else "")
     return f"{listing.hub_id} ({', '.join(filter(None, words))})"
 
 
@@ -131,9 +134,12 @@ def _settings_of(config: RunConfig) -> FormValues:
 def model_note(workspace: Workspace, name: object, t: Translator) -> Html:
     """Return what is known of a chosen model; nothing of one that cannot be read, which the answer says."""
     try:
-        return view.model_facts(catalog.find(request_paths.model_name(workspace, str(name or ""))), t)
+        spec = catalog.find(request_paths.model_name(workspace, str(name or "")))
     except WorkbenchError:
         return Html("")
+    listing = spec.listing
+    here = models_panel.note(listing.hub_id, t) if listing else ""
+    return joined([view.model_facts(spec, t, here)])
 
 
 @dataclass(frozen=True)
@@ -150,7 +156,10 @@ def shown(workspace: Workspace, filled: FormValues, base: RunConfig, t: Translat
     """Return what the tab shows of a filled form."""
     found, holds = answer(workspace, filled, base, t), preset_of(workspace, filled)
     about = model_note(workspace, filled.model, t)
-    return Shown(holds, about, wrong=found) if isinstance(found, Html) else Shown(holds, about, found)
+    if isinstance(found, Html):
+        return Shown(holds, about, wrong=found)
+    cards = found.cards if isinstance(found, PlanView) else ""
+    return Shown(holds, joined([about, cards]), found)
 
 
 def outdated(t: Translator) -> Html:
@@ -208,6 +217,7 @@ def build(context: PageContext) -> PlanTab:
                 elem_id="wb-model",
             )
             about = gr.HTML(elem_id="wb-model-note")
+            models_panel.build(context, model)
             cards = [(Key("plan.this_machine"), 0), *((f"{size} GB", size) for size in forms.CARDS_GB)]
             card = make(gr.Radio, label=Key("plan.card"), choices=cards, value=0, elem_id="wb-card")
             kinds = [(Key(f"method.{name}"), name) for name in forms.METHODS]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from app import catalog, planner
+from app import catalog, hardware, planner
 from app.catalog import ModelSpec
 from app.config.schema import RunConfig
+from app.errors import WorkbenchError
 from app.hardware import GB
 from app.planner import Plan, PlanRequest, Suggestion, compare_methods, largest, packing
+from app.planner.cards import fitting
 from app.planner.compare import by_method
 from app.planner.from_config import config_changes
 from app.planner.machine import request_here, this_machine, within_free_memory
@@ -22,7 +24,7 @@ from app.ui.components.axes import Span
 from app.ui.components.bars import Part, stacked
 from app.ui.components.charts import Line, Mark, chart
 from app.ui.components.forms import CARDS_GB
-from app.ui.components.markup import Html, element
+from app.ui.components.markup import Html, element, joined
 from app.ui.components.messages import sentence
 from app.ui.shell import status_bar
 from app.ui.shell.language import Translator
@@ -31,6 +33,8 @@ from app.workspace import Workspace
 
 _LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 _MOST_SUGGESTIONS = 4
+# A card reports a little less than its name says; within this share it is the same size.
+_SAME_CARD = 0.1
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class PlanView:
     remedies: Html
     bars: Html
     curve: Html
+    cards: Html
 
 
 @dataclass(frozen=True)
@@ -73,12 +78,47 @@ def view(config: RunConfig, workspace: Workspace, t: Translator) -> PlanView | S
     plan = planner.estimate(request)
     found = planner.suggestions(request) if plan.fits is False else []
     return PlanView(
-        sentence=sentence(verdict(plan, found, t)),
+        sentence=sentence(joined([verdict(plan, found, t), " ", what_if(config, t)])),
         facts=facts(plan, t),
         remedies=remedies(found, t) if found else room(request, plan, t),
         bars=element("div", parts(plan, t), methods(request, plan, t)),
         curve=peak_curve(request, plan, t),
+        cards=cards(config, request, workspace, t),
     )
+
+
+def cards(config: RunConfig, request: PlanRequest, workspace: Workspace, t: Translator) -> Html:
+    """Return on which sizes of card these settings fit, as a row of badges; nothing where that is not known."""
+    try:
+        if request.device != "cuda":
+            named = config.changed({"memory.vram_gb": CARDS_GB[-1]})
+            request = request_here(named, workspace, request.model, machine=this_machine())
+        found = fitting(request, CARDS_GB)
+    except WorkbenchError:
+        return Html("")
+    badges = []
+    for size, fits in found.items():
+        words = t("plan.card_fits" if fits else "plan.card_not", size=size)
+        mark = element("i", "✓" if fits else "✕", aria_hidden="true")
+        colour = "good" if fits else "muted"
+        badges.append(element("li", mark, f" {size} GB", class_=f"wb-badge wb-{colour}", title=words, aria_label=words))
+    return element("ul", element("li", t("plan.cards"), class_="wb-muted"), *badges, class_="wb-badges")
+
+
+def what_if(config: RunConfig, t: Translator) -> Html:
+    """Return that the card which was chosen is not this machine's, and what this machine has; nothing where it is."""
+    size = config.memory.vram_gb
+    if size is None:
+        return Html("")
+    own = hardware.readings().gpu
+    if own is not None and abs(own.total_bytes / GB - size) < _SAME_CARD * size:
+        return Html("")
+    has = (
+        t("plan.what_if.none")
+        if own is None
+        else t("plan.what_if.card", name=own.name, size=f"{own.total_bytes / GB:.0f}")
+    )
+    return element("span", t("plan.what_if", size=f"{size:g}", has=has), class_="wb-what-if")
 
 
 def simulating(request: PlanRequest, progress: client.Progress, t: Translator) -> Simulating:
@@ -263,8 +303,8 @@ def facts(plan: Plan, t: Translator) -> Html:
     )
 
 
-def model_facts(spec: ModelSpec, t: Translator) -> Html:
-    """Return a model's size, licence and whether its publisher asks for a login."""
+def model_facts(spec: ModelSpec, t: Translator, here: Html | str = "") -> Html:
+    """Return a model's size, licence, whether its publisher asks for a login, and what is said of it `here`."""
     listing = spec.listing
     if listing is None:
         return messages.note(t("plan.model_own", layers=spec.layers, hidden=number_format.count(spec.hidden)))
@@ -275,7 +315,7 @@ def model_facts(spec: ModelSpec, t: Translator) -> Html:
     context = number_format.count(spec.max_positions) if spec.max_positions else unknown
     files = number_format.size(listing.file_bytes) if listing.file_bytes else element("span", unknown)
     reach = _filled(t("plan.model_reach", context=context), files=files)
-    return messages.note(element("span", text, kind, " ", *reach, gated))
+    return messages.note(element("span", text, kind, " ", *reach, gated, here))
 
 
 def measured(standing: measurement.Standing, t: Translator) -> Html:

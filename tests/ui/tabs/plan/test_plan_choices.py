@@ -33,4 +33,5 @@ def test_models_say_what_they_are_in_both_languages() -> None:
     choices = {value: shown for shown, value in model_choices()}
     starter, gated = choices["starter"], choices["meta-llama/Llama-3.1-8B"]
     assert isinstance(starter, Key) and CHINESE(starter) == "starter（随附，3 M）"
-    assert not isinstance(gated, Key) and gated(Translator()).endswith(", gated)") and "需申请" in gated(CHINESE)
+    assert not isinstance(gated, Key) and gated(Translator()).endswith(", gated, QLoRA from 8 GB)")
+    assert not isinstance(gated, Key) and gated(CHINESE).endswith("需申请, QLoRA 需 8 GB 起)")

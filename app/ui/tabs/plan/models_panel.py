@@ -1,0 +1,160 @@
+"""The models on this disk, folded on the Plan tab: what they take, one more by a download, one less by a question."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import gradio as gr
+
+from app.errors import WorkbenchError
+from app.files import disk_free_bytes
+from app.jobs import directory as jobs
+from app.jobs import requests
+from app.jobs.directory import JobDirectory, Status
+from app.runs import models_on_disk
+from app.runs.models_on_disk import ModelOnDisk
+from app.ui.components import messages, number_format, questions
+from app.ui.components.handlers import EACH, Control, Parts, Updates, handler, text
+from app.ui.components.markup import Html, element, joined
+from app.ui.components.questions import Asked
+from app.ui.shell.language import Key, Translator
+from app.ui.shell.page_context import CLICK_JS, PageContext
+from app.ui.shell.status_bar import meter, phase_name
+from app.workspace import Workspace
+
+_LOOK_S = 1.0
+# A download that ended longer ago is nobody's news any more.
+_NEWS_S = 600.0
+
+
+def listing(workspace: Workspace, t: Translator) -> Html:
+    """Return the downloads and the models of this disk, each with its size, its licence and what can be done."""
+    found = models_on_disk.on_disk(workspace)
+    rows = [_row(one, t) for one in sorted(found, key=lambda one: -one.bytes)]
+    total = number_format.gigabytes(sum(one.bytes for one in found))
+    free = number_format.gigabytes(disk_free_bytes(workspace.root))
+    room = element("p", t("models.room", total=total, free=free), class_="wb-note wb-muted")
+    fetches = [_fetch(job, t) for job in _recent(workspace)]
+    return element("div", *fetches, element("ul", *rows, class_="wb-models"), room)
+
+
+def _row(model: ModelOnDisk, t: Translator) -> Html:
+    about = [t(f"models.kind.{model.kind}"), t.known(f"models.licence.{model.licence}", model.licence)]
+    about += [] if model.complete else [t("models.in_part")]
+    facts = element("span", t("planner.comma").join(about), class_="wb-muted")
+    size = element("span", number_format.size(model.bytes), class_="wb-number")
+    name = element("code", model.id, title=model.path, class_="wb-model-name")
+    label = t("models.remove_one", name=model.id)
+    button: Html | str = ""
+    if model.kind != "bundled":
+        pick = f"remove:{model.id}"
+        button = element(
+            "button", t("models.remove"), type="button", class_="wb-small", data_pick=pick, aria_label=label
+        )
+    return element("li", name, facts, size, button)
+
+
+def _recent(workspace: Workspace) -> Iterator[JobDirectory]:
+    """Yield the downloads that go on or have just ended, the newest first."""
+    for job in reversed(jobs.all_jobs(workspace, "fetch")):
+        status = job.status()
+        if not status.final or (
+            status.state != "finished" and time.time() - (status.ended or status.heartbeat or 0) < _NEWS_S
+        ):
+            yield job
+
+
+def _fetch(job: JobDirectory, t: Translator) -> Html:
+    """Return how a download stands: how much of it is there, how fast it comes, and what stops it or goes on."""
+    status, name = job.status(), str(job.config["model"])
+    parts: list[object] = [element("code", name, class_="wb-model-name")]
+    plain: dict[str, object] = {"type": "button", "class_": "wb-small"}
+    if status.final:
+        parts.append(element("span", t.heard_line(status.page_reason) or t("models.stopped"), class_="wb-warn"))
+        parts.append(element("button", t("models.go_on"), data_pick=f"fetch:{name}", **plain))
+    else:
+        if status.of:
+            parts.append(meter(status.step / status.of, t("strip.progress")))
+        parts.append(element("span", _pace(status, t), class_="wb-number"))
+        label = t("strip.stop_job", name=name)
+        parts.append(element("button", t("models.stop"), data_pick=f"stop:{job.id}", aria_label=label, **plain))
+    return element("div", *parts, class_="wb-model-fetch", role="status")
+
+
+def _pace(status: Status, t: Translator) -> str:
+    if not status.of:
+        return phase_name(status.phase or status.state, t)
+    seconds = time.time() - (status.started or time.time())
+    numbers = {"done": number_format.gigabytes(status.step), "total": number_format.gigabytes(status.of)}
+    pace = number_format.gigabytes(status.step / seconds) if seconds > 1 else "-"
+    return t("models.coming", **numbers, pace=pace)
+
+
+def remove_question(workspace: Workspace, name: str, t: Translator) -> Asked | None:
+    """Ask whether a model is deleted, naming it and its size; None where it is not there."""
+    found = next((one for one in models_on_disk.on_disk(workspace) if one.id == name), None)
+    if found is None:
+        return None
+    size = number_format.gigabytes(found.bytes)
+    return Asked(t(f"models.ask.{found.kind}", name=found.id, size=size), found.path)
+
+
+def build(context: PageContext, model: Control) -> None:
+    """Build the fold and wire it. `model` is the field whose model can be fetched."""
+    make = context.translated.make
+    with make(gr.Accordion, label=Key("models.title"), open=False, elem_id="wb-models") as fold:
+        wrong = gr.HTML(elem_id="wb-models-error")
+        listed = gr.HTML(elem_id="wb-models-list", js_on_load=CLICK_JS)
+        with gr.Row(elem_classes="wb-actions"):
+            get = make(gr.Button, value=Key("models.fetch"), size="sm", elem_id="wb-models-fetch", scale=0)
+        question = questions.build(context, "wb-models", Key("models.remove_yes"))
+    timer, t, workspace = gr.Timer(_LOOK_S, active=False), context.language_field, context.workspace
+
+    def show(t: Translator) -> Updates:
+        going = any(not job.status().final for job in jobs.all_jobs(workspace, "fetch"))
+        return Updates({listed: listing(workspace, t), timer: gr.Timer(active=going)})
+
+    def said(error: WorkbenchError, t: Translator) -> Updates:
+        return Updates({wrong: messages.problem(error, t), **show(t)})
+
+    def fetch(name: str, t: Translator) -> Updates:
+        try:
+            models_on_disk.start(workspace, name)
+        except WorkbenchError as error:
+            return said(error, t)
+        return Updates({wrong: Html(""), **show(t)})
+
+    def pick(t: Translator, picked: str) -> Updates:
+        verb, _, about = picked.partition(":")
+        try:
+            if verb == "remove":
+                return question.asking(remove_question(workspace, about, t))
+            if verb == "fetch":
+                return Updates({**question.closed(), **fetch(about, t)})
+            if verb == "stop":
+                requests.stop(workspace, jobs.find(workspace, about))
+        except WorkbenchError as error:
+            return said(error, t)
+        return Updates({**question.closed(), **show(t)})
+
+    def remove(about: object, t: Translator) -> Updates:
+        try:
+            models_on_disk.remove(workspace, str(about))
+        except WorkbenchError as error:
+            return said(error, t)
+        return Updates({wrong: Html(""), **show(t)})
+
+    reads: Parts = [t]
+    shows = [listed, timer]
+    gr.on([fold.expand, timer.tick, context.language.change], **handler(show, reads, shows))
+    get.click(**handler(fetch, [text(model), t], [wrong, *shows]))
+    listed.select(**handler(pick, reads, [wrong, *shows, *question.outputs], how=EACH))
+    questions.answer(question, remove, reads, [wrong, *shows])
+
+
+def note(hub_id: str, t: Translator) -> Html:
+    """Return whether a model of the hub lies on this disk, in a few words."""
+    found = models_on_disk.is_here(hub_id)
+    word = element("span", t("models.here" if found else "models.not_here"), class_="wb-good" if found else "wb-muted")
+    return joined([" ", word])
