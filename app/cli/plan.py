@@ -8,9 +8,11 @@ from typing import Any, get_args
 
 from app import catalog, planner
 from app.cli.jobs import follow
-from app.cli.terminal import Verbs, answer, progress, root_of, workspace_of
+from app.cli.terminal import Verbs, answer, progress, root_of, workspace_of, written
 from app.config import presets
+from app.config.parsing import parse_assignments
 from app.config.schema import RunConfig
+from app.config.sections import Objective
 from app.errors import JobError, UsageError
 from app.planner import Plan, PlanRequest, packing
 from app.planner.from_config import config_changes
@@ -42,6 +44,7 @@ _FIELDS = {
     "dtype": "dtype",
     "adapter_dtype": "adapter_dtype",
     "profile": "profile",
+    "objective": "objective",
     "columns": "columns",
     "vram": "vram_gb",
 }
@@ -73,6 +76,11 @@ def register(verbs: Verbs) -> None:
     parser.add_argument(
         "--profile", choices=get_args(Profile), help="workbench is what `train` does; peft-classic as published rows"
     )
+    parser.add_argument("--objective", choices=get_args(Objective), help="what is learned; preferences take more")
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", type=written, action="append", default=[],
+        help="one setting of a run by its dotted name, as train takes it; repeatable",
+    )  # fmt: skip
     parser.add_argument("--columns", type=int, metavar="N", help="conversations at once, for inference")
     parser.add_argument(
         "--vram", type=_card, metavar="GB", help="size of the GPU's memory; here: what is free on this machine now"
@@ -189,10 +197,20 @@ def within(arguments: argparse.Namespace, request: PlanRequest) -> PlanRequest:
 
 
 def _config_of(arguments: argparse.Namespace) -> RunConfig | None:
-    """Return the settings of the file or preset, if one is named."""
+    """Return the run that a file, a preset or --set describes; None where none of them is given."""
+    config = None
     if arguments.config:
-        return presets.read_named_file(arguments.config).config
-    return presets.load(arguments.preset, workspace_of(arguments)).config if arguments.preset else None
+        config = presets.read_named_file(arguments.config).config
+    elif arguments.preset:
+        config = presets.load(arguments.preset, workspace_of(arguments)).config
+    elif arguments.set:
+        config = RunConfig()
+    if config is None:
+        return None
+    changes = parse_assignments(arguments.set)
+    if arguments.objective:  # here and not in the request, so that what it settles about rows and batches is planned
+        changes["training.objective"] = arguments.objective
+    return config.changed(changes, "the command line") if changes else config
 
 
 def _changes_of(arguments: argparse.Namespace) -> dict[str, object]:

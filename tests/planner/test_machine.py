@@ -77,6 +77,23 @@ def test_page_and_command_line_give_one_answer(workspace: Workspace, tmp_path: P
     assert (free.fits is None) is (config.memory.vram_gb is None)
 
 
+@pytest.mark.parametrize("objective", ["dpo", "kto", "orpo"])
+def test_an_objective_on_the_command_line_is_that_of_the_page(
+    workspace: Workspace, machine: str, objective: str
+) -> None:
+    start = {"adapter.start_from": "/an/adapter"} if objective == "dpo" else {}
+    config = presets.load("cpu-starter").config.changed({"training.objective": objective, **start})
+    page = on_page(workspace, config)
+    words = ["--preset", "cpu-starter", "--vram", "here", *(f"--set={name}={value}" for name, value in start.items())]
+    for option in (["--objective", objective], ["--set", f"training.objective={objective}"]):
+        assert by_command_line(workspace, *words, *option).to_json() == page.to_json()
+    assert page.request.objective == objective and not page.request.packed
+    plain = by_command_line(workspace, "--preset", "cpu-starter", "--vram", "here")
+    assert page.allocated_peak != plain.allocated_peak
+    request = by_command_line(workspace, "--model", "starter", "--objective", objective).request
+    assert (request.objective, request.reference_adapter) == (objective, False)
+
+
 def measured(device: str) -> Measurement:
     figures = {"base_weights": 1, "adapter_and_optimizer": 1, "step": 100, "allocated_peak": 200}
     more = {**figures, "step": 110, "allocated_peak": 210}
