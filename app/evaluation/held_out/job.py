@@ -93,7 +93,9 @@ class _Evaluation:
         limit = 0 if request.skip_trained else request.limit
         read = read_cases(Path(request.data), view.maker, request.expectations, limit)
         trained = [contamination(name, folder, read.cases) for name, folder in self.folders.items()]
-        read = _untrained(read, trained, request.limit) if request.skip_trained else read
+        if request.skip_trained:
+            read = _untrained(read, trained, request.limit)
+            trained = [replace(one, equal=0, near=0, rows=()) for one in trained]
         metrics, notes = self._metrics(read.cases)
         measured = dict(zip(self._names, self._measurer.measure(read.cases, self._names, metrics), strict=True))
         probes = self._probes(view.maker) if request.forgetting else ()

@@ -111,6 +111,7 @@ def test_rows_that_were_trained_can_be_left_out(base: Path, tmp_path: Path) -> N
     given = {"model": str(base), "adapters": {"mine": str(run.result / "adapter")}, "skip_trained": True}
     _, found = _evaluated(workspace, data=str(_file(tmp_path, ROWS)), metrics=["loss"], limit=5, **given)
     assert found.n == 5 and [row.row for row in found.rows] == [4, 5, 6, 7, 8] and found.left_out == {"trained": 3}
+    assert not found.contamination[0].rows and found.contamination[0].run == run.id  # none of those that are left
     with pytest.raises(DataError, match="Every row"):
         _evaluated(workspace, data=str(_file(tmp_path, ROWS[:2])), metrics=["loss"], **given)
 

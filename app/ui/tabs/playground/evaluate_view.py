@@ -32,7 +32,7 @@ def shown(result: EvaluationResult, t: Translator, names: dict[str, str]) -> Htm
     parts: list[Html] = [messages.sentence(sentence(result, t, names)), _trained(result.contamination, t, names)]
     parts += [table(result, t, names), _against_base(result, t, names)]
     parts += [curve_picture(curve, t, names.get(curve.column, curve.column)) for curve in result.curves]
-    parts += [messages.note(note) for note in result.notes]
+    parts += [messages.note(note) for note in (*_left_out(result, t), *result.notes)]
     return element("div", *parts, rows_table(result, t, names), _files(result, t))
 
 
@@ -110,6 +110,14 @@ def _trained(found: Sequence[Contamination], t: Translator, names: dict[str, str
         elif one.unknown:
             parts.append(messages.note(t("evaluate.untold", name=name)))
     return joined(parts)
+
+
+def _left_out(result: EvaluationResult, t: Translator) -> list[str]:
+    """Say how many rows were left out since a column was trained on them, and how many since they cannot be used."""
+    trained = result.left_out.get("trained", 0)
+    unusable = sum(result.left_out.values()) - trained
+    lines = [t("evaluate.left_trained", rows=number_format.count(trained))] if trained else []
+    return lines + ([t("evaluate.left_unusable", rows=number_format.count(unusable))] if unusable else [])
 
 
 def _against_base(result: EvaluationResult, t: Translator, names: dict[str, str]) -> Html:
