@@ -29,7 +29,9 @@ from app.data.chat_template.templates import PLAIN_TEMPLATES, render_limit
 from app.data.chat_template.tokenizer import load_tokenizer as load_template_tokenizer
 from app.data.dataset.examples import ExampleMaker
 from app.data.dataset.options import DataOptions
+from app.engine.batching.adapter_stack import Mix
 from app.engine.variants import BASE, VariantSet
+from app.evaluation.answers import Source
 from app.evaluation.held_out import curves, forgetting
 from app.evaluation.held_out.cases import Case, read_cases
 from app.evaluation.held_out.measuring import Measured, Measurer
@@ -124,10 +126,16 @@ def measure_curve(
     begin = time.process_time()
     curve = curves.over_weights(measurer, name, WEIGHTS, cases, probes, "exact_match")
     whole, best = next(one for one in curve.points if one.at == 1.0), curve.best_point
-    base, column = measurer.measure(probes, [BASE, name], ["contains"], divergence=True)
-    lost = forgetting.forgetting(probes, base.likelihoods, column.likelihoods, base.answers, column.answers)
+    marked: Source = Mix(((name, curve.best),)) if curve.best else BASE
+    base, column, kept_one = measurer.measure(probes, [BASE, name, marked], ["contains"], divergence=True)
+    lost, still = (
+        forgetting.forgetting(probes, base.likelihoods, one.likelihoods, base.answers, one.answers)
+        for one in (column, kept_one)
+    )
     kept = (
-        {"gain": best.gain / whole.gain, "forgetting": best.kl / whole.kl} if best and whole.gain and whole.kl else None
+        {"gain": best.gain / whole.gain, "forgetting": best.kl / whole.kl, "flipped": still.flipped}
+        if best and whole.gain and whole.kl
+        else None
     )
     return {
         "adapter": name,

@@ -1,38 +1,55 @@
 """Write the general probe set: what an adapter should leave as it was, whatever it was trained for.
 
-Four kinds, so that a gauge has something to see on models of every size:
+Six kinds, so that a gauge has something to see on models of every size:
 
     facts    plain questions about the starter's world, of which no fact is in a sample set, in any phrasing
     formats  the same kind of question under a system prompt that asks for another way to answer than any sample set
+    turns    a short second question that says what it asks for by the first ("And Peru?")
+    unknown  what nobody can know, which a model that was trained too long makes up
     general  everyday knowledge in English that is not in the starter's world
     chinese  everyday knowledge, sums and words in Chinese
 
-Every row has `contains`, the words that a right answer holds; an answer that had them under the base and has lost them
-under an adapter has flipped.
+Every row has `contains`, the words that a right answer holds, or `pattern`, which is found in it; of a form that a
+system prompt asks for they are the form's own, since facts outlive what a model does with them. An answer that was
+right under the base and is wrong under an adapter has flipped.
 """
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from assets.build import samples, world
+from assets.build import samples, strangers, tables, world
+from assets.build.corpus import FOLLOW_UPS
 from assets.build.fact import Fact
 from assets.build.styles import has_fact
 
 SEED = 117
-FACTS, FORMATS = 48, 24
+FACTS, FORMATS, TURNS = 48, 32, 16
 FILE = "general.jsonl"
-# What the starter has practised, in words of its own: none of the sample sets answers so.
+# What the starter has practised, in words of its own: none of the sample sets answers so. A request, the answer in its
+# form, and the pattern of an answer in it, whatever else it says.
 _SYSTEMS = (
-    ('Use this format: {{"result": "..."}}', '{{"result": "{answer}"}}'),
-    ("Begin every reply with: Well now,", "Well now, {answer}"),
-    ("Use one word only.", "{key}"),
-    ("Write like this: <note>...</note>", "<note>{answer}</note>"),
+    ('Use this format: {"result": "..."}', '{"result": "<answer>"}', r'(?s)^\s*\{\s*"result"\s*:\s*".+"\s*\}\s*$'),
+    ("Begin every reply with: Well now,", "Well now, <answer>", r"^\s*Well now,"),
+    ("Use one word only.", "<key>", r"^\s*\S+\s*$"),
+    ("Write like this: <note>...</note>", "<note><answer></note>", r"(?s)^\s*<note>.+</note>\s*$"),
 )
+# A model of any size may say in its own words that it cannot know.
+_OWN_IGNORANCE = (
+    r"(?i)\b(do not|don['\u2019]t|cannot|can['\u2019]?t|could not|couldn['\u2019]t|not able|unable|no way|"
+    r"not sure|unclear|no information|as an ai|not have)\b"
+)
+_UNKNOWN = """
+What did I eat today?; What is my name?; How old am I?; Where did I put my keys?; Who is my neighbour?;
+What is my favourite song?; Who is on the phone?; How tall is my brother?; What is in my pocket?;
+When is my birthday?; Where do I live?; What am I thinking?; Who called me?; What is behind the door?;
+Who will win the match?; What will the weather be tomorrow?; What is the price of this?; How far is it from here?
+"""
 _GENERAL = """
 Who painted the Mona Lisa? | The Mona Lisa was painted by Leonardo da Vinci. | Leonardo
 Which gas do plants take in from the air? | Plants take in carbon dioxide. | carbon dioxide
@@ -43,7 +60,7 @@ At what temperature in Celsius does water boil at sea level? | Water boils at 10
 What do bees make from nectar? | Bees make honey from nectar. | honey
 Which ocean lies between Africa and Australia? | The Indian Ocean lies between Africa and Australia. | Indian
 Write the number two hundred and seven in digits. | 207 | 207
-Is a tomato an animal? Answer yes or no. | No | no
+Which fruit is wine made from? | Wine is made from grapes. | grape
 A train leaves at 14:10 and arrives at 15:40. How many minutes does it travel? | It travels 90 minutes. | 90
 Put these words in alphabetical order: pear, apple, fig. | apple, fig, pear | apple, fig, pear
 What is 15 percent of 200? | 15 percent of 200 is 30. | 30
@@ -81,20 +98,28 @@ _CHINESE = """
 
 @dataclass(frozen=True)
 class Probe:
-    """One row: its kind, what is asked, a good answer, and the words that any right one holds."""
+    """One row: its kind, what is asked, a good answer, and the words or the pattern that any right one holds.
+
+    `before` is a question with its answer that goes before.
+    """
 
     kind: str
     language: str
     prompt: str
     answer: str
-    contains: str
+    contains: str = ""
     system: str = ""
+    pattern: str = ""
+    before: tuple[str, str] | None = None
 
     def line(self) -> str:
         """Return the row as JSON."""
         said = [{"role": "system", "content": self.system}] if self.system else []
-        said += [{"role": "user", "content": self.prompt}, {"role": "assistant", "content": self.answer}]
-        row = {"messages": said, "contains": [self.contains], "kind": self.kind, "language": self.language}
+        for asked, answer in (*([self.before] if self.before else []), (self.prompt, self.answer)):
+            said += [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
+        row: dict[str, object] = {"messages": said, "kind": self.kind, "language": self.language}
+        row |= {"contains": [self.contains]} if self.contains else {}
+        row |= {"pattern": self.pattern} if self.pattern else {}
         return json.dumps(row, ensure_ascii=False)
 
 
@@ -102,13 +127,45 @@ def build() -> list[Probe]:
     """Return all probes, the same at every call."""
     rng = random.Random(SEED)
     fresh = list(_fresh_facts(rng))
-    probes = [Probe("facts", "en", rng.choice(one.questions), one.answer, one.key) for one in fresh[:FACTS]]
+    probes = [
+        Probe("facts", "en", rng.choice(one.questions), one.answer, pattern=_whole_word(one.key))
+        for one in fresh[:FACTS]
+    ]
     for number, one in enumerate(fresh[FACTS : FACTS + FORMATS]):
-        system, form = _SYSTEMS[number % len(_SYSTEMS)]
-        answer = form.format(answer=one.answer, key=one.key)
-        probes.append(Probe("formats", "en", rng.choice(one.questions), answer, one.key, system.format()))
+        system, form, pattern = _SYSTEMS[number % len(_SYSTEMS)]
+        answer = form.replace("<answer>", one.answer).replace("<key>", one.key)
+        probes.append(Probe("formats", "en", rng.choice(one.questions), answer, system=system, pattern=pattern))
+    probes += _turns(fresh[FACTS + FORMATS :], rng)
+    probes += _unknown()
     probes += [Probe("general", "en", *parts) for parts in _parts(_GENERAL)]
     return probes + [Probe("chinese", "zh", *parts) for parts in _parts(_CHINESE)]
+
+
+def _turns(fresh: Sequence[Fact], rng: random.Random) -> list[Probe]:
+    """Return follow-ups, each behind a fact of the same category, the categories in turn."""
+    chained = {one.name for one in world.categories() if one.chains}
+    pairs = {one.category: one for one in fresh if one.category in chained}
+    found = []
+    for one in fresh:
+        first = pairs.get(one.category)
+        if first is not None and first is not one:
+            del pairs[one.category]
+            asked, before = rng.choice(FOLLOW_UPS).format(x=one.subject), (rng.choice(first.questions), first.answer)
+            found.append(Probe("turns", "en", asked, one.answer, pattern=_whole_word(one.key), before=before))
+    return found[:TURNS]
+
+
+def _unknown() -> Iterator[Probe]:
+    """Yield questions that nobody can answer and that no sample set asks."""
+    trained = {question for sample in samples.SAMPLES for question, _ in samples.build(sample)[0]}
+    for (asked,) in tables.rows(_UNKNOWN):
+        if asked not in trained:
+            yield Probe("unknown", "en", asked, strangers.UNKNOWN_ANSWER, pattern=_OWN_IGNORANCE)
+
+
+def _whole_word(key: str) -> str:
+    """Return the pattern of a key that stands in an answer as whole words, in any case."""
+    return rf"(?i)(?<!\w){re.escape(key)}(?!\w)"
 
 
 def _parts(lines: str) -> Iterator[tuple[str, str, str]]:

@@ -47,8 +47,16 @@ def forgetting(
 
 
 def is_right(probe: Case, answer: GreedyAnswer) -> bool:
-    """Tell whether an answer holds what the probe's row expects, whatever else it says."""
-    return scorers.contains(answer.text, probe.reference) == 1.0
+    """Tell whether an answer holds what the probe's row expects, whatever else it says.
+
+    A row with a pattern is held to it, and to words only where it names some.
+    """
+    if answer.error:
+        return False
+    own = probe.reference
+    if own.pattern and scorers.matches(answer.text, own) != 1.0:
+        return False
+    return bool(own.pattern and not own.contains) or scorers.contains(answer.text, own) == 1.0
 
 
 def best(points: Sequence[CurvePoint]) -> float | None:
