@@ -78,12 +78,23 @@ class Series:
             first, last = self._window(low, high)
             return _with_gaps(self._thinnings.extremes(self.steps, self.values, first, last, most), gaps)
 
-    def smoothed(self, most: int = MOST_POINTS, low: float = -math.inf, high: float = math.inf) -> list[Point]:
+    def smoothed(
+        self,
+        most: int = MOST_POINTS,
+        low: float = -math.inf,
+        high: float = math.inf,
+        weight: float | None = None,
+    ) -> list[Point]:
         """Return the exponential moving average, corrected for its start (Kingma & Ba 2015, section 3), thinned.
 
-        The weight grows with the number of points: a short run keeps its shape, a long one loses its noise.
+        `weight` is that of the past, from 0 to below 1. Without one it grows with the number of points: a short run
+        keeps its shape, a long one loses its noise.
         """
         with self._mutex:
+            if weight is not None:
+                first, last = self._window(low, high)
+                averages = _averages(self.values[:last], weight)
+                return _extremes(self.steps, averages, first, last, most)
             self._average_on()
             first, last = self._window(low, high)
             return self._average_thinnings.extremes(
@@ -186,6 +197,16 @@ class _Thinning:
             self.points += _ends(steps, values, self.done, self.done + self.size)
             self.done += self.size
         return [*self.points, *_ends(steps, values, self.done, last)]
+
+
+def _averages(values: Sequence[float], weight: float) -> array[float]:
+    """Return the corrected exponential moving average of values."""
+    averages, average, left = array("d"), 0.0, 1.0
+    for value in values:
+        average = weight * average + (1 - weight) * value
+        left *= weight
+        averages.append(average / (1 - left))
+    return averages
 
 
 def _ends(steps: Sequence[float], values: array[float], start: int, stop: int) -> list[Point]:

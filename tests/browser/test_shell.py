@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
 
 from app.config.presets import load
 from app.jobs import directory
+from app.jobs.lock import FileLock
 from app.workspace import open_workspace
 from tests.browser.conftest import Opened
 from tests.ui.running_page import RunningPage
@@ -64,3 +66,34 @@ def test_the_address_names_the_tab_and_the_run(
     page.wait_for_function(f"location.hash === '#/train/{older}'")
     page.wait_for_selector("#tab-train-button[aria-selected=true]")
     opened.watch.check()
+
+
+# Notes what the page shows by the system instead of showing it; nobody looks at this page.
+_NOTICES = """() => {
+  window.notices = [];
+  window.Notification = class { constructor(text, more) { notices.push([text, more.body]); } };
+  Notification.permission = "granted";
+  document.hasFocus = () => false;
+}"""
+
+
+def test_the_title_follows_a_run_and_says_that_it_has_ended_until_somebody_looks(
+    served: RunningPage, open_page: Callable[..., Opened]
+) -> None:
+    job = directory.create(
+        open_workspace(served.workspace), "train", load("cpu-starter").config.as_dict(), name="third"
+    )
+    lock = FileLock(job.lock_file)
+    assert lock.acquire()
+    running = directory.Status(state="running", step=5, of=20, started=time.time()).with_heartbeat()
+    job.write_status(running)
+    page = open_page(served).page
+    page.evaluate(_NOTICES)
+    page.wait_for_function("document.title.startsWith('25 % · third · ')")
+    job.write_status(directory.Status(state="finished", step=20, of=20))
+    lock.release()
+    page.wait_for_function("document.title.startsWith('✓ third · ')", timeout=20_000)
+    ((text, how),) = page.evaluate("window.notices")
+    assert text == "Ended: third" and "third: finished" in how
+    page.evaluate("window.dispatchEvent(new Event('focus'))")
+    assert page.title() == "Plan · LoRA Workbench"

@@ -99,3 +99,13 @@ def test_what_a_curve_has_come_to_is_kept_and_taken_back_with_it() -> None:
     again = series.totals()
     assert again is not None and (again.lowest, again.highest, again.mean) == (3.0, 6.0, 4.5)
     assert Series().totals() is None
+
+
+def test_a_chosen_smoothing_is_a_corrected_average_of_all_values() -> None:
+    series = Series.of([(1, 4.0), (2, 2.0), (3, 0.0)])
+    # 0.5: 4; (0.5*4 + 2)/1.5; (0.25*4 + 0.5*2 + 0)/1.75
+    shown = series.smoothed(weight=0.5)
+    assert [step for step, _ in shown] == [1, 2, 3]
+    assert [round(value, 6) for _, value in shown] == [4.0, round(4 / 1.5, 6), round(2 / 1.75, 6)]
+    assert series.smoothed(10, 2, 3, 0.5) == shown[1:]
+    assert series.smoothed(weight=0.0) == [(1, 4.0), (2, 2.0), (3, 0.0)]

@@ -88,7 +88,9 @@ def progress(job: JobDirectory, status: Status, t: Translator) -> Html:
         parts.append(element("span", phase_name(status.phase, t), class_="wb-muted"))
     elif status.state != "running":
         parts.append(element("span", t.known(f"state.{status.state}", status.state), class_="wb-muted"))
-    return element("span", *parts, class_="wb-job", data_job=job.id)
+    return element(
+        "span", *parts, class_="wb-job", data_job=job.id, data_notice=None if job.kind.gives_way else job_name(job, t)
+    )
 
 
 def job_name(job: JobDirectory, t: Translator) -> str:

@@ -61,3 +61,13 @@ def test_one_style_sheet_stands_for_those_of_the_components(served: RunningPage)
     assert answer.headers["content-type"] == ["text/css"] and len(answer.body) > len(sheet.text)
     for file in sheet.files:
         assert (frontend.ASSETS / file).read_bytes() in answer.body
+
+
+def test_the_page_can_be_installed_with_an_icon_that_is_large_enough(served: RunningPage) -> None:
+    manifest = json.loads(served.get("/manifest.json").body)
+    assert manifest["name"] == "LoRA Workbench" and manifest["display"] == "standalone"
+    assert [icon["sizes"] for icon in manifest["icons"]] == ["192x192", "512x512"]
+    assert b'rel="manifest"' in served.get("/").body
+    drawn = served.get("/favicon.ico").body
+    assert drawn[:8] == b"\x89PNG\r\n\x1a\n"
+    assert tuple(int.from_bytes(drawn[place : place + 4], "big") for place in (16, 20)) == (512, 512)

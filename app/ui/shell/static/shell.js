@@ -55,8 +55,46 @@
     const [, name, id] = parts(location.hash);
     const step = name !== tab && !(!location.hash && tab === "plan");
     history[step || (id && run()) ? "pushState" : "replaceState"](null, "", now);
-    document.title = `${button(tab).textContent.trim()} · LoRA Workbench`;
+    title();
   };
+
+  // The title of the browser's tab says how far a job is; that it has ended it says until somebody has looked, and so
+  // does a notice of the system, where the person allows it: it is asked for once, at the first click on Start.
+  const zh = () => document.documentElement.lang.startsWith("zh");
+  let going = "", ended = "";
+  const title = () => {
+    const tab = shown(), job = document.querySelector("#wb-strip [data-notice]");
+    const far = job?.querySelector("[role=meter]")?.getAttribute("aria-valuenow");
+    const before = ended ? `✓ ${ended} · ` : job ? `${far ? far + " % · " : ""}${job.dataset.notice} · ` : "";
+    const now = `${before}${tab ? button(tab).textContent.trim() + " · " : ""}LoRA Workbench`;
+    if (document.title !== now) document.title = now;
+  };
+  const end = (name) => {
+    const how = document.querySelector("#wb-steps [data-step=train]")?.textContent || name;
+    if (document.visibilityState === "visible" && document.hasFocus()) return;
+    ended = name;
+    title();
+    if (!("Notification" in window) || Notification.permission !== "granted") return;
+    const notice = new Notification(zh() ? `已结束：${name}` : `Ended: ${name}`, { body: how, tag: name, icon: "/favicon.ico" });
+    notice.onclick = () => (window.focus(), notice.close());
+  };
+  const strip = () => {
+    const job = document.querySelector("#wb-strip [data-notice]")?.dataset.notice || "";
+    if (going && going !== job) setTimeout(end, 1500, going);
+    going = job;
+    title();
+  };
+  const looked = () => {
+    if (document.visibilityState !== "visible" || !ended) return;
+    ended = "";
+    title();
+  };
+  addEventListener("focus", looked);
+  document.addEventListener("visibilitychange", looked);
+  document.addEventListener("click", (event) => {
+    if (!event.target.closest?.("#wb-start, #wb-queue") || !("Notification" in window)) return;
+    if (Notification.permission === "default") Notification.requestPermission().catch(() => {});
+  });
   addEventListener("popstate", follow);
   addEventListener("hashchange", follow);
 
@@ -78,6 +116,9 @@
     const all = { childList: true, subtree: true, attributes: true, characterData: true };
     watch.observe(tabs, { childList: true, subtree: true, attributes: true, attributeFilter: ["aria-selected"] });
     watch.observe(steps, all);
+    const bar = document.getElementById("wb-strip");
+    if (bar) new MutationObserver(strip).observe(bar, all);
+    strip();
     const sentence = document.getElementById("wb-plan-sentence");
     if (sentence) watch.observe(sentence, all);
     // The panel of the run is made when its tab is first opened.

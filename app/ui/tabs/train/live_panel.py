@@ -129,15 +129,16 @@ class ViewFields:
 
     steps: gr.Textbox
     log_scale: gr.Checkbox
+    smoothing: gr.Slider
 
     def inputs(self) -> list[Control]:
         """Return the controls."""
-        return [self.steps, self.log_scale]
+        return [self.steps, self.log_scale, self.smoothing]
 
     def read(self, values: Sequence[object]) -> View:
         """Return the view that they ask for."""
-        steps, log_scale = values
-        return View.of(steps, log_scale)
+        steps, log_scale, smoothing = values
+        return View.of(steps, log_scale, smoothing)
 
 
 @dataclass(frozen=True)
@@ -174,13 +175,24 @@ def build(context: PageContext) -> LivePanel:
             elem_id="wb-steps",
             **plain,
         )
+        smoothing = make(
+            gr.Slider,
+            label=Key("train.smoothing"),
+            minimum=0,
+            maximum=99,
+            step=1,
+            value=0,
+            min_width=220,
+            scale=0,
+            elem_id="wb-smoothing",
+        )
         make(gr.HTML, value=Key("train.zoom_help"), elem_classes="wb-muted wb-zoom-help", min_width=200)
     charts = gr.HTML(elem_id="wb-charts", js_on_load=_ZOOM)
     samples = gr.HTML(elem_id="wb-samples")
     box_place = gr.Column()
     with make(gr.Accordion, label=Key("train.log"), open=False, elem_id="wb-run-log") as log_box:
         log = gr.HTML()
-    view = ViewFields(steps, log_scale)
+    view = ViewFields(steps, log_scale, smoothing)
     return LivePanel(head, buttons, question, instruments, view, charts, samples, log, log_box, box_place)
 
 

@@ -7,7 +7,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from app.ui.shell.language import Translator
 # Small charts are drawn some 400 pixels wide.
 _SMALL_POINTS = 400
 _MOST_LABELS = 8
+_MOST_SMOOTHING = 99
 _MOST_TICKS = 60
 # Drawings of this many different views of runs are kept.
 _KEPT_DRAWINGS = 16
@@ -53,18 +54,23 @@ _ALWAYS_READ: frozenset[str] = frozenset({"ram_free_bytes", "disk_free_bytes"})
 
 @dataclass(frozen=True)
 class View:
-    """How curves are looked at: the steps from `low` to `high` (None is the end), and the scale of the loss."""
+    """How curves are looked at: the steps from `low` to `high` (None is the end), the scale and smoothing of the loss.
+
+    `smoothing` is the weight of the past in percent; 0 lets it follow the length of the run.
+    """
 
     low: float | None = None
     high: float | None = None
     log: bool = False
+    smoothing: int = 0
 
     @classmethod
-    def of(cls, steps: Any, log: Any) -> View:
+    def of(cls, steps: Any, log: Any, smoothing: Any = 0) -> View:
         """Return the view of what a form holds: steps such as `20-60`, `20-` or `-60`; anything else is the whole."""
         match = _STEPS.fullmatch(steps) if isinstance(steps, str) else None
         ends = [float(end) if end else None for end in match.groups()] if match else [None, None]
-        return cls(ends[0], ends[1], bool(log))
+        is_share = isinstance(smoothing, (int, float)) and 0 <= smoothing <= _MOST_SMOOTHING
+        return cls(ends[0], ends[1], bool(log), int(smoothing) if is_share else 0)
 
     @property
     def steps(self) -> str:
@@ -86,11 +92,11 @@ class View:
         try:
             first, last = sorted(float(word) for word in shares.split(":"))
         except ValueError:
-            return View(log=self.log)
+            return View(log=self.log, smoothing=self.smoothing)
         if not (0 <= first < last <= 1) or (last - first) * (whole.high - whole.low) < 1:
             return self
         width = whole.high - whole.low
-        return View(round(whole.low + first * width), round(whole.low + last * width), self.log)
+        return replace(self, low=round(whole.low + first * width), high=round(whole.low + last * width))
 
 
 WHOLE = View()
@@ -119,7 +125,7 @@ def _draw(job: JobDirectory, found: Curves, status: Status, view: View, t: Trans
     span = view.span(found, status.of)
     empty = t("train.no_points") if status.final else t("train.waiting")
     large = chart(
-        loss_lines(found, span, t),
+        loss_lines(found, span, t, view.smoothing),
         t("train.loss"),
         marks=[*_event_marks(found, t), *_gap_marks(found["loss"], t)],
         x_span=span,
@@ -131,13 +137,13 @@ def _draw(job: JobDirectory, found: Curves, status: Status, view: View, t: Trans
     return element("div", large, element("div", *_small(job, found, span, t, empty), class_="wb-small-charts"))
 
 
-def loss_lines(found: Curves, span: Span | None, t: Translator) -> list[Line]:
+def loss_lines(found: Curves, span: Span | None, t: Translator, smoothing: int = 0) -> list[Line]:
     """Return the loss of each step, smoothed, and on the rows kept back."""
     low, high = (span.low, span.high) if span else (-math.inf, math.inf)
     loss, validation = found["loss"], found["eval_loss"]
     lines = [
         Line(loss.thinned(MOST_POINTS, low, high), t("train.loss_raw"), "series-0", "faint"),
-        Line(loss.smoothed(MOST_POINTS, low, high), t("train.loss_smooth"), "series-0"),
+        Line(loss.smoothed(MOST_POINTS, low, high, smoothing / 100 or None), t("train.loss_smooth"), "series-0"),
     ]
     if len(validation):
         shown = validation.thinned(MOST_POINTS, low, high)

@@ -230,6 +230,10 @@ def test_steps_are_typed(text: str, ends: tuple[float | None, float | None]) -> 
 
 
 def test_a_part_is_drawn_with_the_mouse() -> None:
+    assert (
+        View.of("", False, 90) == View(smoothing=90) and View.of("", False, "much") == View.of("", False, 100) == View()
+    )
+    assert View(smoothing=90).zoomed("0.25:0.5", Span(0, 200)) == View(50, 100, smoothing=90)
     view = View().zoomed("0.25:0.5", Span(0, 200))
     assert (view.low, view.high) == (50, 100)
     assert view.zoomed("0.9:0.1", Span(50, 100)) == View(55, 95)
