@@ -21,12 +21,14 @@ from tests.models import tiny_models
 
 KINDS: dict[str, dict[str, Any]] = {
     "gguf": {"to": "gguf", "model": "merged"},
+    "small": {"to": "gguf", "model": "merged", "dtype": "q4_k_m"},
     "ollama": {"to": "ollama", "model": "merged", "dtype": "q8_0"},
     "adapter": {"to": "adapter", "adapter": "adapter"},
     "hub": {"to": "hub", "model": "merged"},
     "zip": {"to": "adapter", "adapter": "adapter"},
 }
-KILLS = 3
+# A small file takes longest, and several steps: the model asked, blocks written, read back, run in llama.cpp.
+KILLS = dict.fromkeys(KINDS, 3) | {"small": 10}
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +64,8 @@ def contents(out: Path) -> dict[str, str]:
 def test_killed_at_random_moments_the_export_is_absent_or_complete(
     tmp_path: Path, folders: dict[str, Path], kind: str
 ) -> None:
+    if kind == "small":
+        pytest.importorskip("xllamacpp", reason="llama.cpp is not here")
     settings = {name: value if name in ("to", "dtype") else folders[value] for name, value in KINDS[kind].items()}
     name = "mine.zip" if kind == "zip" else "mine"
     context = multiprocessing.get_context("forkserver")
@@ -80,18 +84,18 @@ def test_killed_at_random_moments_the_export_is_absent_or_complete(
     whole_s, generator, killed = time.monotonic() - began, random.Random(11), 0
     old = tmp_path / "old" / name
     complete, before = contents(old), {p: file_sha256(p) for p in old.parent.rglob("*") if p.is_file()}
-    for attempt in range(KILLS):
+    for attempt in range(KILLS[kind]):
         # Into a fresh place, whose remains the next attempt finds, and beside an export that is there.
         place = tmp_path / "fresh" / name
         process = started("fresh")
-        time.sleep(generator.random() * whole_s)
+        time.sleep((attempt + generator.random()) / KILLS[kind] * whole_s)
         process.kill()
         process.join()
         killed += process.exitcode == -signal.SIGKILL
         assert not place.exists() or contents(place) == complete, attempt
         if place.exists():
             shutil.rmtree(place) if place.is_dir() else place.unlink()
-    assert killed >= 1
+    assert killed >= KILLS[kind] // 3
     last = started("fresh")
     last.join()
     assert last.exitcode == 0 and contents(tmp_path / "fresh" / name) == complete
