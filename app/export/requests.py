@@ -16,7 +16,7 @@ from app.reading import parsed_as, parsed_json, read_object
 from app.runs.exports import GGUF_TARGETS
 from app.workspace import Workspace
 
-TARGETS = ("adapter", "gguf", "ollama", "lmstudio", "vllm", "hub")
+TARGETS = ("adapter", "gguf", "ollama", "lmstudio", "nf4", "vllm", "hub")
 # From the largest file to the smallest; what is smaller than q8_0 takes llama.cpp's quantiser.
 GGUF_DTYPES = ("f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_k_s", "iq4_xs", "q3_k_m", "q2_k")
 # Optional namespace and tag, as Ollama reads them.
@@ -267,7 +267,7 @@ def start_export(workspace: Workspace, request: ExportRequest) -> JobDirectory:
 
 
 # Exports to programs that run decoders alone: llama.cpp's servers, and vLLM since its second engine.
-_FOR_DECODERS = (*GGUF_TARGETS, "ollama", "lmstudio", "vllm")
+_FOR_DECODERS = (*GGUF_TARGETS, "vllm", "nf4")
 
 
 def _refuse_encoder(request: ExportRequest) -> None:

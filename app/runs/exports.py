@@ -17,7 +17,7 @@ from app.runs.artifacts import Artifact
 from app.workspace import Workspace, safe_name
 
 # The places that something can go to, in the order of the cards; `model` is the merge.
-TARGETS = ("adapter", "model", "gguf", "ollama", "lmstudio", "vllm", "hub")
+TARGETS = ("adapter", "model", "gguf", "ollama", "lmstudio", "nf4", "vllm", "hub")
 _FOR_ADAPTERS = ("adapter", "model", "vllm")
 _MODEL = re.compile(r"model:([a-z0-9][a-z0-9-]{0,79})")
 # The newest jobs are looked at; older ones are reached by the command line.
@@ -40,6 +40,8 @@ _BITS = {
     "q3_k_m": 4.0,
     "q2_k": 3.16,
 }
+# NF4 with doubly quantised scales; embeddings and norms stay as they are, which is most of it for small models.
+_NF4_BITS = 5.0
 # Formats that llama.cpp's quantiser makes, each of which is run in llama.cpp afterwards.
 _SMALL = tuple(name for name in _BITS if name != "q8_0")
 # A child that loads the libraries takes 5 to 15 s (measured on two cores); a model is read, written and read again at
@@ -148,6 +150,8 @@ def expected_bytes(source: Source, target: str, dtype: str) -> int | None:
     if target in ("adapter", "vllm") or (target == "hub" and source.artifact is not None):
         return folder_bytes(source.folder)
     weights = source.weights_bytes
+    if target == "nf4" and weights is not None:
+        return round(weights * _NF4_BITS / 16)
     if weights is None or target not in GGUF_TARGETS:
         return weights
     return round(weights * _BITS.get(dtype, 16.0) / 16)

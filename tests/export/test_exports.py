@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from transformers import AutoModelForCausalLM
 from app.errors import ExportError, NetworkError, OtherBaseError, UsageError
 from app.export.requests import ExportAnswer, ExportRequest, start_export, wait_for_answer
 from app.export.staging import refuse_private
+from app.export.targets import nf4_folder
 from app.hub import push
 from app.jobs import requests as jobs
 from app.jobs.directory import JobDirectory
@@ -235,3 +237,29 @@ def test_without_a_network_the_folder_stays_and_the_token_is_not_said(tmp_path: 
     for wrong in ("mine", "../x/y", "a/b/c", "me/x y"):
         with pytest.raises(UsageError):
             push.checked(wrong)
+
+
+def test_a_4_bit_folder_loads_as_any_and_answers_as_it_did(tmp_path: Path, run: JobDirectory) -> None:
+    answer = export(tmp_path / "small", "nf4", adapter=run.result / "adapter")
+    receipt = json.loads((tmp_path / "small" / "receipt.json").read_text())
+    assert receipt["export"]["nf4"]["loaded_again_equal"] is True and answer["verdict"] in ("pass", "warn")
+    with tiny_models.quiet_peft():
+        model = AutoModelForCausalLM.from_pretrained(tmp_path / "small")
+    assert type(model.model.layers[0].mlp.up_proj).__name__ == "Linear4bit"
+    assert "tokenizer.json" in answer["files"] and str(tmp_path / "small") in answer["run"]
+    assert_clean(tmp_path / "small")
+
+
+def test_a_4_bit_folder_that_answers_otherwise_is_not_made(
+    tmp_path: Path, run: JobDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scrub = nf4_folder.scrubbed
+
+    def damaged(stored: dict[str, Any]) -> dict[str, object]:
+        stored["rms_norm_eps"] = 0.5
+        return scrub(stored)
+
+    monkeypatch.setattr(nf4_folder, "scrubbed", damaged)
+    with pytest.raises(ExportError, match="answers otherwise"):
+        export(tmp_path / "small", "nf4", model=run.config["model"]["name"])
+    assert not (tmp_path / "small").exists()

@@ -385,7 +385,7 @@ def test_export_shows_the_adapter_and_its_size(workspace: Workspace) -> None:
     assert "Nothing to export yet" in export.view(workspace, None, T).sentence
     job = finished_run(workspace)
     found = export.view(workspace, job.id, T)
-    assert list(found.cards) == ["adapter", "model", "gguf", "ollama", "lmstudio", "vllm", "hub"]
+    assert list(found.cards) == ["adapter", "model", "gguf", "ollama", "lmstudio", "nf4", "vllm", "hub"]
     for card in found.cards.values():
         assert card.can_make and not card.can_stop and "outputs" in card.html and "about" in card.html
     half = export.view(workspace, job.id, T, "q8_0")
@@ -431,7 +431,7 @@ def test_a_merged_model_can_be_taken_away_too(workspace: Workspace) -> None:
     value = f"model:{merge.id}"
     assert ("mine-merged", value) in exports.choices(workspace)
     cards = export.view(workspace, value, T).cards
-    assert [target for target, card in cards.items() if card.can_make] == ["gguf", "ollama", "lmstudio", "hub"]
+    assert [target for target, card in cards.items() if card.can_make] == ["gguf", "ollama", "lmstudio", "nf4", "hub"]
     assert exports.newest_jobs(workspace, exports.find(workspace, job.id))["model"].id == merge.id
 
 

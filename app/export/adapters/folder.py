@@ -28,7 +28,7 @@ def pack_adapter(staging: Staging, adapter: AdapterFolder, base: str, name: str,
     scrubbed = {**adapter.config, "base_model_name_or_path": base}
     staging.add_text(CONFIG_FILE, json.dumps(scrubbed, indent=2, sort_keys=True, ensure_ascii=False))
     staging.add(adapter.weights_file)
-    _add_tokenizer(staging, adapter.path)
+    add_tokenizer(staging, adapter.path)
     run = run_of(adapter.path)
     encodes = adapter.config.get("task_type") == "SEQ_2_SEQ_LM"
     _add_card(staging, Card(name, base, True, run, None, repo, sees=_in_tower(adapter), encodes=encodes), run)
@@ -52,8 +52,8 @@ def pack_model(
     for path in weights:
         staging.add(path, pause=pause)
     config = base_config(model)
-    staging.add_text("config.json", json.dumps(_scrubbed(config), indent=2, ensure_ascii=False))
-    _add_tokenizer(staging, model)
+    staging.add_text("config.json", json.dumps(scrubbed(config), indent=2, ensure_ascii=False))
+    add_tokenizer(staging, model)
     receipt = read_receipt(model)
     base = str((receipt or {}).get("base", {}).get("name") or "its base model")
     run = run_of(model)
@@ -80,19 +80,21 @@ def base_name(adapter: AdapterFolder, override: str | None) -> str:
     return public_name(named_base(adapter, override))
 
 
-def _add_tokenizer(staging: Staging, folder: Path) -> None:
+def add_tokenizer(staging: Staging, folder: Path) -> None:
+    """Copy a model's tokenizer, without the places that its settings name. Raises ExportError."""
     for path in sorted({path for pattern in TOKENIZER_FILES for path in folder.glob(pattern) if path.is_file()}):
         if path.name == "tokenizer_config.json":
             try:
                 stored = read_object(path)
             except (OSError, ValueError) as error:
                 raise ExportError(f"{path} cannot be read", str(error), "restore the model's own file") from None
-            staging.add_text(path.name, json.dumps(_scrubbed(stored), indent=2, ensure_ascii=False))
+            staging.add_text(path.name, json.dumps(scrubbed(stored), indent=2, ensure_ascii=False))
         else:
             staging.add(path)
 
 
-def _scrubbed(stored: Mapping[str, object]) -> dict[str, object]:
+def scrubbed(stored: Mapping[str, object]) -> dict[str, object]:
+    """Return settings without the folders that they were loaded from."""
     return {name: value for name, value in stored.items() if name not in _PLACES}
 
 

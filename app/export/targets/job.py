@@ -15,11 +15,11 @@ from app.export.gguf.adapter import write_adapter
 from app.export.gguf.families import family_of
 from app.export.gguf.formats import FORMATS
 from app.export.merge.base_model import BaseModel, base_place, named_base
-from app.export.merge.job import Merge, Stopped
+from app.export.merge.job import Merge, Stopped, allowed_memory
 from app.export.merge.report import RECEIPT
 from app.export.requests import ExportAnswer, ExportRequest, MergeRequest
 from app.export.staging import Staging, check_disk, opened
-from app.export.targets import gguf_file, ollama, vllm
+from app.export.targets import gguf_file, nf4_folder, ollama, vllm
 from app.export.targets.base_fit import fit_of
 from app.export.targets.ollama_api import Ollama
 from app.export.targets.report import ExportReceipt
@@ -170,7 +170,7 @@ class _Export:
     @contextmanager
     def model(self, dtype: str | None) -> Iterator[tuple[BaseModel, ExportReceipt]]:
         """Give the model to write: the named one, or the adapter merged beside the export for as long as it lasts."""
-        if self.request.to == "gguf" or not self.request.safetensors:
+        if self.request.to != "nf4" and not self.request.safetensors:
             self._refuse_unknown_family()
         if self.request.model:
             folder = Path(self.request.model)
@@ -301,6 +301,17 @@ def _to_ollama(export: _Export) -> _Made:
     return _Made(run, receipt, gguf=file, modelfile=made)
 
 
+def _to_nf4(export: _Export) -> _Made:
+    with export.model("bf16") as (model, receipt):
+        export.child.progress(0, 1, "storing in 4 bits")
+        memory = allowed_memory(export.request.max_ram_bytes)
+        nf4_folder.write(model, export.staging, receipt, memory, export.pause)
+        _add_licence(export.staging, model)
+    receipt.write(export.staging)
+    code = f"from transformers import AutoModelForCausalLM as M; M.from_pretrained({str(export.staging.out)!r})"
+    return _Made(shlex.join(["python3", "-c", code]), receipt)
+
+
 def _maker(export: _Export, model: BaseModel, turns: Turns) -> gguf_file.Maker:
     stem = export.name.replace(" ", "-")
     return gguf_file.Maker(export.request, model, turns, export.staging.folder, stem, export.pause, export.progress)
@@ -326,4 +337,5 @@ _MAKERS = {
     "lmstudio": _to_lmstudio,
     "vllm": _to_vllm,
     "hub": _to_hub,
+    "nf4": _to_nf4,
 }

@@ -65,6 +65,7 @@ SHAPES = {
     "qwen2.5-0.5b": Shape(24, 896, 4864, 896, 128, 7, tied=True, biases=3),
     "gemma-2-2b": Shape(26, 2304, 9216, 2048, 1024, 2, tied=True, norms=4),
     "gemma-3-1b": Shape(26, 1152, 6912, 1024, 256, 4, tied=True, norms=6),
+    "qwen3-8b": Shape(36, 4096, 12288, 4096, 1024, 4, tied=False, norms=4),
     "phi-3-mini": Shape(32, 3072, 8192, 3072, 3072, 1, tied=False, joined=True),
 }
 COUNTS: dict[tuple[str, str], dict[Type, int]] = {
@@ -78,6 +79,7 @@ COUNTS: dict[tuple[str, str], dict[Type, int]] = {
     ("qwen2.5-0.5b", "q4_k_m"): {Type.F32: 121, Type.Q5_0: 132, Type.Q8_0: 13, Type.Q4_K: 12, Type.Q6_K: 12},
     ("gemma-2-2b", "q4_k_m"): {Type.F32: 105, Type.Q4_K: 156, Type.Q6_K: 27},
     ("gemma-3-1b", "q4_k_m"): {Type.F32: 157, Type.Q5_0: 117, Type.Q8_0: 14, Type.Q4_K: 39, Type.Q6_K: 13},
+    ("qwen3-8b", "q4_k_m"): {Type.F32: 145, Type.Q4_K: 217, Type.Q6_K: 37},
     ("phi-3-mini", "q4_k_m"): {Type.F32: 65, Type.Q4_K: 97, Type.Q6_K: 33},
 }
 

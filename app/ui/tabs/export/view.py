@@ -24,6 +24,7 @@ _ICONS = {
     "gguf": "file",
     "ollama": "llama",
     "lmstudio": "screen",
+    "nf4": "merge",
     "vllm": "server",
     "hub": "cloud",
 }
