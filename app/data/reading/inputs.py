@@ -28,7 +28,9 @@ BOOKKEEPING = ("dataset_infos.json", "dataset_info.json", "dataset_dict.json", "
 TRAIN_SPLIT = re.compile(r"(?:^|[^a-z])train(?:ing)?(?:[^a-z]|$)|训练|訓練")
 OTHER_SPLIT = re.compile(r"(?:^|[^a-z])(?:test|tests|valid|validation|val|dev|eval)(?:[^a-z]|$)|测试|測試|验证|驗證")
 _CHAT_EXPORT_MARKS = {"chat.html", "message_feedback.json", "shared_conversations.json"}
-_CONVERSATIONS = re.compile(r"conversations(?:-\d+)?\.json")
+# Claude's and DeepSeek's exports hold nothing else.
+_CHAT_EXPORT_FILES = {"conversations.json", "users.json", "user.json", "projects.json", "memories.json"}
+_CONVERSATIONS = re.compile(r"conversations(?:-\d+)?\.json|prod-grok-backend\.json")
 _ENCRYPTED = 0x1
 
 
@@ -193,7 +195,7 @@ def training_part(names: list[str], note: Callable[[str], None]) -> list[str]:
 def _chat_export(names: list[str]) -> list[str]:
     """Return the files of conversations in an export of a chat service, none for any other set of files."""
     bare = {PurePosixPath(name).name for name in names}
-    if not bare & _CHAT_EXPORT_MARKS:
+    if not bare & _CHAT_EXPORT_MARKS and not bare <= _CHAT_EXPORT_FILES and "prod-grok-backend.json" not in bare:
         return []
     return [name for name in names if _CONVERSATIONS.fullmatch(PurePosixPath(name).name)]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, BinaryIO
 
 from app.data.reading import limits
-from app.data.reading.chat_exports import exported_chat
+from app.data.reading.chat_exports import SeveralChats, exported_chat
 from app.data.reading.encodings import read_chunks, read_lines, refuse_bad_text, too_long
 from app.data.reading.rows import BadRow, Fields
 from app.errors import DataError
@@ -24,12 +24,14 @@ _SPACE = re.compile(r"[\s,]*")
 _BLANK = re.compile(r"(?:[\s,\ufeff]|//[^\n]*\n|/\*(?s:.*?)\*/)*")
 _OPEN_COMMENT = re.compile(r"//[^\n]*\Z|/\*(?:[^*]|\*(?!/)){0,10000}\Z")
 _TRAIN_LISTS = ("data", "rows", "train", "training", "examples", "items", "instances", "dataset")
+_GROK_LIST = "conversations"
 _OTHER_SPLITS = ("test", "tests", "valid", "validation", "val", "dev", "eval", "evaluation")
 # What describes a set may stand in front of its rows.
 _ABOUT_SET = "version|name|title|description|license|licence|date|created|source|language|url|author|count|total"
 _WRAPPED_ARRAY = re.compile(
     rf'\s*\{{\s*(?:"(?:{_ABOUT_SET})"\s*:\s*(?:"(?:[^"\\]|\\.)*"|[\w.+-]+)\s*,\s*){{0,20}}'
-    rf'"({"|".join(_TRAIN_LISTS + _OTHER_SPLITS)})"\s*:\s*\[(?!\s*\{{\s*"(?:role|from|author|speaker)")'
+    rf'"({"|".join(_TRAIN_LISTS + _OTHER_SPLITS)}|{_GROK_LIST}(?=[^\[]*\[\s*\{{\s*"conversation"))"\s*:\s*\['
+    r'(?!\s*\{\s*"(?:role|from|author|speaker)")'
 )
 _NEXT_NAME = re.compile(r'\s*"((?:[^"\\]|\\.){0,1000})"\s*:\s*')
 # Turns name their speaker; a list of them is one row, a list of anything else holds rows.
@@ -151,10 +153,13 @@ def as_fields(value: object, text: str) -> Fields:
     if isinstance(value, dict):
         if len(value) > limits.MAX_COLUMNS:
             raise BadRow("columns", f"The row has {len(value):,} fields", f"Keep below {limits.MAX_COLUMNS:,}")
-        return exported_chat(value) if "mapping" in value and "current_node" in value else value
+        try:
+            return exported_chat(value)
+        except SeveralChats as several:
+            raise _SeveralRows(row for chat in several.chats for row in _rows_of(chat, "")) from None
     if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
         if not any(key in item for item in value for key in _TURN_KEYS):
-            raise _SeveralRows(value)
+            raise _SeveralRows(row for item in value for row in _rows_of(item, ""))
         return {"messages": value}
     if isinstance(value, list) and value and all(isinstance(item, list) and item for item in value):
         raise _SeveralRows(row for item in value for row in _rows_of(item, ""))
@@ -267,7 +272,7 @@ def _wrapped(window: _Window, opening: re.Match[str], note: Note) -> Iterator[Re
     passed: dict[str, int] = {}
     read = ""
     while True:
-        if name in _TRAIN_LISTS and not read:
+        if name in (*_TRAIN_LISTS, _GROK_LIST) and not read:
             read = name
             yield from _items(window)
         else:
