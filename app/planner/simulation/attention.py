@@ -38,7 +38,7 @@ class AttentionShape:
 def attend(ops: Ops, kernel: Kernel, shape: AttentionShape, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Return the attention output of query, key and value (each rows x length x its heads)."""
     if kernel in ("eager", "bloom"):
-        return _eager(ops, shape, query, key, value)
+        return (_with_sinks if shape.sinks else _eager)(ops, shape, query, key, value)
     query, key, value = ops.compute_cast(query), ops.compute_cast(key), ops.compute_cast(value)
     if kernel == "efficient":
         key, value = expand(ops, key, shape), expand(ops, value, shape)
@@ -137,4 +137,29 @@ def _eager(ops: Ops, shape: AttentionShape, query: Tensor, key: Tensor, value: T
     value = ops.compute_cast(value)
     output = autograd.apply((weights, value), query.elements, itemsize, saved=(weights, value))
     # The heads are moved beside each other: a copy.
+    return autograd.apply((output,), output.elements, itemsize, grads=(PASS,))
+
+
+def _with_sinks(ops: Ops, shape: AttentionShape, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attend with whole score matrices and a sink a head: one more column, whose share of the softmax is dropped again.
+
+    The softmax stays in the scores' format, which is given with the call, so autocast does not widen it; the product
+    with the values reads it without the column where it lies (transformers 5.23, models/gpt_oss/modeling_gpt_oss.py, eager_attention_forward).
+    """
+    autograd = ops.autograd
+    key, value = expand(ops, key, shape), expand(ops, value, shape)
+    query, key, value = ops.compute_cast(query), ops.compute_cast(key), ops.compute_cast(value)
+    itemsize, wider = query.itemsize, shape.scores + shape.heads * shape.tokens
+    scores = ops.scale(autograd.apply((query, key), shape.scores, itemsize, saved=(query, key)))
+    masked = autograd.apply((scores,), shape.scores, itemsize, grads=(PASS,))
+    del scores
+    joined = autograd.apply((masked,), wider, itemsize, grads=(PASS,))
+    largest = autograd.apply((joined,), shape.heads * shape.tokens, itemsize, grads=(joined.size_bytes,))
+    shifted = autograd.apply((joined, largest), wider, itemsize, grads=(PASS, joined.size_bytes))
+    del joined, largest
+    soft = _save_own_output(autograd.apply((shifted,), wider, itemsize, backward_scratch_bytes=itemsize * wider))
+    weights = ops.slice(soft, shape.scores)
+    del masked, soft
+    output = autograd.apply((weights, value), query.elements, itemsize, saved=(weights, value))
+    del shifted
     return autograd.apply((output,), output.elements, itemsize, grads=(PASS,))

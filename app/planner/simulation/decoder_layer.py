@@ -11,6 +11,8 @@ from app.planner.simulation.autograd import Tensor
 from app.planner.simulation.linear import LinearPolicy, linear
 from app.planner.simulation.ops import Ops
 
+# Families whose experts clamp both halves before the gate.
+_CLAMPED_GATE = frozenset({"gpt_oss"})
 # Families whose norm multiplies its weight in fp32 before casting back.
 _WEIGHT_IN_FP32 = frozenset({"gemma", "gemma2", "gemma3_text", "olmo2", "gpt_oss"})
 # Families that scale each branch by a number before the residual is added.
@@ -203,10 +205,8 @@ class Layer:
         up_weights = experts.count * 2 * experts.intermediate * self.spec.hidden
         both = self._grouped(narrow, 2 * routed_rows * experts.intermediate, up_weights, first_rank)
         del narrow
-        gate, up = ops.split(both, (both.elements // 2, both.elements // 2))
+        inner = self._gated(both)
         del both
-        inner = ops.multiply(ops.activation(gate, "silu"), up)
-        del gate, up
         down = self._grouped(inner, routed_rows * self.spec.hidden, up_weights // 2, self.plan.policy.rank)
         del inner
         # The routing weights want a gradient too: the answers are saved, and multiplied by the gradient once.
@@ -217,6 +217,20 @@ class Layer:
         ordered = ops.autograd.apply((weighted,), weighted.elements, weighted.itemsize)
         del weighted
         return ops.autograd.apply((ordered,), x.elements, x.itemsize)
+
+    def _gated(self, both: Tensor) -> Tensor:
+        """Gate the experts' first product; gpt-oss clamps both halves, and its gate is no single operation.
+
+        (transformers 5.23, models/gpt_oss/modeling_gpt_oss.py, GptOssExperts._apply_gate)
+        """
+        ops = self.ops
+        gate, up = ops.split(both, (both.elements // 2, both.elements // 2))
+        if self.spec.family not in _CLAMPED_GATE:
+            return ops.multiply(ops.activation(gate, "silu"), up)
+        gate, up = ops.clamp(gate), ops.clamp(up)
+        gated = ops.multiply(gate, ops.sigmoid(ops.scale(gate)))
+        del gate
+        return ops.multiply(ops.scale(up), gated)
 
     def _one_by_one(self, x: Tensor, elements: int, weights: int, rank: int) -> Tensor:
         """Multiply by each expert's matrix in turn, dequantised for a moment (app/models/experts.py _Product).

@@ -127,6 +127,17 @@ class Ops:
         scratch = 4 * x.size_bytes if name == "bloom_gelu" else 0
         return self.autograd.apply((x,), x.elements, x.itemsize, saved=(x,), backward_scratch_bytes=scratch)
 
+    def clamp(self, x: Tensor) -> Tensor:
+        """Keep numbers within limits: the input is saved, and the backward pass masks the gradient by it."""
+        return self.autograd.apply((x,), x.elements, x.itemsize, saved=(x,), backward_scratch_bytes=x.elements)
+
+    def sigmoid(self, x: Tensor) -> Tensor:
+        """Apply the logistic function, which saves its own output."""
+        output = self.autograd.apply((x,), x.elements, x.itemsize)
+        if output.node is not None:
+            output.node.saved = (output.storage,)
+        return output
+
     def _gelu_new(self, x: Tensor) -> Tensor:
         """Apply GPT-2's GELU, written out in simple operations; its power is an fp32 operation under autocast."""
         autograd = self.autograd

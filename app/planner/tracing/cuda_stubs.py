@@ -141,6 +141,21 @@ def _in_fp32(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def _softmax(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return softmax as `_in_fp32` does it, but in the format that is named with the call, where one is.
+
+    Autocast sets fp32 only where no dtype is given (pytorch/aten/src/ATen/autocast_mode.h, fp32_set_opt_dtype); gpt-oss
+    names the one of its scores.
+    """
+    widened = _in_fp32(function)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        named = kwargs.get("dtype")
+        return (widened if named in (None, torch.float32) else function)(*args, **kwargs)
+
+    return call
+
+
 def _dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Drop with a mask of one byte an element, as the CUDA kernel does."""
     return torch.native_dropout(x, p, True)[0] if p and training else x
@@ -157,7 +172,7 @@ def cuda_behaviour() -> Iterator[None]:
         (functional, "scaled_dot_product_attention", _attend),
         (functional, "dropout", _dropout),
         (functional, "layer_norm", _in_fp32(functional.layer_norm)),
-        (functional, "softmax", _in_fp32(functional.softmax)),
+        (functional, "softmax", _softmax(functional.softmax)),
         (torch, "is_autocast_enabled", _is_autocast_enabled),
         (torch, "pow", _in_fp32(torch.pow)),
     ]

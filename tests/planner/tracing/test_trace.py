@@ -58,6 +58,7 @@ def test_the_formula_meets_the_trace(name: str, settings: dict[str, str]) -> Non
         ("qwen3-30b-a3b", {"checkpointing": "none", "targets": ("q_proj", "v_proj")}),
         ("mixtral-8x7b", {"gradient_accumulation": 4}),
         ("qwen1.5-moe-a2.7b", {"targets": ("q_proj", "experts")}),
+        ("gpt-oss-20b", {"checkpointing": "none"}),
     ],
 )
 def test_experts_in_4_bits_meet_the_trace(name: str, settings: dict[str, Any]) -> None:
