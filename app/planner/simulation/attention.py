@@ -144,7 +144,8 @@ def _with_sinks(ops: Ops, shape: AttentionShape, query: Tensor, key: Tensor, val
     """Attend with whole score matrices and a sink a head: one more column, whose share of the softmax is dropped again.
 
     The softmax stays in the scores' format, which is given with the call, so autocast does not widen it; the product
-    with the values reads it without the column where it lies (transformers 5.23, models/gpt_oss/modeling_gpt_oss.py, eager_attention_forward).
+    with the values reads it without the column where it lies (transformers 5.23, models/gpt_oss/modeling_gpt_oss.py,
+    eager_attention_forward).
     """
     autograd = ops.autograd
     key, value = expand(ops, key, shape), expand(ops, value, shape)
