@@ -160,6 +160,13 @@ def check_rows(child: JobChild, config: RunConfig, rows: TrainingRows) -> None:
                 ),
             )
         child.event("note", message)
+    thumbs = set(rows.training["label"]) if training.objective == "kto" else set()
+    if thumbs == {True}:
+        child.event("note", keyed("event_only_up", "every thumb is up, so nothing says what is worse: add some down"))
+    if thumbs == {False}:
+        child.event(
+            "note", keyed("event_only_down", "every thumb is down, so nothing says what is better: add some up")
+        )
     if len(rows.training) < config.effective_batch:
         count, batch = len(rows.training), config.effective_batch
         packed = keyed(

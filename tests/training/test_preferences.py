@@ -160,6 +160,18 @@ def test_out_of_memory_lets_the_reference_read_beforehand_first(folder: Path) ->
     assert wanted.memory.checkpointing == "full"
 
 
+def test_thumbs_of_one_direction_are_told(shared: Workspace, folder: Path) -> None:
+    rows = [json.loads(line) for line in (folder / "thumbs-short.jsonl").read_text(encoding="utf-8").splitlines()]
+    file = folder / "up.jsonl"
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows if row["label"]), encoding="utf-8")
+    told = []
+    for data in (file, folder / "thumbs-short.jsonl"):
+        job = run(shared, config(folder, "kto", data__file=str(data), training__max_steps=1))
+        events = events_of(read_rows(job.metrics_file))
+        told.append([row["message"] for row in events if "every thumb is up" in str(row.get("message"))])
+    assert len(told[0]) == 1 and not told[1]
+
+
 PLAIN = """
 import json, sys
 import torch

@@ -19,7 +19,7 @@ from app.data.formats.conversation import Conversation, Turn
 from app.data.formats.message_lists import as_list
 from app.data.reading.readers import read_rows
 from app.data.reading.rows import Fields, Row, RowProblem
-from app.errors import DataError, UsageError
+from app.errors import DataError
 from app.evaluation.answers import Question
 from app.evaluation.held_out.requests import Expectations, check_pattern, schema_of
 from app.evaluation.metrics.answers import Reference
@@ -249,6 +249,6 @@ def carried(cases: Sequence[Case]) -> list[str]:
     return [name for name, there in has.items() if there]
 
 
-def refuse_unanswerable(name: str, needs: str) -> UsageError:
+def refuse_unanswerable(name: str, needs: str) -> DataError:
     """Return the error for a metric that no row has what it needs for."""
-    return UsageError(f"No row can be measured by {name}", f"it needs {needs}", "add that, or leave the metric out")
+    return DataError(f"No row can be measured by {name}", f"it needs {needs}", "add that, or leave the metric out")

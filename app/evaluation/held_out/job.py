@@ -156,7 +156,7 @@ class _Evaluation:
         return _View(ExampleMaker(Renderer(tokenizer, train_on), options), tuple(notes))
 
     def _metrics(self, cases: Sequence[Case]) -> tuple[list[str], list[str]]:
-        """Return what is measured. Raises UsageError for a metric that was named and that no row can be held to."""
+        """Return what is measured. Raises DataError for a metric that was named and that no row can be held to."""
         named = self._request.metrics
         wanted = list(named) if named else [*DEFAULT, *carried_metrics(cases)]
         usable = [name for name in dict.fromkeys(wanted) if any(_applies(name, case) for case in cases)]

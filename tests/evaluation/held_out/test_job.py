@@ -118,7 +118,7 @@ def test_rows_that_were_trained_can_be_left_out(base: Path, tmp_path: Path) -> N
 
 def test_a_metric_that_no_row_can_be_held_to_is_refused(base: Path, tmp_path: Path) -> None:
     workspace, data = open_workspace(tmp_path / "workspace"), str(_file(tmp_path, ROWS[:2]))
-    with pytest.raises(UsageError, match="No row can be measured by json_schema"):
+    with pytest.raises(DataError, match="No row can be measured by json_schema"):
         _evaluated(workspace, model=str(base), data=data, metrics=["json_schema"])
     _, found = _evaluated(workspace, model=str(base), data=data)
     assert list(found.columns[0].metrics) == ["loss", "exact_match", "f1"] and not found.paired
