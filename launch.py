@@ -354,7 +354,7 @@ def run_step(command: Sequence[str]) -> Iterator[str]:
 
 def make_venv(base: str, venv: Path) -> None:
     """Make an environment, with a plain word where the system's Python lacks the part for it."""
-    say(f"Making the environment {VENV}.")
+    say(f"Making the environment {VENV if venv.name.startswith('.venv-new-') else venv}.")
     try:
         for _ in run_step([base, "-m", "venv", str(venv)]):
             pass

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from functools import partial
@@ -45,7 +46,7 @@ from app.data.messages import (
 )
 from app.data.reading.readers import Reading, read_pasted, read_rows
 from app.data.reading.rows import Row, RowProblem
-from app.errors import DataError, MemoryShortError, UsageError, WorkbenchError
+from app.errors import DataError, MemoryShortError, UsageError, WorkbenchError, one_line
 from app.reading import parsed_as
 
 # Address space, not resident memory: threads and memory maps reserve far more than they touch.
@@ -184,6 +185,14 @@ def serve(requests: Iterable[str], answers: TextIO) -> None:
         except MemoryError:
             short = MemoryShortError("The data need more memory than the data child may use", "", "Split the file")
             send(error=error_reply(short))
+        except Exception as error:  # a defect of ours: said as one, and no reason to die
+            traceback.print_exc()
+            defect = WorkbenchError(
+                f"The data child failed while it was asked to {asked.get('verb')!s:.20}",
+                f"{type(error).__name__}: {one_line(error)}",
+                "Report it with the row or the setting that it happens with",
+            )
+            send(error=error_reply(defect))
 
 
 def _send(answers: TextIO, number: object, **message: object) -> None:

@@ -192,3 +192,16 @@ def test_a_model_without_tokenizer_files_says_so(client: DataClient, tmp_path: P
     (tmp_path / "model" / "tokenizer.json").write_text("{}")
     with pytest.raises(ModelError, match="cannot be loaded"):
         client.show(1, tmp_path / "model", PLAIN, text="question,answer\na,b")
+
+
+def test_a_defect_in_the_child_is_told_as_one_and_the_child_lives(
+    client: DataClient, chatml_folder: Path, rows: Path
+) -> None:
+    with pytest.raises(WorkbenchError) as caught:  # a length that `checked` refuses, and no integer of numpy holds
+        client.check(chatml_folder, DataOptions(max_length=10**20), path=rows)
+    assert "OverflowError" in caught.value.line() and "memory" not in caught.value.line()
+    process = client._process
+    assert process is not None and process.poll() is None
+    assert client.check(chatml_folder, PLAIN, path=rows).check.rows and client._process is process
+    with pytest.raises(UsageError, match="max_length"):
+        DataOptions.checked(max_length=10**20)

@@ -20,6 +20,7 @@ DROPPABLE = (
     *("duplicate", "near_duplicate", "secret", "email", "role_order", "control_token"),
     *("marked_bad", "lost_characters", "empty_turn", "null_word", "loss_weight"),
 )
+_MOST_TOKENS = 1_048_576
 REPAIRABLE = ("role_order", "empty_answer", "secret", "email", "control_token")
 
 
@@ -61,10 +62,10 @@ class DataOptions:
         _check_choices("train_on", (options.train_on,), get_args(TrainOn))
         _check_choices("objective", (options.objective,), get_args(Objective))
         _check_choices("over_length", (options.over_length,), get_args(OverLength))
-        if options.max_length < 8 or not 0 <= options.validation_split <= 0.5:
+        if not 8 <= options.max_length <= _MOST_TOKENS or not 0 <= options.validation_split <= 0.5:
             raise UsageError(
                 f"max_length {options.max_length} or validation_split {options.validation_split} is out of range",
-                "At least 8 tokens, and a share between 0 and 0.5",
+                f"From 8 to {_MOST_TOKENS:,} tokens, and a share between 0 and 0.5",
             )
         return options
 
