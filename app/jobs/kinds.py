@@ -33,5 +33,6 @@ KINDS = {
     "inspect": Kind("app.export.worker", accelerator=False),
     "download": Kind("app.hub.downloads", accelerator=False),
     "fetch": Kind("app.hub.model_files", accelerator=False),
+    "push": Kind("app.hub.push", accelerator=False),
     "selftest": Kind("app.jobs.selftest", accelerator=True),
 }

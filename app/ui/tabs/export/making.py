@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from app.export.requests import GGUF_DTYPES, Bound, ExportRequest, MergeRequest, start_export, start_merge
+from app.hub import push
 from app.jobs.directory import JobDirectory
 from app.runs import exports
 from app.runs.exports import SMALLEST
@@ -85,6 +86,6 @@ def make(
         create=create,
         replace=replace,
         ollama=ollama,
-        repo=repo,
+        repo=push.checked(repo) if repo else "",
     )
     return start_export(workspace, request)

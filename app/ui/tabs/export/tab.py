@@ -16,15 +16,16 @@ from app.jobs.directory import JobDirectory
 from app.runs import exports
 from app.runs.exports import SMALLEST, TARGETS, Source
 from app.ui.components import messages
-from app.ui.components.handlers import EVENT_DEFAULTS, Control, Updates, handler, held, raw
+from app.ui.components.handlers import EVENT_DEFAULTS, Control, Updates, handler, held, raw, text
 from app.ui.components.markup import Html
 from app.ui.shell.language import Key, Translator
 from app.ui.shell.page_context import PageContext
-from app.ui.tabs.export import made_panel, making, ollama_panel
+from app.ui.tabs.export import made_panel, making, ollama_panel, push_panel
 from app.ui.tabs.export import view as export_view
 from app.ui.tabs.export.made_panel import Panel as MadePanel
 from app.ui.tabs.export.making import FileChoice, FileFields
 from app.ui.tabs.export.ollama_panel import Panel as OllamaPanel
+from app.ui.tabs.export.push_panel import Panel as PushPanel
 from app.ui.tabs.export.view import Card
 from app.workspace import Workspace
 
@@ -121,11 +122,15 @@ def build(context: PageContext, tab: gr.Tab) -> gr.Dropdown:
             min_width=200,
         )
     ollama: list[OllamaPanel] = []
+    pushed: list[PushPanel] = []
     with gr.Row(elem_classes="wb-take-row"):
-        below = {"ollama": lambda: ollama.append(ollama_panel.build(context))}
+        below: dict[str, Callable[[], object]] = {
+            "ollama": lambda: ollama.append(ollama_panel.build(context)),
+            "hub": lambda: pushed.append(push_panel.build(context)),
+        }
         cards = [_build_card(made, target, below.get(target)) for target in TARGETS]
     listed = made_panel.build(context)
-    _wire(context, tab, _Tab(chosen, FileFields(dtype, bound), line, cards, ollama[0], listed))
+    _wire(context, tab, _Tab(chosen, FileFields(dtype, bound), line, cards, ollama[0], pushed[0], listed))
     return chosen
 
 
@@ -136,6 +141,7 @@ class _Tab:
     line: gr.HTML
     cards: list[_Controls]
     ollama: OllamaPanel
+    push: PushPanel
     listed: MadePanel
 
 
@@ -145,10 +151,11 @@ def _wire(context: PageContext, tab: gr.Tab, c: _Tab) -> None:
     def look(value: object, kind: object, seen: object, t: Translator) -> Updates:
         found = view(workspace, value, t, kind)
         table = made_panel.table(workspace, t)
-        fresh = hash((found.sentence, table, tuple(found.cards.items())))
+        pushed = push_panel.standing(workspace, value, t)
+        fresh = hash((found.sentence, table, pushed, tuple(found.cards.items())))
         if fresh == seen:
             return Updates()
-        updates = Updates({digest: fresh, c.line: found.sentence, c.listed.table: table})
+        updates = Updates({digest: fresh, c.line: found.sentence, c.listed.table: table, c.push.said: pushed})
         for card in c.cards:
             updates |= card.showing(found.cards.get(card.target))
         return updates
@@ -162,7 +169,7 @@ def _wire(context: PageContext, tab: gr.Tab, c: _Tab) -> None:
 
     value, kind, t = raw(c.chosen), raw(c.file.dtype), context.language_field
     parts = [part for card in c.cards for part in card.outputs()]
-    looked = handler(look, [value, kind, held(digest), t], [digest, c.line, *parts, c.listed.table])
+    looked = handler(look, [value, kind, held(digest), t], [digest, c.line, *parts, c.listed.table, c.push.said])
     gr.on([context.blocks.load, tab.select], **handler(opened, [value], [c.chosen, digest])).then(**looked)
     changes = [c.chosen.change, c.file.dtype.change]
     gr.on([context.poll_timers["export"].tick, *changes, context.language.change], **looked)
@@ -172,17 +179,19 @@ def _wire(context: PageContext, tab: gr.Tab, c: _Tab) -> None:
     def choose(kind: object) -> Updates:
         return Updates({c.file.bound: gr.update(visible=kind == SMALLEST)})
 
-    def begin(value: object, file: FileChoice, t: Translator, *, card: _Controls) -> Html:
-        return _attempt(lambda: making.make(workspace, value, card.target, file), t)
+    def begin(value: object, file: FileChoice, repo: str, t: Translator, *, card: _Controls) -> Html:
+        named = repo.strip() if card.target == "hub" else ""
+        return _attempt(lambda: making.make(workspace, value, card.target, file, repo=named), t)
 
     def end(value: object, t: Translator, *, card: _Controls) -> Html:
         return _attempt(lambda: stop(workspace, value, card.target), t)
 
     c.file.dtype.change(**handler(choose, [kind], [c.file.bound]))
-    wrong = next(card.wrong for card in c.cards if card.target == "ollama")
-    ollama_panel.wire(context, c.ollama, c.chosen, c.file, wrong, looked)
+    wrong = {card.target: card.wrong for card in c.cards}
+    ollama_panel.wire(context, c.ollama, c.chosen, c.file, wrong["ollama"], looked)
+    push_panel.wire(context, c.push, c.chosen, wrong["hub"], looked)
     for card in c.cards:
-        begun = handler(partial(begin, card=card), [value, c.file, t], [card.wrong])
+        begun = handler(partial(begin, card=card), [value, c.file, text(c.push.repo), t], [card.wrong])
         card.make.click(**begun).then(**looked)
         card.stop.click(**handler(partial(end, card=card), [value, t], [card.wrong])).then(**looked)
 

@@ -12,6 +12,7 @@ import pytest
 from app.errors import UsageError, WorkbenchError
 from app.export.requests import ExportRequest
 from app.export.targets import job as export_job
+from app.hub import push
 from app.jobs import directory as jobs
 from app.jobs import supervisor
 from app.jobs.child import JobChild
@@ -22,7 +23,7 @@ from app.runs import exports
 from app.ui.components import number_format
 from app.ui.components.markup import escaped
 from app.ui.shell.language import Translator
-from app.ui.tabs.export import made_panel, making, ollama_panel, tab
+from app.ui.tabs.export import made_panel, making, ollama_panel, push_panel, tab
 from app.ui.tabs.export.making import FileChoice, FileFields
 from app.workspace import Workspace
 from tests.export.targets import ollama_server
@@ -149,3 +150,30 @@ def test_the_file_manager_opens_only_where_browser_and_server_are_one(
     monkeypatch.delenv("DISPLAY")
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     assert "It lies on the machine" in made_panel.shown(workspace, job.id, T, is_local=True)
+
+
+@pytest.mark.usefixtures("unstarted")
+def test_a_push_is_asked_about_and_goes_from_the_prepared_folder(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_" + "a" * 34)
+    value = merged_starter(workspace)
+    with pytest.raises(UsageError, match="no folder for the hub yet"):
+        push_panel.ask(workspace, value, "me/mine", True, T)
+    job = making.make(workspace, value, "hub", repo="me/mine")
+    out = Path(asked_for(job).out)
+    out.mkdir()
+    (out / "README.md").write_text("card")
+    job.write_status(Status(state="finished", result={"out": str(out)}))
+    assert asked_for(job).repo == "me/mine"
+    with pytest.raises(UsageError, match="is no hub repository"):
+        push_panel.ask(workspace, value, "mine", True, T)
+    asked = push_panel.ask(workspace, value, " me/mine ", False, T)
+    assert "seen by everybody" in asked.text and out.name in asked.text
+    assert push_panel.standing(workspace, value, T) == ""
+    pushing = push.start(workspace, asked.about)  # type: ignore[arg-type]
+    assert "Pushing to me/mine" in push_panel.standing(workspace, value, T)
+    pushing.write_status(Status(state="failed", reason="Nothing was pushed to me/mine. No network."))
+    assert "Nothing was pushed" in push_panel.standing(workspace, value, T)
+    pushing.write_status(Status(state="finished", result={"url": "https://huggingface.co/me/mine"}))
+    assert "https://huggingface.co/me/mine" in push_panel.standing(workspace, value, T)
