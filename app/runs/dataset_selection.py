@@ -172,12 +172,13 @@ def tokenizer_folder(config: RunConfig) -> Path | None:
 
 @dataclass(frozen=True)
 class ShownRow:
-    """One row for the table: its number and line, and its conversation or what is wrong with it."""
+    """One row for the table: its number and line, its conversation or what is wrong with it, and its columns' texts."""
 
     number: int | None
     line: int | None
     conversation: Conversation | None = None
     problem: str = ""
+    texts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
@@ -225,10 +226,11 @@ def _converted(look: DatasetSelection, start: int, count: int) -> Iterator[Shown
         if isinstance(record, RowProblem):
             yield ShownRow(record.row, record.line, problem=record.message)
             continue
+        texts = {name: value for name, value in record.fields.items() if isinstance(value, str)}
         try:
-            yield ShownRow(record.number, record.line, conversation_of(record.fields, named, mapping))
+            yield ShownRow(record.number, record.line, conversation_of(record.fields, named, mapping), texts=texts)
         except BadRow as bad:
-            yield ShownRow(record.number, record.line, problem=bad.message)
+            yield ShownRow(record.number, record.line, problem=bad.message, texts=texts)
 
 
 def columns(look: DatasetSelection) -> list[str]:

@@ -25,8 +25,11 @@ def machine(readings: hardware.Readings, t: Translator) -> Html:
     if card is None:
         return element(
             "span",
-            t("strip.cpu", count=readings.cpu_count, cpus=readings.cpu_count),
-            t("planner.comma"),
+            element(
+                "span",
+                t("strip.cpu", count=readings.cpu_count, cpus=readings.cpu_count) + t("planner.comma"),
+                class_="wb-machine-kind",
+            ),
             element(
                 "span",
                 t("strip.free", size=number_format.gigabytes(readings.ram_free_bytes)),

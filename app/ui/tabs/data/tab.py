@@ -16,11 +16,11 @@ from app.data.messages import CheckAnswer
 from app.errors import UsageError, WorkbenchError, keyed
 from app.planner import packing
 from app.reading import parsed_json
-from app.runs import dataset_selection, request_paths
+from app.runs import dataset_selection, request_paths, row_edits
 from app.runs.dataset_selection import DatasetSelection
 from app.runs.draft import Draft
 from app.ui.components import messages, numbers
-from app.ui.components.handlers import QUEUED, Updates, handler, raw, text
+from app.ui.components.handlers import EACH, QUEUED, Updates, handler, raw, text
 from app.ui.components.markup import Html
 from app.ui.components.numbers import Misread
 from app.ui.shell.language import Key, Translator
@@ -28,6 +28,7 @@ from app.ui.shell.page_context import CLICK_JS, PageContext
 from app.ui.tabs.data import hub_panel, mapping_form
 from app.ui.tabs.data import view as data_view
 from app.ui.tabs.data.mapping_form import MappingForm
+from app.workspace import Workspace
 
 _MOST_ROWS = 10**12
 # Read and checked in about a second; a longer file says that it is being read.
@@ -72,7 +73,7 @@ def show(context: PageContext, seen: DatasetSelection, config: RunConfig, t: Tra
     try:
         answer = check(context, seen, config)
         page = dataset_selection.page(seen, 0, data_view.ROWS_A_PAGE, total=answer.check.rows)
-        table = data_view.rows_page(page, t)
+        table = data_view.rows_page(page, t, is_changed=row_edits.is_changed(seen))
     except WorkbenchError as error:
         wrong = messages.problem(error, t)
         return Shown(messages.sentence(t("data.sentence.unread", name=seen.label)), nothing, nothing, nothing, wrong)
@@ -115,9 +116,28 @@ def turned(seen: DatasetSelection, picked: str, t: Translator) -> Html | None:
         return None
     try:
         known = total if isinstance(total, int) and total > 0 else None
-        return data_view.rows_page(dataset_selection.page(seen, start, data_view.ROWS_A_PAGE, words, known), t)
+        page = dataset_selection.page(seen, start, data_view.ROWS_A_PAGE, words, known)
+        return data_view.rows_page(page, t, is_changed=row_edits.is_changed(seen))
     except WorkbenchError as error:
         return messages.problem(error, t)
+
+
+def changed_rows(workspace: Workspace, seen: DatasetSelection, picked: str) -> DatasetSelection | None:
+    """Return the look after a row was changed, dropped or put back; None where what came is no such wish."""
+    try:
+        wanted = parsed_json(picked)
+        act, row, texts = wanted["act"], wanted.get("row"), wanted.get("texts")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    if act == "undo":
+        return row_edits.before(workspace, seen)
+    if not isinstance(row, int) or not 1 <= row < _MOST_ROWS:
+        return None
+    if act == "drop":
+        return row_edits.changed(workspace, seen, row, None)
+    if act == "edit" and isinstance(texts, dict):
+        return row_edits.changed(workspace, seen, row, {str(name): str(text) for name, text in texts.items()})
+    return None
 
 
 def row_number_fault(number: object, t: Translator) -> str:
@@ -255,7 +275,7 @@ def _views(context: PageContext) -> ViewControls:
     make = context.translated.make
     with gr.Tabs(elem_id="wb-data-views"):
         with make(gr.Tab, label=Key("data.view.rows")):
-            rows = gr.HTML(elem_id="wb-rows", js_on_load=CLICK_JS + data_view.FIND_JS)
+            rows = gr.HTML(elem_id="wb-rows", js_on_load=CLICK_JS + data_view.FIND_JS + data_view.EDIT_JS)
         with make(gr.Tab, label=Key("data.view.tokens"), elem_id="wb-view-tokens"):
             number = make(gr.Number, label=Key("data.row"), value=1, step=1, elem_id="wb-row-number")
             tokens = gr.HTML(elem_id="wb-tokens")
@@ -338,7 +358,15 @@ def _wire_views(context: PageContext, c: _Controls) -> None:
         page = turned(seen, picked, t)
         return Updates() if page is None else Updates({views.rows: page})
 
+    def change(seen: DatasetSelection, t: Translator, picked: str) -> Updates:
+        try:
+            found = changed_rows(context.workspace, seen, picked)
+        except WorkbenchError as error:
+            return Updates({c.wrong: messages.problem(error, t)})
+        return Updates() if found is None else Updates({c.seen: found.to_browser(), c.wrong: Html("")})
+
     views.rows.select(**handler(turn, [look, language], [views.rows], how=QUEUED))
+    views.rows.select(**handler(change, [look, language], [c.seen, c.wrong], how=EACH))
 
 
 def _wire_rows(context: PageContext, c: _Controls, tab: gr.Tab) -> None:

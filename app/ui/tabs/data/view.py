@@ -68,8 +68,53 @@ element.addEventListener("keydown", (event) => {
 """
 
 
-def rows_page(page: RowPage, t: Translator) -> Html:
-    """Return a page of rows below a field that searches all of them, with the ways to the pages beside it."""
+# The texts of a row that is opened to be written on, drawn in the browser: what is saved goes to the server.
+EDIT_JS = """
+const close = () => element.querySelectorAll(".wb-row-form").forEach((form) => form.remove());
+element.addEventListener("click", (event) => {
+  const open = event.target.closest("[data-edit]");
+  if (event.target.closest("[data-edit-cancel]")) return close();
+  if (event.target.closest("[data-edit-save]")) {
+    const form = event.target.closest(".wb-row-form");
+    const fields = [...form.querySelectorAll("textarea")].map((one) => [one.dataset.column, one.value]);
+    const texts = Object.fromEntries(fields);
+    return trigger("select", { value: JSON.stringify({ act: "edit", row: Number(form.dataset.row), texts }) });
+  }
+  if (!open) return;
+  close();
+  const form = document.createElement("tr"), cell = document.createElement("td");
+  form.className = "wb-row-form";
+  form.dataset.row = open.dataset.row;
+  cell.colSpan = 4;
+  for (const [column, text] of Object.entries(JSON.parse(open.dataset.edit))) {
+    const label = document.createElement("label"), name = document.createElement("code");
+    const field = document.createElement("textarea");
+    name.textContent = column;
+    Object.assign(field, { value: text, rows: Math.min(8, 1 + Math.ceil(text.length / 90)) });
+    field.dataset.column = column;
+    label.append(name, field);
+    cell.append(label);
+  }
+  for (const [key, words] of [["editSave", open.dataset.save], ["editCancel", open.dataset.cancel]]) {
+    const button = document.createElement("button");
+    Object.assign(button, { type: "button", className: "wb-small", textContent: words });
+    button.dataset[key] = "";
+    cell.append(button);
+  }
+  form.append(cell);
+  open.closest("tr").after(form);
+  form.querySelector("textarea")?.focus();
+});
+"""
+# A row with more text than this is changed in a program of one's own.
+_LONGEST_EDIT = 20_000
+
+
+def rows_page(page: RowPage, t: Translator, *, is_changed: bool = False) -> Html:
+    """Return a page of rows below a field that searches all of them, with the ways to the pages beside it.
+
+    Each row can be changed or dropped; where something `is_changed` already, that can be taken back.
+    """
     field = element(
         "input", type="search", value=page.words, placeholder=t("data.find"), aria_label=t("data.find"),
         data_find=page.total or 0, class_="wb-find-rows",
@@ -80,8 +125,12 @@ def rows_page(page: RowPage, t: Translator) -> Html:
         place = t("data.page_of", place=place, total=number_format.count(page.total))
     ways = [_way(t(f"data.page.{name}"), start, page, is_there) for name, start, is_there in _ways(page)]
     said = element("span", place or t("data.no_row_found"), class_="wb-number wb-muted", role="status")
-    bar = element("div", field, said, *ways, class_="wb-pager")
-    return element("div", bar, rows_table(page.rows, t))
+    undo: Html | str = ""
+    if is_changed:
+        pick = json.dumps({"act": "undo"})
+        undo = element("button", t("data.row_undo"), type="button", class_="wb-small", data_pick=pick)
+    bar = element("div", field, said, undo, *ways, class_="wb-pager")
+    return element("div", bar, rows_table(page.rows, t, can_change=True))
 
 
 def _ways(page: RowPage) -> list[tuple[str, int, bool]]:
@@ -93,21 +142,39 @@ def _way(label: str, start: int, page: RowPage, is_there: bool) -> Html:
     return element("button", label, type="button", class_="wb-small", data_pick=pick, disabled=not is_there)
 
 
-def rows_table(rows: Sequence[ShownRow], t: Translator) -> Html:
-    """Return rows as a table: line, then who says what."""
-    header = element("tr", *(element("th", t(key), scope="col") for key in ("data.row", "data.line", "data.turns")))
+def rows_table(rows: Sequence[ShownRow], t: Translator, *, can_change: bool = False) -> Html:
+    """Return rows as a table: line, then who says what, and where they `can_change` what does so."""
+    keys = ("data.row", "data.line", "data.turns", *(("data.row_change",) if can_change else ()))
+    header = element("tr", *(element("th", t(key), scope="col") for key in keys))
     body = [
         element(
             "tr",
             element("td", row.number, class_="wb-number"),
             element("td", row.line, class_="wb-number"),
             element("td", _turns(row)),
+            element("td", *_changes(row, t), class_="wb-row-acts") if can_change else "",
         )
         for row in rows
     ]
     return element(
         "div", element("table", element("thead", header), element("tbody", *body)), class_="wb-table", tabindex="0"
     )
+
+
+def _changes(row: ShownRow, t: Translator) -> list[Html]:
+    """Return what opens a row to be written on, and what drops it."""
+    if row.number is None:
+        return []
+    plain: dict[str, object] = {"type": "button", "class_": "wb-small"}
+    drop_label, edit_label = t("data.row_drop", row=row.number), t("data.row_edit", row=row.number)
+    pick = json.dumps({"act": "drop", "row": row.number})
+    drop = element("button", "✕", data_pick=pick, title=drop_label, aria_label=drop_label, **plain)
+    if not row.texts or sum(map(len, row.texts.values())) > _LONGEST_EDIT:
+        return [drop]
+    words = {"data_save": t("data.row_save"), "data_cancel": t("data.row_cancel"), "data_row": row.number}
+    texts = json.dumps(dict(row.texts), ensure_ascii=False)
+    edit = element("button", "✎", data_edit=texts, title=edit_label, aria_label=edit_label, **words, **plain)
+    return [edit, drop]
 
 
 def _turns(row: ShownRow) -> Html:
