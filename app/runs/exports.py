@@ -48,7 +48,7 @@ _SMALL = tuple(name for name in _BITS if name != "q8_0")
 # the pace of a plain disk. Only good for "seconds or minutes".
 _START_S, _BYTES_PER_S = 12.0, 50e6
 # Bytes of 16-bit weights that are quantised a second, and a run in llama.cpp, on two cores.
-_QUANTISED_PER_S, _PROOF_S = 15e6, 10.0
+_QUANTISED_PER_S, _PROOF_S = 10e6, 10.0
 
 
 def model_class(folder: Path) -> str:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 
+from app.config import presets
 from app.errors import UsageError, WorkbenchError
 from app.export.requests import ExportRequest
 from app.export.targets import job as export_job
@@ -27,6 +28,7 @@ from app.ui.tabs.export import made_panel, making, ollama_panel, push_panel, tab
 from app.ui.tabs.export.making import FileChoice, FileFields
 from app.workspace import Workspace
 from tests.export.targets import ollama_server
+from tests.models import tiny_models
 
 T = Translator("en")
 
@@ -177,3 +179,36 @@ def test_a_push_is_asked_about_and_goes_from_the_prepared_folder(
     assert "Nothing was pushed" in push_panel.standing(workspace, value, T)
     pushing.write_status(Status(state="finished", result={"url": "https://huggingface.co/me/mine"}))
     assert "https://huggingface.co/me/mine" in push_panel.standing(workspace, value, T)
+
+
+@pytest.mark.usefixtures("unstarted")
+def test_a_checkpoint_a_blend_and_a_trained_model_go_out(workspace: Workspace, tmp_path: Path) -> None:
+    base = tiny_models.save_model(tmp_path / "base", "qwen3")
+    config = presets.load("cpu-starter").config.changed({"model.name": str(base)})
+    run = jobs.create(workspace, "train", config.as_dict(), name="mine")
+    checkpoint = tiny_models.save_adapter(run.checkpoints / "step-5", base)
+    tiny_models.tokenizer().save_pretrained(checkpoint)
+    for name in ("complete.json", "optimizer.pt"):
+        (checkpoint / name).write_text("{}")
+    run.write_status(Status(state="stopped"))
+    blend = jobs.create(workspace, "blend", {"run": run.id})
+    blended = tiny_models.save_adapter(tmp_path / "blended", base)
+    tiny_models.tokenizer().save_pretrained(blended)
+    blend.write_status(Status(state="finished", result={"adapter": str(blended), "rank": 4}))
+    full = config.changed({"adapter.method": "full", "quantization.load_in_4bit": False})
+    whole = jobs.create(workspace, "train", full.as_dict(), name="whole")
+    tiny_models.save_model(whole.result / "model", "qwen3")
+    whole.write_status(Status(state="finished"))
+    offered = [value for _, value in exports.choices(workspace)]
+    made = {}
+    for value, target in ((f"{run.id}:5", "adapter"), (blend.id, "adapter"), (whole.id, "gguf")):
+        assert value in offered
+        job = making.make(workspace, value, target, FileChoice("f16"))
+        outcome, result = export_job.run(JobChild(job))
+        assert outcome == "finished"
+        made[value] = (job, set(result["files"]))
+    assert "adapter_model.safetensors" in made[blend.id][1] and asked_for(made[blend.id][0]).adapter == str(blended)
+    files = made[f"{run.id}:5"][1]
+    assert "adapter_model.safetensors" in files and not files & {"optimizer.pt", "complete.json"}
+    assert asked_for(made[whole.id][0]).model == str(whole.result / "model")
+    assert any(name.endswith("-f16.gguf") for name in made[whole.id][1])
