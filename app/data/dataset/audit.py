@@ -8,6 +8,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from app.data.chat_template.render import Renderer
 from app.data.dataset.duplicates import FirstSeen, Sketches, content_hash
@@ -133,9 +134,8 @@ def _null_word(conversation: Conversation) -> BadRow | None:
 
 def _null_cell(row: Row) -> BadRow | None:
     """Say that a cell is not read as the text that stands in it."""
-    for names, is_null in _MAY_BE_EMPTY:
-        column = columns.find(row.fields, names)
-        value = row.fields[column] if column is not None else None
+    for column, is_null in _that_may_be_empty(tuple(row.fields)):
+        value = row.fields[column]
         if isinstance(value, str) and is_null(value):
             name, word = f"{column!s:.60}", value.strip()
             message = keyed(
@@ -162,6 +162,14 @@ _MAY_BE_EMPTY: tuple[tuple[tuple[str, ...], Callable[[str], bool]], ...] = (
         for names in (columns.SYSTEM, columns.REASONING, columns.HISTORY, columns.TOOLS)
     ),
 )
+
+
+@lru_cache(maxsize=64)
+def _that_may_be_empty(names: tuple[str, ...]) -> tuple[tuple[str, Callable[[str], bool]], ...]:
+    """Return the columns of a row that may be left empty, and what stands for that in each."""
+    row = dict.fromkeys(names)
+    found = ((columns.find(row, known), is_null) for known, is_null in _MAY_BE_EMPTY)
+    return tuple((column, is_null) for column, is_null in found if column is not None)
 
 
 class _Labels:

@@ -163,8 +163,9 @@ def context_that_asks(fields: Fields) -> str:
 
     A second column for answers that is blank too tells that the table holds rows of several shapes.
     """
-    found, context = pair(fields), filled(fields, CONTEXT)
-    if found is None or context is None or is_blank(fields[context]):
+    context = filled(fields, CONTEXT)
+    found = pair(fields) if context is not None and not is_blank(fields[context]) else None
+    if context is None or found is None:
         return ""
     questions = [name for name in _matching(fields, (*INSTRUCTION, *PROMPT, *QUESTION)) if name != context]
     answers = [name for name in _matching(fields, (*OUTPUT, *ANSWER)) if name != found[2]]

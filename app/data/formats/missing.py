@@ -108,9 +108,9 @@ def null_word(conversation: Conversation) -> str:
         return conversation.text.strip() if is_null_word(conversation.text) else ""
     asked = False
     for turn in conversation.turns:
+        is_word = len(turn.content) <= _LONGEST and (is_null_word(turn.content) or is_no_value(turn.content))
         # Later on in a talk `None` is what people answer.
-        counts = turn.trained and not turn.tool_calls if turn.role == "assistant" else not asked
-        if counts and (is_null_word(turn.content) or is_no_value(turn.content)):
+        if is_word and (turn.trained and not turn.tool_calls if turn.role == "assistant" else not asked):
             return turn.content.strip()
         asked = asked or turn.role == "user"
     return ""
