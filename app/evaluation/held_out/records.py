@@ -24,7 +24,11 @@ _MOST_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Evaluated:
-    """One evaluation of one result of a run. `folder` is relative to the run; `base` has the base's figures."""
+    """One evaluation of one result of a run.
+
+    `folder` is relative to the run; `base` has the base's figures; `trained` counts the rows that the run trained,
+    near ones too.
+    """
 
     folder: str
     data: str
@@ -33,6 +37,7 @@ class Evaluated:
     base: ColumnResult | None = None
     job: str = ""
     time: float = 0.0
+    trained: int = 0
 
 
 def note(result: EvaluationResult, folders: Mapping[str, Path], job_id: str) -> None:
@@ -42,7 +47,8 @@ def note(result: EvaluationResult, folders: Mapping[str, Path], job_id: str) -> 
         if run is None or column is None:
             continue
         where = folder.absolute().relative_to(run.path).as_posix()
-        line = Evaluated(where, result.data, result.n, column, result.column("base"), job_id, time.time())
+        trained = sum(len(one.rows) for one in result.contamination if one.column == name)
+        line = Evaluated(where, result.data, result.n, column, result.column("base"), job_id, time.time(), trained)
         with suppress(OSError), (run.path / _FILE).open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(line), ensure_ascii=False) + "\n")
 

@@ -85,7 +85,8 @@ class Card:
             if lost := one.column.forgetting:
                 lines.append(f"| KL from the base on general probes | {lost.kl:.3g} | 0 |")
                 lines.append(f"| answers lost on general probes | {lost.flipped} of {lost.known} | 0 |")
-            found += [f"On {one.n:,} rows of `{one.data}`:", "\n".join(lines)]
+            seen = f", of which {one.trained:,} are training rows or nearly so" if one.trained else ""
+            found += [f"On {one.n:,} rows of `{one.data}`{seen}:", "\n".join(lines)]
         return found
 
     def _receipt(self) -> list[str]:

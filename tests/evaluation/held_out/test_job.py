@@ -101,6 +101,7 @@ def test_from_request_to_the_runs_own_record(base: Path, tmp_path: Path) -> None
     assert weight.points[2].kl == pytest.approx(mine.forgetting.kl, rel=1e-3)
     (noted,) = records.of_run(run)
     assert noted.folder == "result/adapter" and noted.column.hash == mine.hash and noted.job == job.id
+    assert noted.trained == 3
     assert noted.base is not None and noted.base.loss == plain.loss
     assert "My adapter,loss," in as_csv(found) and rows_as_csv(found).count("\n") == 13
 

@@ -140,6 +140,8 @@ def _evaluated(job: JobDirectory, t: Translator) -> list[Html]:
     name = next((name for name in newest.column.metrics if name != "loss"), "loss")
     text = f"{t.known(f'evaluate.metric.{name}', name)} {number_format.loss(newest.column.metrics[name].value)}"
     about = t("train.card_evaluated", data=newest.data, n=number_format.count(newest.n))
+    if newest.trained:
+        about += " " + t("train.card_evaluated_trained", trained=number_format.count(newest.trained))
     return [element("span", text, class_="wb-number wb-evaluated", title=about)]
 
 
