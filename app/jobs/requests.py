@@ -85,7 +85,7 @@ def _busy(owner: JobDirectory, status: Status) -> BusyError:
         keyed("busy", "Another run owns the accelerator: {owner} is {state}", owner=owner.id, state=status.state),
         keyed("one_job", "one job uses it at a time"),
         f"wait, add it to the queue (--queue), or stop that one with `jobs stop {owner.id}`",
-        on_page=keyed("wait_or_queue", "wait, press Queue instead, or stop that one above"),
+        on_page=keyed("wait_or_queue", "wait, or stop that one above; a run can be queued behind it"),
     )
 
 

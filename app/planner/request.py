@@ -201,7 +201,9 @@ def _check(request: PlanRequest) -> None:
     _check_card(request)
     if not 0 <= request.lora_dropout < 1:
         raise _wrong("lora_dropout", "must be at least 0 and below 1")
-    if request.objective != "sft" and (request.packed or not request.is_training):
+    if request.objective != "sft" and not request.is_training:
+        raise _wrong("objective", f"{request.objective} is an objective of training", "Plan a training method")
+    if request.objective != "sft" and request.packed:
         raise _wrong("objective", f"{request.objective} trains on rows apart", "Plan without packing")
     if request.method == "full" and request.storage != "none":
         raise _wrong("quant", "full fine-tuning needs unquantised weights", "Choose quant none, or method qlora")

@@ -60,7 +60,7 @@ def changed(
 def before(workspace: Workspace, look: DatasetSelection) -> DatasetSelection | None:
     """Return the look at the data before the last change; None for data that nobody has changed here."""
     try:
-        held = parsed_json(_note(Path(look.file)).read_bytes())
+        held = parsed_json(_note(request_paths.data_file(workspace, look.file)).read_bytes())
         file, label = str(held["file"]), str(held["label"])
         request_paths.data_file(workspace, file)
     except (OSError, ValueError, KeyError, TypeError, WorkbenchError):
