@@ -8,7 +8,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 # What a spreadsheet takes for the beginning of a formula, the full-width signs of East Asian ones too (OWASP, "CSV
@@ -55,6 +55,16 @@ def disk_free_bytes(folder: Path) -> int:
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return shutil.disk_usage(folder).free
+
+
+def folder_bytes(folder: Path, *, follow_links: bool = True) -> int:
+    """Return the bytes of all files of a folder; what goes away meanwhile takes none, and a link only if followed."""
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            if path.is_file() and (follow_links or not path.is_symlink()):
+                total += path.stat().st_size
+    return total
 
 
 def csv_text(rows: Iterable[Sequence[object]]) -> str:

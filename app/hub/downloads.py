@@ -60,8 +60,9 @@ def work(child: JobChild) -> tuple[Outcome, Mapping[str, object]]:
     hub_id, root = str(child.config["dataset"]), Path(str(child.config["folder"]))
     wanted = str(child.config.get("part") or "")
     child.progress(0, 0, phase="listing")
-    revision, licence, listing = _listing(hub_id)
-    chosen = choose_files(hub_id, listing, wanted)
+    listed = _listing(hub_id)
+    revision, licence = listed.revision, listed.licence
+    chosen = choose_files(hub_id, listed.files, wanted)
     name = f"{revision[:12]}-{safe_name(wanted)}" if wanted else revision[:12]
     folder, part = root / name, root / f".part-{child.directory.id}"
     total_bytes, done_bytes = sum(size for _, size in chosen), 0
@@ -83,16 +84,13 @@ def work(child: JobChild) -> tuple[Outcome, Mapping[str, object]]:
     return "finished", facts
 
 
-def _listing(hub_id: str) -> tuple[str, str, list[tuple[str, int]]]:
-    """Return the newest revision, the licence (empty where none is named), and the files with their sizes in bytes."""
+def _listing(hub_id: str) -> transfer.Listing:
     from huggingface_hub import HfApi
 
     info = transfer.asked(
         hub_id, "dataset", lambda: HfApi().dataset_info(hub_id, files_metadata=True, timeout=_TIMEOUT_S)
     )
-    named = getattr(info.card_data, "license", None) or ""
-    licence = ", ".join(map(str, named)) if isinstance(named, list) else str(named)
-    return str(info.sha), licence, [(one.rfilename, int(one.size or 0)) for one in info.siblings or []]
+    return transfer.listing_of(info)
 
 
 def _download(hub_id: str, revision: str, path: str, folder: Path) -> None:

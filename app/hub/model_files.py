@@ -11,11 +11,10 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from app.errors import DiskError, ModelError, NetworkError
-from app.files import disk_free_bytes
+from app.files import disk_free_bytes, folder_bytes
 from app.hub import transfer
 from app.jobs.child import JobChild, Outcome
 from app.reading import parsed_json
@@ -49,7 +48,7 @@ def work(child: JobChild) -> tuple[Outcome, Mapping[str, object]]:
     blobs = cache / repo_folder_name(repo_id=hub_id, repo_type="model") / "blobs"
     for part in _parts(blobs, older_than_s=_ABANDONED_S):
         part.unlink(missing_ok=True)
-    foreign, here_bytes = set(_parts(blobs)), bytes_of(blobs)
+    foreign, here_bytes = set(_parts(blobs)), folder_bytes(blobs, follow_links=False)
     missing_bytes, free_bytes = max(0, total_bytes - here_bytes), disk_free_bytes(cache)
     if missing_bytes and free_bytes < missing_bytes + _SPARE_BYTES:
         raise DiskError(
@@ -61,7 +60,7 @@ def work(child: JobChild) -> tuple[Outcome, Mapping[str, object]]:
     came: list[str] = []
 
     def look() -> None:
-        child.progress(min(bytes_of(blobs), total_bytes), total_bytes, phase="downloading")
+        child.progress(min(folder_bytes(blobs, follow_links=False), total_bytes), total_bytes, phase="downloading")
 
     def download() -> None:
         patterns = [path for path, _ in files]
@@ -111,21 +110,11 @@ def is_complete(folder: Path) -> bool:
         return False
 
 
-@dataclass(frozen=True)
-class _Listing:
-    revision: str
-    licence: str
-    files: list[tuple[str, int]]
-
-
-def _listing(hub_id: str) -> _Listing:
+def _listing(hub_id: str) -> transfer.Listing:
     from huggingface_hub import HfApi
 
     info = transfer.asked(hub_id, "model", lambda: HfApi().model_info(hub_id, files_metadata=True, timeout=_TIMEOUT_S))
-    named = getattr(info.card_data, "license", None) or ""
-    licence = ", ".join(map(str, named)) if isinstance(named, list) else str(named)
-    files = [(one.rfilename, int(one.size or 0)) for one in info.siblings or []]
-    return _Listing(str(info.sha), licence, files)
+    return transfer.listing_of(info)
 
 
 def _is_beside(path: str) -> bool:
@@ -135,15 +124,6 @@ def _is_beside(path: str) -> bool:
 def _parts(blobs: Path, older_than_s: float = 0.0) -> list[Path]:
     """Return the files in part of a repository's blobs, those that were not written to for so many seconds."""
     return [part for part in blobs.glob("*.incomplete") if time.time() - part.stat().st_mtime >= older_than_s]
-
-
-def bytes_of(folder: Path) -> int:
-    """Return what the files of a folder take; a link takes nothing, and what goes away meanwhile neither."""
-    total = 0
-    for path in folder.rglob("*"):
-        with suppress(OSError):
-            total += 0 if path.is_symlink() or not path.is_file() else path.stat().st_size
-    return total
 
 
 def hub_folder(hub_id: str) -> Path:

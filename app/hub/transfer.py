@@ -5,16 +5,36 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Callable
-from typing import Literal, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from app.errors import DataError, ModelError, NetworkError, keyed
 from app.hub.token import provide
 from app.jobs.child import JobChild
 
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import DatasetInfo, ModelInfo
+
 Answer = TypeVar("Answer")
 
 _STOP_SEEN_S = 0.3
 _REMEDY = "Connect to the network, or download the files elsewhere and name their folder"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What the hub says of a repository: newest revision, licence (empty where unnamed), files as (path, bytes)."""
+
+    revision: str
+    licence: str
+    files: list[tuple[str, int]]
+
+
+def listing_of(info: DatasetInfo | ModelInfo) -> Listing:
+    """Return the listing that an answer of the hub holds."""
+    named = getattr(info.card_data, "license", None) or ""
+    licence = ", ".join(map(str, named)) if isinstance(named, list) else str(named)
+    return Listing(str(info.sha), licence, [(one.rfilename, int(one.size or 0)) for one in info.siblings or []])
 
 
 def ended(download: Callable[[], object], child: JobChild, look: Callable[[], None] = lambda: None) -> bool:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Collection
-from contextlib import suppress
 from pathlib import Path
 
 from app.errors import JobError, keyed
+from app.files import folder_bytes
 from app.jobs import directory as jobs
 from app.jobs import supervisor
 from app.jobs.directory import JobDirectory
@@ -127,13 +127,4 @@ def _delete(workspace: Workspace, job_ids: Collection[str] | None) -> int:
 
 def size_bytes(workspace: Workspace) -> int:
     """Measure how much room the trash takes."""
-    return sum(room_bytes(folder) for folder in folders(workspace))
-
-
-def room_bytes(folder: Path) -> int:
-    """Measure how much room a folder takes."""
-    total = 0
-    for file in folder.rglob("*"):
-        with suppress(FileNotFoundError):  # restored or emptied since it was listed
-            total += file.stat().st_size if file.is_file() else 0
-    return total
+    return sum(folder_bytes(folder) for folder in folders(workspace))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.errors import ModelError, UsageError, keyed
+from app.files import folder_bytes
 from app.hub.ids import is_local
 from app.jobs import directory as jobs
 from app.jobs.directory import JobDirectory
@@ -182,8 +183,3 @@ def expected_seconds(source: Source, target: str, dtype: str) -> float:
     seconds = sum(weights / (_QUANTISED_PER_S if one in _SMALL else _BYTES_PER_S) for one in tried)
     proven = sum(_PROOF_S for one in tried if one in _SMALL)
     return _START_S + (weights / _BYTES_PER_S if source.artifact else 0) + seconds + proven
-
-
-def folder_bytes(folder: Path) -> int:
-    """Return the size of all files of a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

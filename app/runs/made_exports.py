@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.errors import ExportError, JobError, UsageError, WorkspaceError, keyed
-from app.files import disk_free_bytes
+from app.files import disk_free_bytes, folder_bytes
 from app.jobs import directory as jobs
 from app.jobs import supervisor, trash
 from app.jobs.directory import JobDirectory
@@ -146,7 +146,7 @@ def _of(workspace: Workspace, job: JobDirectory) -> MadeExport | None:
         target=str(job.config.get("to") or "model"),
         place=place,
         dtype=str(result.get("dtype") or ""),
-        bytes=trash.room_bytes(place) if place.is_dir() else place.stat().st_size,
+        bytes=folder_bytes(place) if place.is_dir() else place.stat().st_size,
         ended=float(status.ended or 0.0),
         receipt=str(result.get("receipt") or ""),
         verdict=str(result.get("verdict") or ""),

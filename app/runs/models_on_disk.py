@@ -13,8 +13,9 @@ from typing import Literal
 
 from app.catalog.catalogue import entries
 from app.errors import JobError, ModelError, UsageError
+from app.files import folder_bytes
 from app.hub.ids import is_local
-from app.hub.model_files import KIND, bytes_of, cached_models, hub_folder, is_complete
+from app.hub.model_files import KIND, cached_models, hub_folder, is_complete
 from app.jobs import directory as jobs
 from app.jobs import requests
 from app.jobs.directory import JobDirectory
@@ -23,6 +24,7 @@ from app.workspace import Workspace
 
 _LICENCE = re.compile(r"^license(?:_name)?:\s*(\S.*?)\s*$", re.MULTILINE)
 _UNKNOWN = "unknown"
+Kind = Literal["bundled", "hub", "merged"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class ModelOnDisk:
     """
 
     id: str
-    kind: Literal["bundled", "hub", "merged"]
+    kind: Kind
     bytes: int
     licence: str
     complete: bool
@@ -44,7 +46,7 @@ class ModelOnDisk:
 def on_disk(workspace: Workspace) -> list[ModelOnDisk]:
     """Return every model of this machine: the bundled one, the hub's, and what was merged here."""
     starter = Path(resolve(STARTER))
-    bundled = ModelOnDisk(STARTER, "bundled", bytes_of(starter), _licence(STARTER, starter), True, str(starter))
+    bundled = _found(STARTER, "bundled", starter, starter, complete=True)
     return [bundled, *_of_hub(), *_merged(workspace)]
 
 
@@ -89,19 +91,24 @@ def remove(workspace: Workspace, name: str) -> ModelOnDisk:
     return found
 
 
+def _found(name: str, kind: Kind, folder: Path, card: Path, *, complete: bool) -> ModelOnDisk:
+    """Return a model of a folder; `card` is where its card lies. The hub's links take no room beside what they name."""
+    licence = _licence("" if kind == "merged" else name, card)
+    return ModelOnDisk(name, kind, folder_bytes(folder, follow_links=False), licence, complete, str(folder))
+
+
 def _of_hub() -> Iterator[ModelOnDisk]:
     """Yield the models of the hub's cache, by name; one whose first file is only begun has no snapshot yet."""
     for hub_id, folder in cached_models():
         snapshots = sorted((folder / "snapshots").glob("*"), key=lambda path: path.stat().st_mtime)
         newest = snapshots[-1] if snapshots else folder
-        complete = any(map(is_complete, snapshots))
-        yield ModelOnDisk(hub_id, "hub", bytes_of(folder), _licence(hub_id, newest), complete, str(folder))
+        yield _found(hub_id, "hub", folder, newest, complete=any(map(is_complete, snapshots)))
 
 
 def _merged(workspace: Workspace) -> Iterator[ModelOnDisk]:
     for folder in sorted(workspace.outputs.glob("*")):
         if folder.is_dir() and not folder.is_symlink() and is_complete(folder):
-            yield ModelOnDisk(folder.name, "merged", bytes_of(folder), _licence("", folder), True, str(folder))
+            yield _found(folder.name, "merged", folder, folder, complete=True)
 
 
 def _licence(hub_id: str, folder: Path) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import gradio as gr
 
 from app.errors import NetworkError, UsageError, WorkbenchError, keyed
+from app.files import folder_bytes
 from app.hub import push
 from app.hub.push import PushRequest
 from app.runs import exports
@@ -45,7 +46,7 @@ def ask(workspace: Workspace, value: object, repo: str, private: bool, t: Transl
             "",
             keyed("create_it_first", "create it first"),
         )
-    size = number_format.gigabytes(exports.folder_bytes(folder))
+    size = number_format.gigabytes(folder_bytes(folder))
     words = t("take.push.ask_private" if private else "take.push.ask_public", name=folder.name, size=size, repo=repo)
     return Asked(words, PushRequest(str(folder), repo, private))
 

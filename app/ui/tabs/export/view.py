@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from app.files import folder_bytes
 from app.jobs.directory import JobDirectory, Status
 from app.reading import parsed_json
 from app.runs import exports
@@ -135,7 +136,7 @@ def _bytes_of(result: Mapping[str, Any]) -> int:
     if isinstance(result.get("bytes"), int):
         return int(result["bytes"])
     folder = Path(str(result.get("model") or ""))
-    return exports.folder_bytes(folder) if folder.is_absolute() and folder.is_dir() else 0
+    return folder_bytes(folder) if folder.is_absolute() and folder.is_dir() else 0
 
 
 def _python_line(result: Mapping[str, object]) -> str:

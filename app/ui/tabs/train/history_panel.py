@@ -9,6 +9,7 @@ import gradio as gr
 from gradio.events import Dependency
 
 from app.errors import WorkbenchError
+from app.files import folder_bytes
 from app.jobs import directory as jobs
 from app.jobs import requests
 from app.jobs import trash as removed
@@ -116,7 +117,7 @@ def delete_question(workspace: Workspace, job_ids: Collection[str], t: Translato
     found = [job for job in removed.trashed(workspace) if job.id in job_ids]
     if not found:
         return None
-    size = number_format.gigabytes(sum(removed.room_bytes(job.path) for job in found))
+    size = number_format.gigabytes(sum(folder_bytes(job.path) for job in found))
     name = status_bar.job_name(found[0], t)
     text = t("train.ask_delete", count=len(found), size=size, name=name)
     return Asked(text, [job.id for job in found])
@@ -133,7 +134,7 @@ def delete_for_good(workspace: Workspace, about: object, t: Translator) -> Html:
 
 def remove_question(workspace: Workspace, job: JobDirectory, t: Translator) -> Asked:
     """Ask whether a run is moved to the trash, naming it and its size."""
-    size = number_format.gigabytes(removed.room_bytes(job.path))
+    size = number_format.gigabytes(folder_bytes(job.path))
     return Asked(t("train.ask_remove", name=status_bar.job_name(job, t), size=size), job.id)
 
 
