@@ -19,6 +19,10 @@ axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-c
 
 LOOKS = (("light", "en-US", "none"), ("dark", "zh-CN", "none"), ("light", "en-US", "active"))
 _SERIOUS = ("serious", "critical")
+# What is dimmed while its answer is on its way is not what is looked at for long: the view is judged at rest.
+_AT_REST = """() => !document.querySelector("[data-asking]") && document.getAnimations().every(
+    (one) => one.playState !== "running" || one.effect.getComputedTiming().endTime === Infinity
+)"""
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +55,7 @@ def _opened(browser: Browser, served: RunningPage, look: tuple[str, str, str]) -
 
 def _faults(page: Page, view: View) -> list[str]:
     """Return what axe calls serious on a view, one line each."""
+    page.wait_for_function(_AT_REST)
     found = axe.Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
     return [
         f"{view.name}: {one['id']} ({len(one['nodes'])}): {node['html'][:160]}"
