@@ -35,7 +35,7 @@ from app.planner import estimate
 from app.planner.machine import request_on, this_machine
 from app.planner.parts.positions import longest_row, too_long
 from app.planner.simulation.adapter import ALL_LINEAR, adapts_experts
-from app.runs.starting_adapter import WEIGHTS, with_start
+from app.runs.starting_adapter import WEIGHTS, refuse_misfit, with_start
 from app.workspace import Workspace, existing_source, file_sha256, source_sha256
 
 # Below this a run cannot even keep its log, metrics and one small checkpoint.
@@ -89,6 +89,9 @@ def check(workspace: Workspace, config: RunConfig) -> Path:
     _check_model(resolve(config.model.name), config.model.revision)
     _check_objective(config)
     config = with_start(workspace, config)
+    spec = _spec_of(config)
+    if config.adapter.start_from and spec is not None:
+        refuse_misfit(spec, Path(config.adapter.start_from))
     refuse(config)
     check_disk(workspace.root, LEAST_FREE_BYTES + saved_bytes(config))
     return file

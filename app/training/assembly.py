@@ -24,11 +24,12 @@ from app.config.sections import Objective
 from app.errors import ConfigError, ModelError, Problem
 from app.jobs.child import JobChild
 from app.jobs.directory import JobDirectory
-from app.models.adapters import CONFIG_FILE, WEIGHTS_FILE
+from app.models.adapters import CONFIG_FILE, WEIGHTS_FILE, AdapterFolder
 from app.models.encoder_decoder import PairCollator, has_encoder, start_token
 from app.models.identity import NOTE_FILE, base_warning, fingerprint
-from app.models.loading import device, load_base, resolve_dtype
+from app.models.loading import device, load_base, load_config, resolve_dtype
 from app.models.names import resolve
+from app.models.peft_keys import refuse_ignored
 from app.models.targets import not_adapted
 from app.models.text_tower import inside_tower, place_of
 from app.training import document_attention, fused_lora, processes, token_head, trackers
@@ -61,11 +62,13 @@ def build_model(config: RunConfig, folder: str, start: Path | None = None) -> Pr
 
 def starting_adapter(config: RunConfig, model: PreTrainedModel, start: Path) -> PeftModel:
     """Load an adapter to go on from, with the run's own dropout. Raises ModelError for one of another base."""
-    warning = base_warning(start, fingerprint(resolve(config.model.name), revision=config.model.revision))
+    resolved = resolve(config.model.name)
+    warning = base_warning(start, fingerprint(resolved, revision=config.model.revision))
     if warning:
         raise ModelError(
             f"The run cannot go on from {start.name}", f"it was {warning}", "choose an adapter of this base"
         )
+    refuse_ignored(AdapterFolder(start), load_config(resolved, revision=config.model.revision))
     settings = LoraConfig.from_pretrained(str(start))
     settings.inference_mode = False
     settings.lora_dropout = config.adapter.lora_dropout

@@ -16,9 +16,9 @@ from app.export.gguf.families import Family, family_of
 from app.export.gguf.model import GgufFile
 from app.export.gguf.tensors import Names, paired
 from app.export.gguf.writer import Entry
-from app.export.merge.peft_keys import refuse_ignored
 from app.export.merge.weight_delta import otherwise, unmergeable
 from app.models.adapters import AdapterFolder, LoraUpdate
+from app.models.peft_keys import refuse_ignored
 
 
 def write_adapter(
@@ -26,7 +26,7 @@ def write_adapter(
 ) -> GgufFile:
     """Write an adapter for a base of this configuration, in float32. Raises ExportError for what llama.cpp lacks."""
     _refuse(adapter)
-    refuse_ignored(adapter, config)
+    refuse_ignored(adapter, config, refusal=ExportError)
     family, text = family_of(config), config.get_text_config(decoder=True)
     writer = GGUFWriter(path, family.arch)
     writer.add_type(GGUFType.ADAPTER)

@@ -15,11 +15,11 @@ import torch
 
 from app.errors import ExportError, OtherBaseError
 from app.export.merge.base_model import BaseModel
-from app.export.merge.peft_keys import refuse_ignored
 from app.export.merge.shards import Outline, layout
 from app.export.merge.tensor_map import Place
 from app.export.merge.weight_delta import Addend, Changes, Rows, changes_of, share_ends
 from app.models.adapters import AdapterFolder
+from app.models.peft_keys import refuse_ignored
 from app.models.tensors import StoredTensor, read_header
 
 _FACTORS = {"lora_A.weight", "lora_B.weight", "lora_embedding_A", "lora_embedding_B"}
@@ -73,7 +73,7 @@ def make_plan(base: BaseModel, adapter: AdapterFolder, dtype: torch.dtype | None
     outputs = dict(_outputs(base, changes, dtype, touched, untied))
     _check_shapes(adapter, outputs)
     _check_numbers(adapter, changes)
-    refuse_ignored(adapter, base.config, vocabulary)
+    refuse_ignored(adapter, base.config, vocabulary, refusal=ExportError)
     shards = layout([output.outline for output in outputs.values()], shard_bytes)
     return Plan(outputs, shards, untied or base.tied != base.skeleton.tied, vocabulary, _digest(base, adapter, shards))
 

@@ -13,7 +13,7 @@ import torch
 from peft import LoraConfig, PeftModel, set_peft_model_state_dict
 from transformers import PreTrainedConfig
 
-from app.errors import ExportError
+from app.errors import ModelError, WorkbenchError
 from app.models.adapters import AdapterFolder
 from app.models.tensors import read_header
 from app.models.text_tower import empty_language_model
@@ -23,20 +23,34 @@ _REMEDY = "use another copy of the adapter, whose adapter_config.json and weight
 _COPIES = (".base_layer.", ".original_module.", ".modules_to_save.")
 
 
-def refuse_ignored(adapter: AdapterFolder, config: PreTrainedConfig, vocabulary: int | None = None) -> None:
-    """Load the adapter's names, without any value, into its base as PEFT does. Raises ExportError with what is left.
+def refuse_ignored(
+    adapter: AdapterFolder,
+    config: PreTrainedConfig,
+    vocabulary: int | None = None,
+    *,
+    refusal: type[WorkbenchError] = ModelError,
+) -> None:
+    """Load the adapter's names, without any value, into its base as PEFT does. Raises `refusal` with what is left.
 
     `config` is the base's; `vocabulary` the number of tokens that the adapter was trained with, where it is another.
     """
-    missing, ignored = _left_over(adapter, config, vocabulary)
+    try:
+        missing, ignored = _left_over(adapter, config, vocabulary)
+    except (ValueError, KeyError, TypeError, RuntimeError, AttributeError, IndexError) as error:
+        # PEFT says in any of these that settings and model do not go together; its own words name what.
+        raise refusal(
+            f"PEFT cannot load the adapter {adapter.path} onto this base",
+            " ".join(str(error).split())[:300] or type(error).__name__,
+            _REMEDY,
+        ) from None
     if ignored:
-        raise ExportError(
+        raise refusal(
             f"The adapter {adapter.path} does not belong to its adapter_config.json",
             f"PEFT would ignore {_some(ignored)}, so the model would answer without them",
             _REMEDY,
         )
     if missing:
-        raise ExportError(
+        raise refusal(
             f"The adapter {adapter.path} is not whole",
             f"its adapter_config.json leads to {_some(missing)}, and the file lacks them",
             _REMEDY,
@@ -50,20 +64,12 @@ def _left_over(adapter: AdapterFolder, config: PreTrainedConfig, vocabulary: int
         config.get_text_config(decoder=True).vocab_size = vocabulary
     stored = read_header(adapter.weights_file)
     state = {name: torch.empty(one.shape, dtype=one.dtype, device="meta") for name, one in stored.items()}
-    try:
-        with warnings.catch_warnings(), torch.device("meta"):
-            warnings.simplefilter("ignore")  # about tied embeddings and layers of Conv1D, which the plan has looked at
-            settings = LoraConfig.from_pretrained(str(adapter.path))
-            base = empty_language_model(config)
-            model = PeftModel(base, settings, low_cpu_mem_usage=True, autocast_adapter_dtype=False)
-            found = set_peft_model_state_dict(model, state, low_cpu_mem_usage=True)
-    except (ValueError, KeyError, TypeError, RuntimeError, AttributeError, IndexError) as error:
-        # PEFT says in any of these that settings and model do not go together; its own words name what.
-        raise ExportError(
-            f"PEFT cannot load the adapter {adapter.path} onto this base",
-            " ".join(str(error).split())[:300] or type(error).__name__,
-            _REMEDY,
-        ) from None
+    with warnings.catch_warnings(), torch.device("meta"):
+        warnings.simplefilter("ignore")  # about tied embeddings and layers of Conv1D, which the plan has looked at
+        settings = LoraConfig.from_pretrained(str(adapter.path))
+        base = empty_language_model(config)
+        model = PeftModel(base, settings, low_cpu_mem_usage=True, autocast_adapter_dtype=False)
+        found = set_peft_model_state_dict(model, state, low_cpu_mem_usage=True)
     own = [name for name in found.missing_keys if ".default" in name and ("lora_" in name or "modules_to_save" in name)]
     # At tied ends the rows are written once more for the output layer, which PEFT ties again when it loads.
     copies = (*_COPIES, ".token_adapter.") if len(adapter.token_rows) > 1 else _COPIES
