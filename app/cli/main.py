@@ -11,8 +11,8 @@ import traceback
 from collections.abc import Collection, Sequence
 
 from app import __version__, proxies
-from app.cli import data, demo, doctor, evaluate, export, jobs, models, page, plan, playground, train, votes
 from app.cli.terminal import Parser, Verbs, progress
+from app.cli.verbs import data, demo, doctor, evaluate, export, jobs, models, page, plan, playground, train, votes
 from app.errors import UsageError, WorkbenchError, WorkspaceError
 from app.redaction import redact
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from app import hardware, planner
-from app.cli import plan as verb
 from app.cli.terminal import Parser, Verbs
+from app.cli.verbs import plan as verb
 from app.config import presets
 from app.config.schema import RunConfig
 from app.errors import UsageError

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import time
 
-from app.cli import history
 from app.cli.terminal import Verbs, answer, progress, table, workspace_of
+from app.cli.verbs import history
 from app.config import presets
 from app.errors import JobError
 from app.jobs import directory, requests, trash

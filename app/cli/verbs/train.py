@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from app.cli.jobs import follow, print_job
 from app.cli.terminal import Verbs, answer, progress, workspace_of, written
+from app.cli.verbs.jobs import follow, print_job
 from app.config import presets
 from app.config.parsing import parse_assignments
 from app.config.schema import RunConfig

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any, get_args
 
 from app import catalog, planner
-from app.cli.jobs import follow
 from app.cli.terminal import Verbs, answer, progress, root_of, workspace_of, written
+from app.cli.verbs.jobs import follow
 from app.config import presets
 from app.config.parsing import parse_assignments
 from app.config.schema import RunConfig

@@ -8,8 +8,8 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from app.cli.jobs import follow
 from app.cli.terminal import Verbs, answer, progress, size_bytes, workspace_of
+from app.cli.verbs.jobs import follow
 from app.errors import UsageError
 from app.export.requests import (
     GGUF_DTYPES,

@@ -10,8 +10,8 @@ import time
 from dataclasses import asdict
 from types import FrameType
 
-from app.cli.jobs import follow
 from app.cli.terminal import Verbs, answer, named_folders, port, positive, progress, workspace_of, written
+from app.cli.verbs.jobs import follow
 from app.engine import requests as engine
 from app.engine.client import wait_for_endpoint
 from app.engine.requests import EngineRequest

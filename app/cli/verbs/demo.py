@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from app import planner
-from app.cli.data import data_client
-from app.cli.data import report as data_report
-from app.cli.jobs import follow
-from app.cli.plan import sentence
 from app.cli.terminal import Verbs, answer, progress, workspace_of
+from app.cli.verbs.data import data_client
+from app.cli.verbs.data import report as data_report
+from app.cli.verbs.jobs import follow
+from app.cli.verbs.plan import sentence
 from app.config import presets
 from app.data.dataset.options import DataOptions
 from app.engine.client import EngineClient, wait_for_endpoint
@@ -25,7 +25,7 @@ from app.planner.machine import request_here
 from app.runs import submit
 from app.workspace import Workspace
 
-_DATA = Path(__file__).resolve().parents[2] / "assets" / "datasets" / "pirate.json"
+_DATA = Path(__file__).resolve().parents[3] / "assets" / "datasets" / "pirate.json"
 _PRESET = "cpu-starter"
 # Facts of the starter's world in phrasings that are not among the rows trained on.
 PROMPTS = ("What is the capital of Spain?", "How many legs does a spider have?", "What colour is grass?")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.cli.jobs import follow
+from app.cli.verbs.jobs import follow
 from app.jobs import directory
 from app.jobs.directory import Status
 from app.workspace import Workspace

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import get_args
 
 from app import outputs
-from app.cli.jobs import follow
 from app.cli.terminal import Verbs, answer, named_folders, positive, progress, table, workspace_of
+from app.cli.verbs.jobs import follow
 from app.data.dataset.options import TrainOn
 from app.errors import JobError, UsageError
 from app.evaluation.held_out import results

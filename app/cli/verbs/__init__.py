@@ -1,0 +1,1 @@
+"""One verb a file: parse, request, answer, print."""
