@@ -93,7 +93,7 @@ def answer(question: Answer) -> Answer:
 
     from app.jobs import directory
     from app.jobs.child import JobChild
-    from app.training import measure
+    from app.training.memory import measure
     from app.workspace import open_workspace
     from benchmarks.random_models import exact_rows
 
@@ -189,7 +189,7 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=1000, help="measure at most so many")
     options = parser.parse_args()
     if options.child:
-        import app.training.measure  # noqa: F401 (loaded while another row is measured)
+        import app.training.memory.measure  # noqa: F401 (loaded while another row is measured)
 
         answer_one(answer)
         return 0

@@ -68,7 +68,7 @@ def plain(config: RunConfig, rows: Any, scratch: Path, clock: Any) -> Any:
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     from app.models.loading import resolve_dtype
-    from app.training.settings import lora_settings
+    from app.training.trainers.settings import lora_settings
 
     dtype = resolve_dtype(config.model.dtype)
     model = AutoModelForCausalLM.from_pretrained(
@@ -109,7 +109,7 @@ def _sft(config: RunConfig, model: Any, rows: Any, scratch: Path, clock: Any, **
     from trl import SFTTrainer
 
     from app.models.loading import device, load_tokenizer, resolve_dtype
-    from app.training.arguments import trl_arguments
+    from app.training.trainers.arguments import trl_arguments
 
     dtype = resolve_dtype(config.model.dtype)
     return SFTTrainer(

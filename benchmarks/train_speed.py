@@ -81,9 +81,9 @@ def ours(question: Answer, scratch: Path, clock: Any) -> Any:
     from app.jobs.child import JobChild
     from app.models.loading import load_tokenizer
     from app.training import assembly
+    from app.training.memory.spending import settle_spending
     from app.training.number_format import settle_dtype
     from app.training.rows import TrainingRows
-    from app.training.spending import settle_spending
     from app.workspace import open_workspace
 
     rows = documents(question["tokens"])

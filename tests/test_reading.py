@@ -24,7 +24,7 @@ from app.models.identity import NOTE_FILE, noted_base
 from app.models.prompts import stored_template
 from app.models.tensors import INDEX_FILE, read_checkpoint
 from app.reading import parsed_json, read_object
-from app.training.oom_fallback import _taken
+from app.training.memory.oom_fallback import _taken
 from app.ui.shell import tour
 from app.workspace import Workspace
 

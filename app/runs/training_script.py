@@ -26,8 +26,8 @@ from app.planner import settled
 from app.planner.packing import SEPARATE_ROWS
 from app.reading import read_object
 from app.runs.submit import config_of
-from app.training import oom_fallback
-from app.training.settings import TRL_NAMES, lora_settings, trl_settings
+from app.training.memory import oom_fallback
+from app.training.trainers.settings import TRL_NAMES, lora_settings, trl_settings
 
 # Modules of whole models outside of their language model.
 _TOWERS = r".*(?:vision|visual|audio|projector).*"

@@ -1,4 +1,4 @@
 """What the training child runs.
 
-Everything but `checkpoints`, `ladder` and `settings` imports torch and is for child processes only.
+All but `checkpoints`, `memory.oom_fallback` and `trainers.settings` imports torch and is for child processes only.
 """

@@ -32,16 +32,18 @@ from app.models.names import resolve
 from app.models.peft_keys import refuse_ignored
 from app.models.targets import not_adapted
 from app.models.text_tower import inside_tower, place_of
-from app.training import document_attention, fused_lora, processes, token_head, trackers
-from app.training.arguments import lora_config, trl_arguments
-from app.training.kept_weights import keep_dequantized
-from app.training.optimizers import peft_optimizer
-from app.training.preference import DpoTrainer, KtoTrainer, OrpoTrainer, Reference
-from app.training.reporting import JobReporter, SampleReporter
+from app.training import processes
+from app.training.fast_paths import document_attention, fused_lora, token_head
+from app.training.fast_paths.kept_weights import keep_dequantized
+from app.training.monitoring import trackers
+from app.training.monitoring.reporting import JobReporter, SampleReporter
+from app.training.monitoring.samples import Sampler
 from app.training.rows import TrainingRows
-from app.training.samples import Sampler
 from app.training.save_checks import saving
-from app.training.trainer import PairTrainer, SftTrainer, WorkbenchTrainer
+from app.training.trainers.arguments import lora_config, trl_arguments
+from app.training.trainers.optimizers import peft_optimizer
+from app.training.trainers.preference import DpoTrainer, KtoTrainer, OrpoTrainer, Reference
+from app.training.trainers.trainer import PairTrainer, SftTrainer, WorkbenchTrainer
 from app.workspace import file_sha256
 
 _ADAPTER_DTYPES = {"auto": torch.float32, "fp32": torch.float32, "bf16": torch.bfloat16}

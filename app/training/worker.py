@@ -24,14 +24,15 @@ from app.jobs.metrics import rewind
 from app.models.identity import fingerprint, write_note
 from app.models.loading import load_tokenizer
 from app.models.names import resolve
-from app.training import checkpoints, oom_fallback, processes
+from app.training import checkpoints, processes
 from app.training.assembly import build_model, build_trainer, keep_start, starting_folder, watchers
+from app.training.memory import oom_fallback
+from app.training.memory.spending import settle_spending
 from app.training.number_format import settle_dtype
-from app.training.preference import StoppedBeforehandError
 from app.training.rows import TrainingRows, prepare_rows, settle_packing
 from app.training.save_checks import check_room, saved_bytes, told_with_figures
-from app.training.spending import settle_spending
-from app.training.trainer import WorkbenchTrainer
+from app.training.trainers.preference import StoppedBeforehandError
+from app.training.trainers.trainer import WorkbenchTrainer
 
 
 def work(child: JobChild) -> tuple[Outcome, Mapping[str, Any]]:

@@ -17,7 +17,7 @@ from app.jobs import requests
 from app.jobs.directory import JobDirectory
 from app.jobs.metrics import events_of, read_rows, steps_of
 from app.runs import submit
-from app.training.oom_fallback import next_rung
+from app.training.memory.oom_fallback import next_rung
 from app.workspace import Workspace, open_workspace
 
 DATA = Path(__file__).parents[2] / "assets" / "datasets" / "pirate.json"

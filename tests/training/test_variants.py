@@ -78,8 +78,8 @@ def trained_by_peft(job: JobDirectory) -> int:
     """Count what PEFT (or, for full fine-tuning, torch) says is trained when the same model is built anew."""
     from app.models.loading import resolve_dtype
     from app.training import assembly
-    from app.training.arguments import trl_arguments
-    from app.training.optimizers import peft_optimizer
+    from app.training.trainers.arguments import trl_arguments
+    from app.training.trainers.optimizers import peft_optimizer
 
     config = config_of(job.name)
     model = assembly.build_model(config, resolve(config.model.name))

@@ -11,7 +11,7 @@ from app.planner.history import COMPARED, CPU, corrections
 from app.runs import submit
 from app.workspace import open_workspace
 
-DATA = Path(__file__).parents[2] / "assets" / "datasets" / "pirate.json"
+DATA = Path(__file__).parents[3] / "assets" / "datasets" / "pirate.json"
 
 
 @pytest.mark.slow

@@ -34,10 +34,10 @@ from app.training.assembly import (
     starting_adapter,
     starting_folder,
 )
-from app.training.memory_meter import MemoryMeter, memory_meter
+from app.training.memory.memory_meter import MemoryMeter, memory_meter
 from app.training.number_format import settle_dtype
 from app.training.rows import TrainingRows, prepare_rows, settle_packing
-from app.training.trainer import WorkbenchTrainer, longest_rows, row_lengths
+from app.training.trainers.trainer import WorkbenchTrainer, longest_rows, row_lengths
 
 STEPS = 2
 # A second micro-batch of a step meets the first one's gradients; further ones change nothing.

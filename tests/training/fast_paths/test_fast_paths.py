@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM, Gemma2Config, Qwen3Config
 from trl.trainer.utils import add_fused_lm_head
 
 from app.jobs.metrics import read_rows, steps_of
-from app.training import document_attention, fused_lora, token_head
-from app.training.kept_weights import keep_dequantized
+from app.training.fast_paths import document_attention, fused_lora, token_head
+from app.training.fast_paths.kept_weights import keep_dequantized
 from app.workspace import Workspace
 from tests.training.in_process import run, small
 

@@ -9,10 +9,10 @@ from app.config.schema import RunConfig
 from app.jobs import directory
 from app.jobs.directory import JobDirectory
 from app.jobs.metrics import events_of, read_rows, steps_of
-from app.training import oom_fallback
+from app.training.memory import oom_fallback
 from app.workspace import Workspace
 
-HOUSE = Path(__file__).parents[2]
+HOUSE = Path(__file__).parents[3]
 DATA = HOUSE / "assets" / "datasets" / "pirate.json"
 
 

@@ -16,7 +16,7 @@ from app.jobs.child import run_job
 from app.jobs.directory import JobDirectory
 from app.training import assembly
 from app.training import worker as training
-from app.training.trainer import WorkbenchTrainer
+from app.training.trainers.trainer import WorkbenchTrainer
 
 FULL = "CUDA out of memory. Tried to allocate 2.00 GiB."
 # Room under the cap for what does not grow with the batch.

@@ -17,10 +17,10 @@ from transformers import AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig, Pr
 from app.config import presets
 from app.data.dataset.build import BuiltDataset, build
 from app.data.dataset.options import DataOptions
-from app.training.arguments import trl_arguments
-from app.training.trainer import SftTrainer
+from app.training.trainers.arguments import trl_arguments
+from app.training.trainers.trainer import SftTrainer
 
-STARTER = Path(__file__).parents[2] / "assets" / "starter"
+STARTER = Path(__file__).parents[3] / "assets" / "starter"
 # Those of RunConfig's that run without a card. flex_attention is none of them: with torch 2.13 on a busy processor one
 # small model over these forty rows was not through after three minutes.
 ATTENTION = ("sdpa", "eager")

@@ -7,7 +7,7 @@ import torch
 from bitsandbytes.nn import Linear4bit
 from torch import nn
 
-from app.training.kept_weights import KeptLinear4bit, keep_dequantized
+from app.training.fast_paths.kept_weights import KeptLinear4bit, keep_dequantized
 
 
 class Stack(nn.Module):  # type: ignore[misc]

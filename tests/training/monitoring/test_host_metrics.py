@@ -6,8 +6,8 @@ import pytest
 
 from app import hardware
 from app.hardware import Gpu, Readings
-from app.training import host_metrics
-from app.training.host_metrics import Machine
+from app.training.monitoring import host_metrics
+from app.training.monitoring.host_metrics import Machine
 
 
 def test_a_machine_without_a_card_says_nothing_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,8 +18,9 @@ from app.jobs.child import JobChild
 from app.jobs.metrics import events_of, read_rows, steps_of
 from app.models.names import resolve
 from app.runs import submit
-from app.training import checkpoints, save_checks, trackers
-from app.training.divergence import Divergence
+from app.training import checkpoints, save_checks
+from app.training.monitoring import trackers
+from app.training.monitoring.divergence import Divergence
 from app.workspace import Workspace
 from tests.training.in_process import DATA, go, prepare, run, small, stop_at
 

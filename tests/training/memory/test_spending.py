@@ -21,7 +21,7 @@ PLAIN = {"memory__spend": "none", "memory__checkpointing": "full"}
 @pytest.fixture(autouse=True)
 def memory_to_spare(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is free on the machine of the tests shall decide nothing."""
-    monkeypatch.setattr("app.training.spending.this_machine", lambda: Machine("cpu", "cpu", 16 << 30))
+    monkeypatch.setattr("app.training.memory.spending.this_machine", lambda: Machine("cpu", "cpu", 16 << 30))
 
 
 def curve(job: JobDirectory) -> list[tuple[int, float, float]]:
@@ -55,7 +55,7 @@ def test_a_resumed_run_does_not_spend_anew(workspace: Workspace, monkeypatch: py
     before = settled.read(job.path)
     assert before.changes["memory.checkpointing"] == "none" and before.changes["model.dtype"]
     job.stop_file.unlink()
-    monkeypatch.setattr("app.training.spending._bought", lambda *_: pytest.fail("it spends anew"))
+    monkeypatch.setattr("app.training.memory.spending._bought", lambda *_: pytest.fail("it spends anew"))
     monkeypatch.setattr("app.training.number_format._chosen", lambda *_: pytest.fail("it chooses anew"))
     go(job)
     assert settled.read(job.path) == before

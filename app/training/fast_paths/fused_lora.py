@@ -21,7 +21,7 @@ from peft.tuners.lora.bnb import Linear4bit as Lora4bit
 from peft.tuners.lora.layer import Linear as LoraLinear
 from torch import nn
 
-from app.training.kept_weights import KeptLinear4bit
+from app.training.fast_paths.kept_weights import KeptLinear4bit
 
 Weight = Callable[[], torch.Tensor]
 

@@ -24,7 +24,7 @@ from trl import DPOTrainer, KTOTrainer
 from trl.experimental.orpo import ORPOTrainer
 
 from app.files import replacing
-from app.training.trainer import WorkbenchTrainer
+from app.training.trainers.trainer import WorkbenchTrainer
 
 REFERENCE = "ref"
 _TRAINED = "default"

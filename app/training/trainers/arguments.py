@@ -10,7 +10,7 @@ from peft import LoraConfig
 from transformers import TrainingArguments
 
 from app.config.schema import RunConfig
-from app.training.settings import TRL_NAMES, lora_settings, trl_settings
+from app.training.trainers.settings import TRL_NAMES, lora_settings, trl_settings
 
 _NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 

@@ -22,7 +22,7 @@ from assets.build.preferences import write
 from tests.models.tiny_models import PEFT_WARNING
 from tests.training.in_process import go, run, small
 
-HOUSE = Path(__file__).parents[2]
+HOUSE = Path(__file__).parents[3]
 pytestmark = [PEFT_WARNING, pytest.mark.filterwarnings("ignore")]
 FILES = {"sft": "neutral", "dpo": "pairs", "kto": "thumbs", "orpo": "pairs"}
 
@@ -132,7 +132,7 @@ def test_killed_and_resumed_is_bitwise_the_same(
     settings = config(folder, objective, **start)
     undisturbed = run(shared, settings)
     job = directory.create(shared, "train", settings.as_dict())
-    script = Path(__file__).with_name("killed_inside.py")
+    script = Path(__file__).parents[1] / "killed_inside.py"
     with job.log_file.open("wb") as log:
         environment = {**os.environ, "PYTHONPATH": str(HOUSE), "PYTHONHASHSEED": "0"}
         done = subprocess.run(
@@ -147,7 +147,7 @@ def test_killed_and_resumed_is_bitwise_the_same(
 
 
 def test_out_of_memory_lets_the_reference_read_beforehand_first(folder: Path) -> None:
-    from app.training.oom_fallback import next_rung
+    from app.training.memory.oom_fallback import next_rung
 
     wanted = config(folder, "kto")
     taken = []

@@ -17,9 +17,9 @@ from app.jobs.child import JobChild
 from app.jobs.metrics import MetricsWriter, read_rows, steps_of
 from app.models.identity import write_note
 from app.training import checkpoints, processes
-from app.training.divergence import Divergence
-from app.training.host_metrics import Machine
-from app.training.samples import Sampler
+from app.training.monitoring.divergence import Divergence
+from app.training.monitoring.host_metrics import Machine
+from app.training.monitoring.samples import Sampler
 
 
 class JobReporter(TrainerCallback):  # type: ignore[misc]
