@@ -21,7 +21,7 @@ from app.config import presets
 from app.jobs import directory, requests
 from app.jobs.directory import JobDirectory
 from app.jobs.metrics import read_rows, steps_of
-from app.runs import submit
+from app.runs.submission import submit
 from app.runs.training_script import recipe
 from app.workspace import Workspace, open_workspace
 

@@ -30,7 +30,7 @@ from app.errors import JobError
 from app.jobs import requests
 from app.jobs.directory import JobDirectory, Status
 from app.jobs.metrics import read_rows, steps_of
-from app.runs import submit
+from app.runs.submission import submit
 from app.workspace import Workspace, open_workspace
 from benchmarks.live_poll import ROOT
 from tests.ui.running_page import RunningPage

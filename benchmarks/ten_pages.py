@@ -31,7 +31,7 @@ from playwright.sync_api import BrowserContext, Page, sync_playwright
 from app.config import presets
 from app.jobs import requests
 from app.jobs.directory import JobDirectory
-from app.runs import submit
+from app.runs.submission import submit
 from app.workspace import Workspace, open_workspace
 from tests.browser.conftest import browser_path
 from tests.ui.running_page import RunningPage

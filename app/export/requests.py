@@ -13,7 +13,7 @@ from app.jobs import requests as jobs
 from app.jobs.directory import JobDirectory
 from app.outputs import refuse_inputs
 from app.reading import parsed_as, parsed_json, read_object
-from app.runs.exports import GGUF_TARGETS
+from app.runs.on_disk.exports import GGUF_TARGETS
 from app.workspace import Workspace
 
 TARGETS = ("adapter", "gguf", "ollama", "lmstudio", "nf4", "vllm", "hub")

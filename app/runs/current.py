@@ -10,7 +10,7 @@ from app.config.schema import RunConfig, parse
 from app.errors import WorkbenchError
 from app.jobs import directory as jobs
 from app.jobs.directory import JobDirectory, Status
-from app.runs import artifacts
+from app.runs.on_disk import artifacts
 from app.workspace import Workspace
 
 # The newest jobs are looked at; an older one that still runs is a queue longer than anyone has seen.

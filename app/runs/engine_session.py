@@ -14,8 +14,8 @@ from app.engine.client import Ask, EngineClient, wait_for_endpoint
 from app.errors import EngineError, UsageError, keyed
 from app.evaluation.conversation import MOST_COLUMNS, Answer, Column, Turn
 from app.jobs.directory import JobDirectory
-from app.runs import artifacts
-from app.runs.artifacts import Artifact
+from app.runs.on_disk import artifacts
+from app.runs.on_disk.artifacts import Artifact
 from app.workspace import Workspace
 
 # Text is drawn this often while it comes in; faster cannot be read.

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from app.errors import ModelError, UsageError, WorkspaceError, keyed
-from app.runs.starting_adapter import folder_of
+from app.runs.submission.starting_adapter import folder_of
 from app.workspace import Workspace, existing_file, existing_source
 
 SAMPLES = Path(__file__).resolve().parents[2] / "assets" / "datasets"

@@ -25,7 +25,7 @@ from app.models.names import resolve
 from app.planner import settled
 from app.planner.packing import SEPARATE_ROWS
 from app.reading import read_object
-from app.runs.submit import config_of
+from app.runs.submission.submit import config_of
 from app.training.memory import oom_fallback
 from app.training.trainers.settings import TRL_NAMES, lora_settings, trl_settings
 

@@ -12,7 +12,7 @@ from playwright.sync_api import Page
 
 from app.evaluation.held_out import results
 from app.jobs import directory
-from app.runs import artifacts
+from app.runs.on_disk import artifacts
 from app.workspace import open_workspace, source_sha256
 from tests.browser.conftest import Opened
 from tests.models import tiny_models

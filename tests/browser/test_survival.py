@@ -11,7 +11,7 @@ import pytest
 from app.config import presets
 from app.jobs import requests
 from app.jobs.metrics import read_rows, steps_of
-from app.runs import submit
+from app.runs.submission import submit
 from app.workspace import open_workspace
 from tests.browser.conftest import Opened
 from tests.ui.running_page import RunningPage

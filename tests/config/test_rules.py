@@ -10,7 +10,7 @@ from app.config import schema
 from app.config.rules import refused_here
 from app.config.schema import RunConfig
 from app.errors import ConfigError
-from app.runs import submit
+from app.runs.submission import submit
 from app.workspace import Workspace
 from tests.training.in_process import run, small
 

@@ -17,7 +17,7 @@ import pytest
 from app.config import presets
 from app.jobs import requests
 from app.jobs.directory import JobDirectory
-from app.runs import submit
+from app.runs.submission import submit
 from app.workspace import Workspace
 
 HOUSE = Path(__file__).resolve().parents[2]

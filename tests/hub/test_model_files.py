@@ -17,7 +17,7 @@ from app.cli.main import main
 from app.errors import JobError, ModelError
 from app.hub.model_files import KIND, chosen, is_complete
 from app.jobs import requests
-from app.runs import models_on_disk
+from app.runs.on_disk import models_on_disk
 from app.workspace import Workspace
 
 STARTER = Path(__file__).parents[2] / "assets" / "starter"

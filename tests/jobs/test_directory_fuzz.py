@@ -17,7 +17,7 @@ from app.jobs import directory, queue, supervisor
 from app.jobs import trash as removed
 from app.jobs.directory import JobDirectory, Status
 from app.jobs.metrics import MetricsWriter, events_of, last_row, read_rows, rewind, steps_of, tail_rows
-from app.runs import curves, summary
+from app.runs.results import curves, summary
 from app.training import checkpoints
 from app.ui.shell.language import Translator
 from app.ui.tabs.train import live_panel, run_cards, run_view

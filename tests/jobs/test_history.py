@@ -15,7 +15,7 @@ from app.jobs import directory, labels, queue, requests
 from app.jobs import trash as removed
 from app.jobs.directory import JobDirectory, Status
 from app.jobs.metrics import MetricsWriter
-from app.runs import comparison, summary
+from app.runs.results import comparison, summary
 from app.workspace import Workspace
 
 

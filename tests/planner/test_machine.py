@@ -18,7 +18,7 @@ from app.hardware import Gpu, Readings
 from app.jobs import directory
 from app.planner.estimate import Plan
 from app.planner.history import CPU, Measurement, append
-from app.runs import submit
+from app.runs.submission import submit
 from app.ui.tabs.plan import view
 from app.ui.tabs.train import live_view
 from app.workspace import Workspace

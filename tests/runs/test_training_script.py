@@ -17,7 +17,7 @@ from app.errors import DataError, JobError
 from app.jobs import directory, requests
 from app.jobs.directory import JobDirectory
 from app.jobs.metrics import read_rows, steps_of
-from app.runs import submit
+from app.runs.submission import submit
 from app.runs.training_script import recipe, script
 from app.workspace import Workspace, open_workspace
 

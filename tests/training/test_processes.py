@@ -16,7 +16,7 @@ from app.errors import ConfigError
 from app.jobs import requests
 from app.jobs.directory import JobDirectory
 from app.jobs.metrics import events_of, read_rows, steps_of
-from app.runs import submit
+from app.runs.submission import submit
 from app.training.memory.oom_fallback import next_rung
 from app.workspace import Workspace, open_workspace
 

@@ -16,7 +16,7 @@ from app.errors import DataError, UsageError, WorkspaceError
 from app.jobs import directory, requests
 from app.jobs.directory import JobDirectory
 from app.jobs.metrics import events_of, read_rows, steps_of
-from app.runs import submit
+from app.runs.submission import submit
 from app.workspace import Workspace, open_workspace, source_sha256
 
 HOUSE = Path(__file__).parents[2]

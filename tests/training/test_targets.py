@@ -15,7 +15,7 @@ from app.jobs.metrics import tail_rows
 from app.planner import estimate
 from app.planner.from_config import request_from_config
 from app.reading import read_object
-from app.runs import submit
+from app.runs.submission import submit
 from app.runs.training_script import recipe
 from app.workspace import Workspace
 from tests.models import tiny_models

@@ -15,7 +15,7 @@ from app.jobs.metrics import read_rows, steps_of
 from app.models.names import resolve
 from app.planner import estimate
 from app.planner.from_config import request_from_config
-from app.runs import artifacts
+from app.runs.on_disk import artifacts
 from app.workspace import Workspace, open_workspace
 from tests.training.in_process import go, prepare, run, small, stop_at
 

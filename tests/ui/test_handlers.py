@@ -16,7 +16,9 @@ from app.config.schema import RunConfig
 from app.data.formats import mappings
 from app.errors import DataError, ModelError, UsageError, WorkbenchError, WorkspaceError
 from app.jobs import directory as jobs
-from app.runs import artifacts, current, dataset_selection, draft, exports, request_paths, start
+from app.runs import current, dataset_selection, draft, request_paths
+from app.runs.on_disk import artifacts, exports
+from app.runs.submission import start
 from app.ui.components import forms
 from app.ui.components.markup import Html
 from app.ui.shell import status_bar, tour

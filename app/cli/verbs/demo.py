@@ -22,7 +22,7 @@ from app.export.requests import MergeAnswer, MergeRequest, start_merge, wait_for
 from app.jobs import requests
 from app.models.names import STARTER, resolve
 from app.planner.machine import request_here
-from app.runs import submit
+from app.runs.submission import submit
 from app.workspace import Workspace
 
 _DATA = Path(__file__).resolve().parents[3] / "assets" / "datasets" / "pirate.json"

@@ -8,8 +8,9 @@ import sys
 from app.cli.terminal import Verbs, answer, table, workspace_of
 from app.errors import UsageError
 from app.jobs import directory, requests, trash
-from app.runs import comparison, submit
-from app.runs.comparison import Comparison
+from app.runs.results import comparison
+from app.runs.results.comparison import Comparison
+from app.runs.submission import submit
 
 
 def register(group: Verbs) -> None:

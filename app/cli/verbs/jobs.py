@@ -12,7 +12,7 @@ from app.errors import JobError
 from app.jobs import directory, requests, trash
 from app.jobs.directory import JobDirectory, Status
 from app.jobs.metrics import tail_rows
-from app.runs import submit
+from app.runs.submission import submit
 from app.runs.training_script import recipe
 
 

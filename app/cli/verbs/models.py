@@ -9,7 +9,7 @@ from app.cli.terminal import Verbs, answer, progress, table, workspace_of
 from app.errors import JobError
 from app.jobs import requests
 from app.jobs.directory import Status
-from app.runs import models_on_disk
+from app.runs.on_disk import models_on_disk
 
 
 def register(verbs: Verbs) -> None:

@@ -22,7 +22,7 @@ from app.planner.parts.positions import refuse_too_long
 from app.planner.request import GIB, Attention, Device, Dtype, Method, Profile, Quant
 from app.planner.spend import spending
 from app.planner.tracing import client
-from app.runs import submit
+from app.runs.submission import submit
 
 # Cards count memory in units of 1024 and write GB; so do the page and this verb.
 _GB = GIB

@@ -12,7 +12,7 @@ from app.config.parsing import parse_assignments
 from app.config.schema import RunConfig
 from app.errors import UsageError
 from app.planner import packing
-from app.runs import submit, sweep
+from app.runs.submission import submit, sweep
 from app.workspace import Workspace
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from app.runs.series import MOST_POINTS, Point, Series
+from app.runs.results.series import MOST_POINTS, Point, Series
 from app.ui.components import number_format
 from app.ui.components.axes import Span, log_span, nice_span, span_of
 from app.ui.components.markup import Html, element

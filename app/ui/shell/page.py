@@ -13,9 +13,10 @@ from app.data.client import DataClient
 from app.errors import UsageError, WorkbenchError, keyed
 from app.jobs.supervisor import spawn_helper
 from app.models.names import STARTER, resolve
-from app.runs import artifacts, current, exports
+from app.runs import current
 from app.runs.dataset_selection import DatasetSelection
 from app.runs.draft import Draft
+from app.runs.on_disk import artifacts, exports
 from app.ui.components import messages
 from app.ui.components.forms import FormValues
 from app.ui.components.handlers import EVENT_DEFAULTS, Parts, Updates, handler, held, listed, raw, text

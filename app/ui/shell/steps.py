@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from app.errors import WorkbenchError
 from app.jobs import directory as jobs
 from app.jobs.directory import JobDirectory
-from app.runs import artifacts
 from app.runs.current import config_of, training_runs
 from app.runs.dataset_selection import DatasetSelection
 from app.runs.draft import Draft
+from app.runs.on_disk import artifacts
 from app.ui.components import number_format
 from app.ui.components.markup import Html, element
 from app.ui.shell.language import Translator

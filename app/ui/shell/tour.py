@@ -16,10 +16,12 @@ from app.files import replace_file
 from app.jobs import directory as jobs
 from app.jobs.directory import JobDirectory
 from app.reading import parsed_json
-from app.runs import artifacts, dataset_selection, start
-from app.runs.artifacts import Artifact
+from app.runs import dataset_selection
 from app.runs.dataset_selection import DatasetSelection
 from app.runs.draft import CPU_PRESET, Draft
+from app.runs.on_disk import artifacts
+from app.runs.on_disk.artifacts import Artifact
+from app.runs.submission import start
 from app.ui.tabs.export import tab as export
 from app.ui.tabs.playground import chooser
 from app.workspace import Workspace

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from app.errors import WorkbenchError
-from app.runs import artifacts
+from app.runs.on_disk import artifacts
 from app.ui.components import messages
 from app.ui.components.forms import FormValues
 from app.ui.components.handlers import Control, Updates, handler, raw

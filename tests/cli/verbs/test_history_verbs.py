@@ -15,8 +15,8 @@ from app.config.presets import load
 from app.jobs import directory, supervisor
 from app.jobs.directory import JobDirectory, Status
 from app.jobs.metrics import MetricsWriter
-from app.runs import submit
 from app.runs.request_paths import SAMPLES
+from app.runs.submission import submit
 from app.workspace import Workspace
 
 DATA = str(SAMPLES / "pirate.json")

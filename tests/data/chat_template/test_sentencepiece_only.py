@@ -10,7 +10,7 @@ from app.config import presets
 from app.data.chat_template.tokenizer import load_tokenizer
 from app.errors import ModelError
 from app.models.names import resolve
-from app.runs import submit
+from app.runs.submission import submit
 from app.workspace import Workspace
 
 PIRATE = Path(__file__).parents[3] / "assets" / "datasets" / "pirate.json"

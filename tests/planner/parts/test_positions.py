@@ -13,7 +13,7 @@ from app.config.schema import RunConfig
 from app.errors import ConfigError, PlanError
 from app.planner import PlanRequest
 from app.planner.parts.positions import longest_row
-from app.runs.submit import refuse
+from app.runs.submission.submit import refuse
 
 MODEL = replace(find("starter"), max_positions=1024, config={})
 

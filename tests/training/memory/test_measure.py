@@ -8,7 +8,7 @@ import pytest
 from app.config import presets
 from app.jobs import requests
 from app.planner.history import COMPARED, CPU, corrections
-from app.runs import submit
+from app.runs.submission import submit
 from app.workspace import open_workspace
 
 DATA = Path(__file__).parents[3] / "assets" / "datasets" / "pirate.json"

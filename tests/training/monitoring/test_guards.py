@@ -17,7 +17,7 @@ from app.errors import DiskError, DivergedError, ModelError
 from app.jobs.child import JobChild
 from app.jobs.metrics import events_of, read_rows, steps_of
 from app.models.names import resolve
-from app.runs import submit
+from app.runs.submission import submit
 from app.training import checkpoints, save_checks
 from app.training.monitoring import trackers
 from app.training.monitoring.divergence import Divergence

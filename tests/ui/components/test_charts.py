@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from app.runs.series import MOST_POINTS
+from app.runs.results.series import MOST_POINTS
 from app.ui.components.axes import Span, log_span
 from app.ui.components.bars import Part, histogram, stacked
 from app.ui.components.charts import Line, Mark, chart, sparkline, thinned

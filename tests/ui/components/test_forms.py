@@ -13,8 +13,9 @@ from app.config.schema import RunConfig
 from app.errors import BusyError, ConfigError, UsageError
 from app.jobs import directory as jobs
 from app.jobs import requests
-from app.runs import dataset_selection, draft, submit
+from app.runs import dataset_selection, draft
 from app.runs.draft import Draft
+from app.runs.submission import submit
 from app.ui.components import forms, messages
 from app.ui.components.forms import FormValues
 from app.ui.components.markup import Html

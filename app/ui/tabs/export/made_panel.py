@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import gradio as gr
 
 from app.errors import WorkbenchError
-from app.runs import made_exports
-from app.runs.made_exports import MadeExport
+from app.runs.on_disk import made_exports
+from app.runs.on_disk.made_exports import MadeExport
 from app.ui.components import messages, number_format, questions
 from app.ui.components.handlers import QUEUED, Updates, handler
 from app.ui.components.markup import Html, element

@@ -10,8 +10,8 @@ import gradio as gr
 from app.export.requests import GGUF_DTYPES, Bound, ExportRequest, MergeRequest, start_export, start_merge
 from app.hub import push
 from app.jobs.directory import JobDirectory
-from app.runs import exports
-from app.runs.exports import SMALLEST
+from app.runs.on_disk import exports
+from app.runs.on_disk.exports import SMALLEST
 from app.ui.components.handlers import Control
 from app.workspace import Workspace
 

@@ -10,7 +10,7 @@ from app.errors import ExportError, UsageError, WorkbenchError, keyed
 from app.export.requests import OLLAMA_NAME
 from app.export.targets.ollama_api import Ollama
 from app.jobs.directory import JobDirectory
-from app.runs import exports
+from app.runs.on_disk import exports
 from app.ui.components import messages, questions
 from app.ui.components.handlers import Parts, Updates, Wiring, handler, raw, text
 from app.ui.components.markup import Html

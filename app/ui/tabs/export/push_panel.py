@@ -11,7 +11,7 @@ from app.errors import NetworkError, UsageError, WorkbenchError, keyed
 from app.files import folder_bytes
 from app.hub import push
 from app.hub.push import PushRequest
-from app.runs import exports
+from app.runs.on_disk import exports
 from app.ui.components import messages, number_format, questions
 from app.ui.components.handlers import Parts, Updates, Wiring, handler, raw, text, ticked
 from app.ui.components.markup import Html, element

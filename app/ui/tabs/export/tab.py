@@ -13,8 +13,8 @@ from app.errors import WorkbenchError
 from app.export.requests import GGUF_DTYPES
 from app.jobs import requests
 from app.jobs.directory import JobDirectory
-from app.runs import exports
-from app.runs.exports import SMALLEST, TARGETS, Source
+from app.runs.on_disk import exports
+from app.runs.on_disk.exports import SMALLEST, TARGETS, Source
 from app.ui.components import messages
 from app.ui.components.handlers import EVENT_DEFAULTS, Control, Updates, handler, held, raw, text
 from app.ui.components.markup import Html

@@ -10,8 +10,8 @@ from typing import Any
 from app.files import folder_bytes
 from app.jobs.directory import JobDirectory, Status
 from app.reading import parsed_json
-from app.runs import exports
-from app.runs.exports import TARGETS, Source
+from app.runs.on_disk import exports
+from app.runs.on_disk.exports import TARGETS, Source
 from app.ui.components import icons, number_format
 from app.ui.components.markup import Html, element
 from app.ui.shell.language import Translator

@@ -12,8 +12,8 @@ from app.files import disk_free_bytes
 from app.jobs import directory as jobs
 from app.jobs import requests
 from app.jobs.directory import JobDirectory, Status
-from app.runs import models_on_disk
-from app.runs.models_on_disk import ModelOnDisk
+from app.runs.on_disk import models_on_disk
+from app.runs.on_disk.models_on_disk import ModelOnDisk
 from app.ui.components import messages, number_format, questions
 from app.ui.components.handlers import EACH, Control, Parts, Updates, handler, text
 from app.ui.components.markup import Html, element, joined

@@ -18,9 +18,10 @@ from app.jobs.requests import busy
 from app.models.names import STARTER
 from app.planner.cards import least_gb
 from app.reading import parsed_json
-from app.runs import measurement, request_paths
+from app.runs import request_paths
 from app.runs.dataset_selection import DatasetSelection
 from app.runs.draft import Draft, first
+from app.runs.submission import measurement
 from app.ui.components import forms, messages
 from app.ui.components.forms import FormValues, PlanForm
 from app.ui.components.handlers import EVENT_DEFAULTS, Control, Updates, Wiring, handler, held, raw, text

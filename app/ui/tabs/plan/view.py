@@ -18,7 +18,7 @@ from app.planner.machine import request_here, this_machine, within_free_memory
 from app.planner.parts.positions import refuse_too_long
 from app.planner.spend import spending
 from app.planner.tracing import client
-from app.runs import measurement
+from app.runs.submission import measurement
 from app.ui.components import messages, number_format
 from app.ui.components.axes import Span
 from app.ui.components.bars import Part, stacked

@@ -16,9 +16,10 @@ from app.evaluation.conversation import MOST_COLUMNS, Answer, Column, Turn
 from app.export.requests import METHODS, BlendRequest, WeightedAdapter, start_blend
 from app.jobs import directory as jobs
 from app.jobs.directory import JobDirectory
-from app.runs import artifacts, engine_session
-from app.runs.artifacts import Artifact
+from app.runs import engine_session
 from app.runs.engine_session import Choice, Loading, Settings
+from app.runs.on_disk import artifacts
+from app.runs.on_disk.artifacts import Artifact
 from app.ui.components import messages
 from app.ui.components.handlers import QUEUED, Control, Parts, Updates, handler, held, listed, text
 from app.ui.components.markup import Html, element

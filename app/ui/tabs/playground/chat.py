@@ -12,8 +12,9 @@ from app.engine.client import Ask
 from app.errors import WorkbenchError
 from app.evaluation import conversation
 from app.evaluation.conversation import Conversation
-from app.runs import artifacts, engine_session
+from app.runs import engine_session
 from app.runs.engine_session import Choice, Loading, Settings
+from app.runs.on_disk import artifacts
 from app.ui.components import messages, questions
 from app.ui.components.handlers import QUEUED, Control, Parts, Updates, Wiring, handler, held, raw, text
 from app.ui.components.markup import Html

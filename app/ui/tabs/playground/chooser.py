@@ -10,8 +10,8 @@ from dataclasses import dataclass, fields
 import gradio as gr
 
 from app.jobs import requests
-from app.runs import artifacts
 from app.runs.engine_session import Choice, Server, Settings
+from app.runs.on_disk import artifacts
 from app.ui.components import messages
 from app.ui.components.handlers import EVENT_DEFAULTS, LAST, Control, Parts, Updates, handler, listed, raw
 from app.ui.components.markup import Html

@@ -17,9 +17,10 @@ from app.evaluation.metrics.catalogue import METRICS
 from app.jobs import directory as jobs
 from app.jobs import requests
 from app.jobs.directory import JobDirectory
-from app.runs import artifacts, dataset_selection, request_paths
-from app.runs.artifacts import Artifact
+from app.runs import dataset_selection, request_paths
 from app.runs.engine_session import Choice
+from app.runs.on_disk import artifacts
+from app.runs.on_disk.artifacts import Artifact
 from app.ui.components import messages, number_format
 from app.ui.components.handlers import QUEUED, Control, Updates, handler, held, listed, raw, text
 from app.ui.components.markup import Html

@@ -23,7 +23,7 @@ from app.export.requests import (
 )
 from app.jobs import directory as jobs
 from app.jobs.directory import JobDirectory
-from app.runs import artifacts
+from app.runs.on_disk import artifacts
 from app.ui.components import messages
 from app.ui.components.charts import Line, Mark, chart
 from app.ui.components.handlers import EVENT_DEFAULTS, Parts, Updates, handler, held, listed, raw, text

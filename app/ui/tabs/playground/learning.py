@@ -9,9 +9,9 @@ import gradio as gr
 
 from app.evaluation import preferences
 from app.evaluation.preferences import Row
-from app.runs import artifacts
 from app.runs.dataset_selection import DatasetSelection
 from app.runs.draft import Draft
+from app.runs.on_disk import artifacts
 from app.ui.components.handlers import Part
 from app.ui.tabs.playground.chooser import first_of
 from app.workspace import Workspace

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from app.engine.requests import BASE
 from app.evaluation.conversation import Column
-from app.runs import artifacts
-from app.runs.artifacts import Artifact
 from app.runs.engine_session import Choice, Loading, Settings, checked_system
+from app.runs.on_disk import artifacts
+from app.runs.on_disk.artifacts import Artifact
 from app.ui.components import number_format
 from app.ui.components.number_fields import FieldFault, NumberField
 from app.ui.shell.language import Key, Translator

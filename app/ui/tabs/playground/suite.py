@@ -14,8 +14,9 @@ from app.evaluation.suites import Suite, SuiteAnswer, SuiteColumn, SuiteRequest,
 from app.jobs import directory as jobs
 from app.jobs import requests
 from app.jobs.directory import JobDirectory
-from app.runs import artifacts, request_paths
+from app.runs import request_paths
 from app.runs.engine_session import Choice, Settings
+from app.runs.on_disk import artifacts
 from app.ui.components import messages, number_format, questions
 from app.ui.components.handlers import Parts, Updates, handler, held, raw, text
 from app.ui.components.markup import Html, element

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from app.runs import artifacts
+from app.runs.on_disk import artifacts
 from app.ui.components import messages
 from app.ui.components.handlers import Updates, handler, listed
 from app.ui.components.markup import Html

@@ -11,7 +11,8 @@ import gradio as gr
 from app.errors import WorkbenchError
 from app.jobs import directory as jobs
 from app.jobs.directory import JobDirectory
-from app.runs import artifacts, comparison
+from app.runs.on_disk import artifacts
+from app.runs.results import comparison
 from app.ui.components import messages
 from app.ui.components.handlers import Control, Parts, Updates, handler, held
 from app.ui.components.markup import Html

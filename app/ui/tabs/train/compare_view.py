@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from app.jobs.directory import JobDirectory
-from app.runs import curves
-from app.runs.comparison import Comparison, Row
-from app.runs.curves import Curves
-from app.runs.series import Point, Series
+from app.runs.results import curves
+from app.runs.results.comparison import Comparison, Row
+from app.runs.results.curves import Curves
+from app.runs.results.series import Point, Series
 from app.ui.components import number_format
 from app.ui.components.charts import Line, chart
 from app.ui.components.markup import Html, element

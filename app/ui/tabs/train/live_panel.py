@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import gradio as gr
 
 from app import hardware
-from app.runs import curves
 from app.runs.current import EVERY, Filter, shown_run, training_runs
+from app.runs.results import curves
 from app.ui.components import messages, questions
 from app.ui.components.handlers import LAST, Control, Parts, Updates, Wiring, handler, held
 from app.ui.components.markup import Html

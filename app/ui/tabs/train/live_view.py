@@ -20,9 +20,9 @@ from app.planner import estimate, settled
 from app.planner.machine import request_on
 from app.planner.request import Device
 from app.planner.tracing.store import with_traces
-from app.runs import curves
-from app.runs.curves import Curves
-from app.runs.series import MOST_POINTS, Series
+from app.runs.results import curves
+from app.runs.results.curves import Curves
+from app.runs.results.series import MOST_POINTS, Series
 from app.ui.components import number_format
 from app.ui.components.axes import Span
 from app.ui.components.charts import Line, Mark, chart

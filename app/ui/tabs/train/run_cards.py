@@ -13,9 +13,9 @@ from app.evaluation.held_out import records
 from app.jobs import queue
 from app.jobs import trash as removed
 from app.jobs.directory import JobDirectory, Status
-from app.runs import summary
 from app.runs.current import config_of, state_word
-from app.runs.summary import RunSummary
+from app.runs.results import summary
+from app.runs.results.summary import RunSummary
 from app.ui.components import number_format
 from app.ui.components.charts import sparkline
 from app.ui.components.markup import Html, element, joined

@@ -15,9 +15,10 @@ from app.config.schema import parse
 from app.errors import UsageError, WorkbenchError, keyed
 from app.jobs import requests
 from app.jobs.directory import JobDirectory
-from app.runs import request_paths, submit
+from app.runs import request_paths
 from app.runs.dataset_selection import DatasetSelection
 from app.runs.draft import Draft
+from app.runs.submission import submit
 from app.ui.components import messages
 from app.ui.components.handlers import Updates, Wiring, handler, held, text
 from app.ui.components.markup import Html

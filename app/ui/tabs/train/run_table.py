@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from app.jobs.directory import JobDirectory
-from app.runs import summary
 from app.runs.current import config_of
+from app.runs.results import summary
 from app.ui.components import number_format
 from app.ui.components.markup import Html, element
 from app.ui.shell.language import Translator

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from app.jobs.directory import JobDirectory, Status
 from app.redaction import redact
-from app.runs import curves
-from app.runs import verdict as verdicts
 from app.runs.current import state_word
+from app.runs.results import curves
+from app.runs.results import verdict as verdicts
 from app.training import checkpoints
 from app.ui.components import number_format
 from app.ui.components.markup import Html, element

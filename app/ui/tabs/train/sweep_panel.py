@@ -9,10 +9,11 @@ import gradio as gr
 
 from app.errors import UsageError, WorkbenchError, keyed
 from app.jobs.directory import JobDirectory
-from app.runs import request_paths, sweep
+from app.runs import request_paths
 from app.runs.dataset_selection import DatasetSelection
 from app.runs.draft import Draft
-from app.runs.sweep import Member
+from app.runs.submission import sweep
+from app.runs.submission.sweep import Member
 from app.ui.components import messages
 from app.ui.components.forms import FormValues, PlanForm
 from app.ui.components.handlers import LAST, Control, Parts, Updates, Wiring, handler, held, text

@@ -11,10 +11,11 @@ from app.errors import BusyError, WorkbenchError
 from app.jobs import requests
 from app.jobs import trash as removed
 from app.jobs.directory import JobDirectory
-from app.runs import curves, forecast, start, submit, verdict
 from app.runs.current import shown_run, training_runs
 from app.runs.dataset_selection import DatasetSelection
 from app.runs.draft import Draft
+from app.runs.results import curves, verdict
+from app.runs.submission import forecast, start, submit
 from app.ui.components import forms, messages, number_format, questions
 from app.ui.components.forms import FormValues, PlanForm
 from app.ui.components.handlers import EVENT_DEFAULTS, Parts, Updates, Wiring, handler, held, raw, text

@@ -20,7 +20,7 @@ from app.jobs.child import JobChild
 from app.jobs.directory import JobDirectory, Status
 from app.models.names import STARTER, resolve
 from app.reading import parsed_as
-from app.runs import exports
+from app.runs.on_disk import exports
 from app.ui.components import number_format
 from app.ui.components.markup import escaped
 from app.ui.shell.language import Translator

@@ -12,7 +12,7 @@ from app.jobs import directory
 from app.jobs.directory import Status
 from app.jobs.lock import FileLock
 from app.models.names import STARTER, resolve
-from app.runs import models_on_disk
+from app.runs.on_disk import models_on_disk
 from app.ui.shell.language import Translator
 from app.ui.tabs.plan import models_panel
 from app.workspace import Workspace

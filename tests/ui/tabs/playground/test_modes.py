@@ -17,8 +17,9 @@ from app.evaluation.conversation import Answer, Column, Turn
 from app.evaluation.held_out import results
 from app.evaluation.suites import RESULT_FILE, Suite, SuiteAnswer, SuiteColumn, SuiteResult, SuiteRow
 from app.jobs import directory as jobs
-from app.runs import artifacts, engine_session, request_paths
+from app.runs import engine_session, request_paths
 from app.runs.engine_session import Choice, Server, Settings
+from app.runs.on_disk import artifacts
 from app.ui.components import messages
 from app.ui.components.number_fields import FieldFault
 from app.ui.shell.language import Translator

@@ -17,9 +17,10 @@ from app.jobs import queue, requests, supervisor
 from app.jobs import trash as removed
 from app.jobs.directory import JobDirectory, Status
 from app.jobs.metrics import MetricsWriter
-from app.runs import dataset_selection, draft, request_paths, start
+from app.runs import dataset_selection, draft, request_paths
 from app.runs.current import Filter
 from app.runs.draft import Draft
+from app.runs.submission import start
 from app.ui.components.axes import Span
 from app.ui.components.questions import Question
 from app.ui.shell.language import Translator

@@ -9,7 +9,7 @@ import pytest
 
 from app import catalog
 from app.config.schema import RunConfig, parse
-from app.runs.submit import _name_problems
+from app.runs.submission.submit import _name_problems
 from tests.models.moe_models import moe_config
 
 NEEDS = [("lora_dropout", 0.1, "dropout"), ("use_dora", True, "DoRA")]

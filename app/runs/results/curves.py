@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from app.jobs.metrics import Row, parse_lines
 from app.reading import is_finite, is_number
-from app.runs.series import Point, Series
+from app.runs.results.series import Point, Series
 
 NAMES = (
     "loss",

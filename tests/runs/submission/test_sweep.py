@@ -11,7 +11,7 @@ from app.config import presets
 from app.config.schema import RunConfig
 from app.errors import ConfigError, DataError, UsageError, WorkspaceError
 from app.jobs import directory, supervisor
-from app.runs import submit, sweep
+from app.runs.submission import submit, sweep
 from app.workspace import Workspace
 
 BASE = RunConfig()

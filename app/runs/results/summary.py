@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.jobs.directory import JobDirectory
-from app.runs import curves
-from app.runs.curves import Curves
-from app.runs.series import Point, Series
+from app.runs.results import curves
+from app.runs.results.curves import Curves
+from app.runs.results.series import Point, Series
 
 _SPARK_POINTS = 60
 _KEPT = 1000

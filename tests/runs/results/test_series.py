@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from app.runs.series import MOST_POINTS, Series
+from app.runs.results.series import MOST_POINTS, Series
 
 
 def test_thinning_keeps_spikes_gaps_and_the_order() -> None:

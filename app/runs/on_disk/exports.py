@@ -13,8 +13,8 @@ from app.jobs import directory as jobs
 from app.jobs.directory import JobDirectory
 from app.models.names import resolve
 from app.reading import read_object
-from app.runs import artifacts
-from app.runs.artifacts import Artifact
+from app.runs.on_disk import artifacts
+from app.runs.on_disk.artifacts import Artifact
 from app.workspace import Workspace, safe_name
 
 # The places that something can go to, in the order of the cards; `model` is the merge.

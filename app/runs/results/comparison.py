@@ -8,9 +8,9 @@ from typing import Literal
 
 from app.files import csv_text
 from app.jobs.directory import JobDirectory
-from app.runs import curves, summary
-from app.runs.curves import NAMES
-from app.runs.summary import RunSummary
+from app.runs.results import curves, summary
+from app.runs.results.curves import NAMES
+from app.runs.results.summary import RunSummary
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from app.jobs.directory import JobDirectory
-from app.runs import request_paths, submit
+from app.runs import request_paths
 from app.runs.current import training_runs
 from app.runs.draft import Draft
+from app.runs.submission import submit
 from app.workspace import Workspace
 
 

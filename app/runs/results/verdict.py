@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from app.config.schema import RunConfig
-from app.runs.curves import Curves
-from app.runs.series import Series
+from app.runs.results.curves import Curves
+from app.runs.results.series import Series
 
 Word = Literal["overfitted", "falling", "unmoved", "learned", "short"]
 

@@ -11,7 +11,7 @@ from app.errors import ExportError, UsageError, WorkbenchError
 from app.jobs import directory as jobs
 from app.jobs import trash
 from app.jobs.directory import JobDirectory, Status
-from app.runs import made_exports
+from app.runs.on_disk import made_exports
 from app.workspace import Workspace
 
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from app.jobs.metrics import MetricsWriter
-from app.runs import curves
+from app.runs.results import curves
 
 
 def write(path: Path, first: int, last: int) -> None:

@@ -7,8 +7,8 @@ import math
 import pytest
 
 from app.config.presets import load
-from app.runs import verdict
-from app.runs.curves import Curves
+from app.runs.results import verdict
+from app.runs.results.curves import Curves
 
 
 def _run(losses: list[float], validation: dict[int, float] | None = None) -> Curves:

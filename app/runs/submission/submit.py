@@ -35,7 +35,7 @@ from app.planner import estimate
 from app.planner.machine import request_on, this_machine
 from app.planner.parts.positions import longest_row, too_long
 from app.planner.simulation.adapter import ALL_LINEAR, adapts_experts
-from app.runs.starting_adapter import WEIGHTS, refuse_misfit, with_start
+from app.runs.submission.starting_adapter import WEIGHTS, refuse_misfit, with_start
 from app.workspace import Workspace, existing_source, file_sha256, source_sha256
 
 # Below this a run cannot even keep its log, metrics and one small checkpoint.

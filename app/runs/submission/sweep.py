@@ -18,7 +18,7 @@ from app.config.schema import RunConfig
 from app.config.sections import settings
 from app.errors import ConfigError, Problem, UsageError, keyed
 from app.jobs.directory import JobDirectory
-from app.runs import submit
+from app.runs.submission import submit
 from app.workspace import Workspace
 
 # More runs than this are more likely a slip of the hand than a plan.

@@ -9,9 +9,9 @@ from app.config.schema import RunConfig
 from app.errors import WorkbenchError
 from app.planner import estimate
 from app.planner.machine import request_here
-from app.runs import summary
 from app.runs.current import config_of, training_runs
 from app.runs.draft import Draft
+from app.runs.results import summary
 from app.workspace import Workspace
 
 # Runs that are looked at for a pace, newest first.

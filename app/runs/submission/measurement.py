@@ -10,7 +10,8 @@ from app.jobs import directory as jobs
 from app.jobs.directory import JobDirectory
 from app.planner.history import CPU
 from app.reading import parsed_as
-from app.runs import request_paths, submit
+from app.runs import request_paths
+from app.runs.submission import submit
 from app.workspace import Workspace
 
 # Measured on when no data is chosen yet: short rows, but the plan is held against the same length.

@@ -15,12 +15,12 @@ from app import catalog
 from app.config.presets import load
 from app.config.schema import RunConfig
 from app.errors import ModelError
-from app.runs import submit
-from app.runs.starting_adapter import with_start
+from app.runs.submission import submit
+from app.runs.submission.starting_adapter import with_start
 from app.training.assembly import build_model
 from app.workspace import Workspace, open_workspace
 
-HOUSE = Path(__file__).resolve().parents[2]
+HOUSE = Path(__file__).resolve().parents[3]
 STARTER = catalog.find("starter")
 QUERY, OUT = "model.layers.{}.self_attn.q_proj", STARTER.heads * STARTER.head_dim
 
