@@ -39,7 +39,7 @@ from app.engine.batching.sequence import DecodeSequence
 from app.engine.batching.text import TextStream
 from app.engine.variants import BASE, VariantSet
 from app.errors import WorkbenchError, one_line
-from app.export.gguf.families import FAMILIES as GGUF
+from app.export.gguf.architecture.families import FAMILIES as GGUF
 from app.models.encoder_decoder import has_encoder, is_encoder_decoder
 from app.models.loading import load_base, load_tokenizer
 from app.models.packed_rows import shown_by

@@ -25,11 +25,12 @@ import numpy as np
 
 from app.cli.terminal import size_bytes
 from app.evaluation.suites import Item
-from app.export.gguf import importance, probes, proof
-from app.export.gguf.formats import FORMATS
 from app.export.gguf.model import write_model
-from app.export.gguf.probes import HeldOut, Text
-from app.export.gguf.proof import Reference
+from app.export.gguf.quality import probes, proof
+from app.export.gguf.quality.probes import HeldOut, Text
+from app.export.gguf.quality.proof import Reference
+from app.export.gguf.quantization import importance
+from app.export.gguf.quantization.formats import FORMATS
 from app.export.merge.base_model import BaseModel
 from app.export.targets.turn_format import read_turns
 from assets.build.samples import SAMPLES, Sample

@@ -21,9 +21,9 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from app.export.gguf import llama_cpp, mixes
-from app.export.gguf.formats import FORMATS
 from app.export.gguf.model import write_model
+from app.export.gguf.quantization import llama_cpp, mixes
+from app.export.gguf.quantization.formats import FORMATS
 from app.export.merge.base_model import BaseModel
 from app.export.merge.report import peak_rss_bytes
 from app.export.targets.turn_format import read_turns

@@ -10,9 +10,9 @@ from gguf import GGMLQuantizationType, GGUFType, GGUFWriter
 from transformers import PreTrainedConfig
 
 from app.errors import ExportError
-from app.export.gguf import linear_attention
 from app.export.gguf import writer as files
-from app.export.gguf.families import Family, family_of
+from app.export.gguf.architecture import linear_attention
+from app.export.gguf.architecture.families import Family, family_of
 from app.export.gguf.model import GgufFile
 from app.export.gguf.tensors import Names, paired
 from app.export.gguf.writer import Entry

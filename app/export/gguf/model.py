@@ -13,12 +13,12 @@ from gguf import GGMLQuantizationType, GGUFType, GGUFWriter
 from transformers import PreTrainedConfig
 
 from app.errors import ExportError
-from app.export.gguf import mixes
 from app.export.gguf import writer as files
-from app.export.gguf.families import describe, family_of
-from app.export.gguf.formats import FORMATS, format_of
-from app.export.gguf.llama_cpp import Floats
-from app.export.gguf.rope import describe_rope
+from app.export.gguf.architecture.families import describe, family_of
+from app.export.gguf.architecture.rope import describe_rope
+from app.export.gguf.quantization import mixes
+from app.export.gguf.quantization.formats import FORMATS, format_of
+from app.export.gguf.quantization.llama_cpp import Floats
 from app.export.gguf.sources import rows_of
 from app.export.gguf.tensors import Part, parts_of
 from app.export.gguf.vocabulary import read_vocabulary

@@ -11,8 +11,8 @@ from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
 from transformers import PreTrainedConfig
 
 from app.errors import ExportError
-from app.export.gguf import experts, linear_attention
-from app.export.gguf.families import Family
+from app.export.gguf.architecture import experts, linear_attention
+from app.export.gguf.architecture.families import Family
 from app.export.gguf.sources import Source, row_elements, rows_of
 from app.models.tensors import StoredTensor
 

@@ -19,8 +19,8 @@ import torch
 from gguf import GGML_QUANT_VERSION, GGUF_DEFAULT_ALIGNMENT, GGMLQuantizationType, GGUFReader, GGUFWriter
 
 from app.errors import ExportError
-from app.export.gguf import formats
-from app.export.gguf.llama_cpp import Floats
+from app.export.gguf.quantization import formats
+from app.export.gguf.quantization.llama_cpp import Floats
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.errors import ExportError
-from app.export.gguf import importance, llama_cpp, probes, proof
-from app.export.gguf.formats import FORMATS
 from app.export.gguf.model import GgufFile, Importance, write_model
-from app.export.gguf.probes import HeldOut
-from app.export.gguf.proof import Proof, Reference
+from app.export.gguf.quality import probes, proof
+from app.export.gguf.quality.probes import HeldOut
+from app.export.gguf.quality.proof import Proof, Reference
+from app.export.gguf.quantization import importance, llama_cpp
+from app.export.gguf.quantization.formats import FORMATS
 from app.export.merge.base_model import BaseModel
 from app.export.merge.job import allowed_memory
 from app.export.requests import Bound, ExportRequest, Tried

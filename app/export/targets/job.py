@@ -12,8 +12,8 @@ from pathlib import Path
 
 from app.export.adapters.folder import base_name, pack_adapter, pack_model, read_receipt
 from app.export.gguf.adapter import write_adapter
-from app.export.gguf.families import family_of
-from app.export.gguf.formats import FORMATS
+from app.export.gguf.architecture.families import family_of
+from app.export.gguf.quantization.formats import FORMATS
 from app.export.merge.base_model import BaseModel, base_place, named_base
 from app.export.merge.job import Merge, Stopped, allowed_memory
 from app.export.merge.report import RECEIPT

@@ -19,7 +19,7 @@ from transformers import AutoTokenizer
 from app.errors import ExportError
 from app.export.gguf import writer
 from app.export.gguf.adapter import write_adapter
-from app.export.gguf.families import FAMILIES
+from app.export.gguf.architecture.families import FAMILIES
 from app.export.gguf.model import GgufFile, write_model
 from app.export.gguf.tensors import parts_of
 from app.export.merge.base_model import BaseModel

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from app.export.gguf.adapter import write_adapter
-from app.export.gguf.proof import ask_llama_cpp
+from app.export.gguf.quality.proof import ask_llama_cpp
 from app.export.merge.base_model import BaseModel
 from app.models.adapters import AdapterFolder
 from app.models.names import resolve

@@ -17,10 +17,11 @@ from safetensors.torch import load_file, save_file
 
 from app.errors import ExportError, UsageError
 from app.evaluation.suites import Item
-from app.export.gguf import formats, importance, llama_cpp, probes, proof
 from app.export.gguf.model import write_model
-from app.export.gguf.probes import Text
-from app.export.gguf.proof import Reference
+from app.export.gguf.quality import probes, proof
+from app.export.gguf.quality.probes import Text
+from app.export.gguf.quality.proof import Reference
+from app.export.gguf.quantization import formats, importance, llama_cpp
 from app.export.merge import check
 from app.export.merge.base_model import BaseModel
 from app.export.requests import Bound, ExportRequest

@@ -21,10 +21,10 @@ from app.data.dataset.examples import outcomes
 from app.data.dataset.options import DataOptions
 from app.data.reading.readers import read_rows
 from app.errors import DataError, ExportError
-from app.export.gguf import linear_attention
-from app.export.gguf.families import family_of
-from app.export.gguf.llama_cpp import Floats
+from app.export.gguf.architecture import linear_attention
+from app.export.gguf.architecture.families import family_of
 from app.export.gguf.model import Importance
+from app.export.gguf.quantization.llama_cpp import Floats
 from app.export.gguf.tensors import Names
 from app.export.merge import check
 from app.export.merge.base_model import BaseModel

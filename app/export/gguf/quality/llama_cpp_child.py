@@ -1,7 +1,7 @@
 """llama.cpp in a process of its own: what a file predicts at given tokens, and how fast it writes.
 
-Run as `python -m app.export.gguf.llama_cpp_child FILE`, with a question as JSON on standard input; the answer is
-JSON on standard output. A file that makes llama.cpp abort ends this process and no other.
+Run as `python -m app.export.gguf.quality.llama_cpp_child FILE`, with a question as JSON on standard input; the answer
+is JSON on standard output. A file that makes llama.cpp abort ends this process and no other.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from gguf import GGML_QUANT_SIZES, LlamaFileType
 from gguf import GGMLQuantizationType as Type
 from gguf.quants import dequantize, quantize
 
-from app.export.gguf import llama_cpp
+from app.export.gguf.quantization import llama_cpp
 from app.export.merge.addition import rounded
 
 # Values of one Q8_0 block: 32 bytes that share a 16-bit factor.

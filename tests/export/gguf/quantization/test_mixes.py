@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import pytest
 from gguf import GGMLQuantizationType as Type
 
-from app.export.gguf.formats import FORMATS
-from app.export.gguf.mixes import Model, types_of
+from app.export.gguf.quantization.formats import FORMATS
+from app.export.gguf.quantization.mixes import Model, types_of
 
 Shapes = dict[str, tuple[int, ...]]
 

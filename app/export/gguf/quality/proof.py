@@ -20,7 +20,7 @@ from transformers import PreTrainedConfig
 
 from app.errors import ExportError
 from app.evaluation.suites import Item
-from app.export.gguf.probes import MOST_PLACES, Text, share_passed
+from app.export.gguf.quality.probes import MOST_PLACES, Text, share_passed
 from app.export.merge import check
 from app.jobs.supervisor import spawn_helper
 from app.models.loading import load_config, load_tokenizer
@@ -159,7 +159,7 @@ def prove(file: Path, reference: Reference, config: PreTrainedConfig | None = No
 
 def ask_llama_cpp(file: Path, question: dict[str, object]) -> dict[str, Any]:
     """Ask llama.cpp's child about a file. Raises ExportError when it does not answer."""
-    child = spawn_helper("app.export.gguf.llama_cpp_child", [str(file)])
+    child = spawn_helper("app.export.gguf.quality.llama_cpp_child", [str(file)])
     said, _ = child.communicate(json.dumps(question).encode())
     try:
         answer = parsed_json(said.decode())

@@ -12,7 +12,7 @@ from gguf import GGUFWriter
 from transformers import PreTrainedConfig
 
 from app.errors import ExportError
-from app.export.gguf import settings
+from app.export.gguf.architecture import settings
 
 
 @dataclass(frozen=True)

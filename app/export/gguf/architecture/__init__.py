@@ -1,0 +1,1 @@
+"""The families that GGUF files are written for, and what they hold besides plain attention."""

@@ -1,0 +1,1 @@
+"""What a small file costs, measured against the model in 16 bits."""

@@ -1,0 +1,1 @@
+"""Number formats, which tensor gets which, and llama.cpp's own quantiser."""
