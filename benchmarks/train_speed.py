@@ -5,8 +5,10 @@
 All train NF4 QLoRA (rank 16, all linear layers) of the same random model on the same mixed rows (log-normal lengths,
 60 % of the tokens trained), each in a process of its own, the order turned round every time. `trl` is SFTTrainer with
 PEFT's adapter as the documentation shows it, `trl packed` has packing=True and nothing else (TRL 1.16 then lays the 8
-rows of a step into one row of 8,192 tokens, whose attention costs more than all else), `trl tuned` is packed, does not recompute, and takes the number format and micro-batch that are fastest here. `plain` is the workbench with
-`memory.spend=none` and `training.fast_paths=false`. The figure is tokens that are no padding over the processor time
+rows of a step into one row of 8,192 tokens, whose attention costs more than all else), `trl tuned` is packed, does not
+recompute, and takes the number format and micro-batch that are fastest here. `plain` is the workbench with
+`memory.spend=none` and `training.fast_paths=false`. `--add` puts the rounds to those of the same settings that lie in
+the result already, so that they can be taken at quiet moments. The figure is tokens that are no padding over the processor time
 of the steps after the first, so that other work on the machine, which takes the clock's time, does not decide; the
 clock's figure stands beside it. The share of the machine's limit is 4 operations a weight and token over that time,
 against a product of matrices at the same shapes and in the same number format, in the same process.
@@ -221,6 +223,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--add", action="store_true", help="add to the rounds that the result holds already")
     parser.add_argument("--out", type=Path, default=RESULT)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -231,12 +234,14 @@ def main() -> int:
     from benchmarks.random_models import write_model
 
     asked = {name: getattr(options, name) for name in ("hidden", "layers", "tokens", "warm", "threads")}
-    found: dict[str, list[Answer]] = {way: [] for way in options.ways}
+    found = earlier(options.out, asked) if options.add else {}
+    found = {way: found.get(way, []) for way in options.ways}
+    begun = min(map(len, found.values()))
     load = [round(one, 1) for one in os.getloadavg()]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
         parameters = write_model(folder, shape(options.hidden, options.layers), 1 << 40)
-        for number in range(options.rounds):
+        for number in range(begun, begun + options.rounds):
             with FreshChildren("benchmarks.train_speed") as children:
                 for way in options.ways if number % 2 == 0 else reversed(options.ways):
                     question = {**asked, "way": way, "folder": str(folder)}
@@ -256,6 +261,14 @@ def main() -> int:
     options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=1))
     return 0
+
+
+def earlier(out: Path, asked: Answer) -> dict[str, list[Answer]]:
+    """Return the rounds of each way that a result holds. Raises SystemExit where it is of other settings."""
+    held = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else asked
+    if {name: held[name] for name in asked} != asked:
+        raise SystemExit(f"{out} holds rounds of other settings; name another file with --out")
+    return {way: told["rounds"] for way, told in held.get("ways", {}).items()}
 
 
 def summary(rows: list[Answer]) -> Answer:
