@@ -8,10 +8,12 @@ PEFT's adapter as the documentation shows it, `trl packed` has packing=True and 
 rows of a step into one row of 8,192 tokens, whose attention costs more than all else), `trl tuned` is packed, does not
 recompute, and takes the number format and micro-batch that are fastest here. `plain` is the workbench with
 `memory.spend=none` and `training.fast_paths=false`. `--add` puts the rounds to those of the same settings that lie in
-the result already, so that they can be taken at quiet moments. The figure is tokens that are no padding over the processor time
-of the steps after the first, so that other work on the machine, which takes the clock's time, does not decide; the
-clock's figure stands beside it. The share of the machine's limit is 4 operations a weight and token over that time,
-against a product of matrices at the same shapes and in the same number format, in the same process.
+the result already, so that they can be taken at quiet moments.
+
+The figure is tokens that are no padding over the processor time of the steps after the first, so that other work on the
+machine, which takes the clock's time, does not decide; the clock's figure stands beside it. The share of the machine's
+limit is 4 operations a weight and token over that time, against a product of matrices at the same shapes and in the
+same number format, in the same process.
 """
 
 from __future__ import annotations
