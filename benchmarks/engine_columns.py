@@ -36,7 +36,7 @@ from app.engine.batching.text import TextStream
 from app.engine.variants import BASE, VariantSet
 from app.jobs.directory import versions
 
-_VOCABULARY = 8192
+VOCABULARY = 8192
 _RANK = 16
 _PROMPT_TOKENS = 48
 _RESULTS = Path(__file__).parent / "results" / "engine_columns.json"
@@ -47,7 +47,7 @@ def build_base(folder: Path, hidden: int, layers: int) -> int:
     """Write a Qwen3-like model with random weights and return its number of parameters."""
     torch.manual_seed(0)
     config = Qwen3Config(
-        vocab_size=_VOCABULARY,
+        vocab_size=VOCABULARY,
         hidden_size=hidden,
         intermediate_size=3 * hidden,
         num_hidden_layers=layers,
@@ -92,7 +92,7 @@ class Ways:
         self._peft = model.eval()
         plain = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, device_map={"": self.device})
         plain = plain.eval().requires_grad_(False)
-        self._columns = VariantSet(plain, _NoTokenizer())  # type: ignore[arg-type]
+        self._columns = VariantSet(plain, NoTokenizer())  # type: ignore[arg-type]
         for name, folder in adapters.items():
             self._columns.add(name, folder)
 
@@ -167,7 +167,7 @@ class Ways:
         )
 
 
-class _NoTokenizer(PreTrainedTokenizerFast):  # type: ignore[misc]
+class NoTokenizer(PreTrainedTokenizerFast):  # type: ignore[misc]
     """Stands in where only the identity proof wants token ids."""
 
     def __init__(self) -> None:
@@ -260,7 +260,7 @@ def main() -> None:
         folder = Path(scratch)
         parameters = build_base(folder / "base", arguments.hidden, arguments.layers)
         adapters = build_adapters(folder, folder / "base", max(arguments.columns) - 1)
-        prompt = torch.randint(10, _VOCABULARY, (_PROMPT_TOKENS,), generator=torch.Generator().manual_seed(3)).tolist()
+        prompt = torch.randint(10, VOCABULARY, (_PROMPT_TOKENS,), generator=torch.Generator().manual_seed(3)).tolist()
         ways = Ways(folder / "base", adapters, prompt, arguments.tokens, arguments.device)
         rows = []
         for columns in arguments.columns:

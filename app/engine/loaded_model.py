@@ -27,6 +27,7 @@ class LoadedModel:
         self.encodes = has_encoder(model)
         self.keeps_state = self.encodes or keeps_state(model)
         self.model, self.identity = model, identity
+        self.prefix_stays = not self.keeps_state and _prefix_stays(model)
         self._takes = set(inspect.signature(model.forward).parameters)
 
     def fresh_cache(self, rows: int) -> Caches:
@@ -110,6 +111,16 @@ def open_beside(
     if fingerprint(str(folder)) != identity:
         raise EngineError(f"{folder} was changed while it was loaded", "", "load it again")
     return opened
+
+
+def _prefix_stays(model: PreTrainedModel) -> bool:
+    """Tell whether keys of a text's beginning stay what they are when the text grows.
+
+    RoPE of the kinds `dynamic` and `longrope` turns all of them otherwise once a text is longer than in training.
+    """
+    found = getattr(model.config.get_text_config(decoder=True), "rope_parameters", None) or {}
+    kinds = [found, *(part for part in found.values() if isinstance(part, dict))]
+    return not any(kind.get("rope_type") in ("dynamic", "longrope") for kind in kinds)
 
 
 def keeps_state(model: PreTrainedModel) -> bool:

@@ -26,7 +26,8 @@ class EngineRequest:
     """What an engine is asked for; it crosses to the child as plain data.
 
     adapters: a folder or hub id by the name of its column. quant and dtype: how the base is stored. port: 0 for any
-    that is free. name: what the base is called besides its own name.
+    that is free. name: what the base is called besides its own name. keep_prefixes: whether a conversation's next turn
+    begins where the last one ended; without, every prompt is read anew.
     """
 
     model: str
@@ -35,6 +36,7 @@ class EngineRequest:
     dtype: str = "auto"
     port: int = 0
     name: str = ""
+    keep_prefixes: bool = True
 
 
 @dataclass(frozen=True)

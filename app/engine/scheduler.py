@@ -13,6 +13,7 @@ from typing import TypeVar
 import torch
 
 from app.engine.batching.decode_batch import DecodeBatch
+from app.engine.batching.kept_prefix import KeptPrefixes
 from app.engine.batching.sequence import DecodeSequence
 from app.engine.variants import VariantSet
 from app.errors import one_line
@@ -22,14 +23,29 @@ _Result = TypeVar("_Result")
 COLLECT_S = 0.005
 # Batches beside the shared one take several tokens in a row, so that the shared one is not read anew for each of them.
 _TOKENS_A_TURN = 8
+# What earlier turns may hold where the cache has no limit of its own.
+_KEPT_BYTES = 256 << 20
 
 
 class Decoder:
     """Runs rows until they end. Every public method may be called from any thread."""
 
-    def __init__(self, columns: VariantSet, *, most_rows: int = 64, cache_bytes: int | None = None) -> None:
-        """Decode at most `most_rows` rows at once, and no more than `cache_bytes` hold (None: no such limit)."""
-        self._columns, self._most_rows = columns, most_rows
+    def __init__(
+        self,
+        columns: VariantSet,
+        *,
+        most_rows: int = 64,
+        cache_bytes: int | None = None,
+        keep_prefixes: bool = True,
+    ) -> None:
+        """Decode at most `most_rows` rows at once, and no more than `cache_bytes` hold (None: no such limit).
+
+        `keep_prefixes` lets the next turn of a conversation begin where the last one ended, in up to half of those
+        bytes, and never in bytes that rows under way need.
+        """
+        self._columns, self._most_rows, self._cache_bytes = columns, most_rows, cache_bytes
+        most_kept = _KEPT_BYTES if cache_bytes is None else cache_bytes // 2
+        self._kept = KeptPrefixes(most_kept) if keep_prefixes else None
         self._most_tokens = None if cache_bytes is None else cache_bytes // columns.cache_bytes_per_token
         self._condition = threading.Condition()
         self._waiting: deque[DecodeSequence] = deque()
@@ -84,6 +100,8 @@ class Decoder:
         def work() -> None:
             for batch in self._batches.values():
                 batch.fail_column(column, f"the adapter {column} was unloaded")
+            if self._kept is not None:
+                self._kept.drop(column)
             self._columns.remove(column)
 
         return self.call(work)
@@ -113,6 +131,7 @@ class Decoder:
         while self._commands:
             self._commands.popleft()()
         self._admit()
+        self._give_room()
         alone = len(self._batches) == 1
         for name, batch in list(self._batches.items()):
             for _ in range(1 if alone or name == "" else _TOKENS_A_TURN):
@@ -136,9 +155,16 @@ class Decoder:
             else:
                 row.batched = self._columns.columns[row.column].shared
                 groups.setdefault("" if row.batched else row.column, []).append(row)
+        self._give_room(sum(len(row.prompt) for group in groups.values() for row in group))
         for name, group in groups.items():
-            batch = self._batches.setdefault(name, DecodeBatch(self._columns))
+            batch = self._batches.setdefault(name, DecodeBatch(self._columns, self._kept))
             self._guarded(batch, lambda batch=batch, group=group: batch.join(group), group)  # type: ignore[misc]
+
+    def _give_room(self, coming: int = 0) -> None:
+        """Let kept prefixes go where rows under way, and `coming` positions more, need their bytes."""
+        if self._kept is not None and self._cache_bytes is not None:
+            positions = coming + sum(batch.positions for batch in self._batches.values())
+            self._kept.fit(self._cache_bytes - positions * self._columns.cache_bytes_per_token)
 
     def _has_room(self, rows: list[DecodeSequence]) -> bool:
         """Tell whether these rows can run together; a row by itself always may."""
@@ -157,6 +183,8 @@ class Decoder:
             # Broad on purpose: torch raises RuntimeError, a model's own code anything. Both end these rows alone.
             traceback.print_exc()
             batch.fail(one_line(error))
+            if self._kept is not None:
+                self._kept.clear()
             for row in joining or ():
                 if row.finish is None:
                     row.fail(one_line(error))

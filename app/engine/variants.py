@@ -207,6 +207,10 @@ class VariantSet:
         """Tell whether the base carries a state from token to token, so that rows are computed one by one."""
         return self._base.keeps_state
 
+    def prefix_stays(self, name: str) -> bool:
+        """Tell whether what a column has read of a text may be gone on from when the text has grown."""
+        return not self._base.keeps_state and self._models.get(name, self._base).prefix_stays
+
     def fresh_cache(self, rows: int) -> Caches:
         """Return a cache without a past for some rows."""
         return self._base.fresh_cache(rows)

@@ -46,7 +46,7 @@ def work(child: JobChild) -> tuple[Outcome, Result]:
     socket_ = _bind(request.port)
     child.progress(0, 2, "loading the base model")
     columns = _load(child, request)
-    decoder = Decoder(columns, cache_bytes=_cache_bytes())
+    decoder = Decoder(columns, cache_bytes=_cache_bytes(), keep_prefixes=request.keep_prefixes)
     decoder.start()
     prompts = Prompts(columns.model, columns.tokenizer, PLAIN_TEMPLATES, render_limit)
     service = Service(columns, prompts, decoder, request.name)

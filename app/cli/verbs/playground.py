@@ -53,6 +53,9 @@ def register(verbs: Verbs) -> None:
     serve_parser.add_argument(
         "--token", metavar="T", type=written, help="secret that requests must carry; made up when none is given"
     )
+    serve_parser.add_argument(
+        "--no-kept-prefix", action="store_true", help="read every prompt anew, also where it goes on from the last turn"
+    )
 
 
 def _add_blend(verbs: Verbs) -> None:
@@ -99,7 +102,14 @@ def serve(arguments: argparse.Namespace) -> None:
     workspace = workspace_of(arguments)
     _check_port(arguments.port)
     adapters, port = named_folders(arguments.adapter), arguments.port
-    request = EngineRequest(arguments.model, adapters, arguments.quant, arguments.dtype, port)
+    request = EngineRequest(
+        arguments.model,
+        adapters,
+        arguments.quant,
+        arguments.dtype,
+        port,
+        keep_prefixes=not arguments.no_kept_prefix,
+    )
     job = engine.start_engine(workspace, request, token=arguments.token)
     try:
         found = wait_for_endpoint(job)

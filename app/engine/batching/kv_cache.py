@@ -44,6 +44,23 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         self.value_buffer = torch.cat([_padded(self.values, length), _padded(other.values, length)])
         self._show(length)
 
+    def hold(self, rows: Sequence[tuple[torch.Tensor, torch.Tensor] | None], length: int, room: int) -> None:
+        """Begin with a past of `length` positions: each row's keys and values (heads, tokens, width), on the right.
+
+        A row without any is padding; at least one has some. There is room for `room` positions.
+        """
+        keys, values = next(row for row in rows if row is not None)
+        self.lazy_initialization(keys, values)
+        # Zeros, not whatever lay in memory: what is masked is multiplied all the same, and NaN times 0 is NaN.
+        self.key_buffer = keys.new_zeros(len(rows), keys.shape[0], room, keys.shape[2])
+        self.value_buffer = values.new_zeros(len(rows), values.shape[0], room, values.shape[2])
+        for place, row in enumerate(rows):
+            if row is not None:
+                begin = length - row[0].shape[1]
+                self.key_buffer[place, :, begin:length] = row[0]
+                self.value_buffer[place, :, begin:length] = row[1]
+        self._show(length)
+
     def keep(self, rows: torch.Tensor, cut: int) -> None:
         """Keep only these rows, without the first `cut` positions, which are padding in all of them."""
         self.key_buffer = self.keys[:, :, cut:].index_select(0, rows)
@@ -53,7 +70,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
     def _start(self, keys: torch.Tensor, values: torch.Tensor, new: int) -> None:
         """Make buffers with room for `new` tokens and half as much again; the past, if any, moves in."""
         past = keys.shape[-2] if new else 0
-        room = max(past + new, keys.shape[-2]) * 3 // 2 + _LEAST_ROOM
+        room = RowCache.room(max(past + new, keys.shape[-2]))
         self.key_buffer = keys.new_empty(*keys.shape[:2], room, keys.shape[3])
         self.value_buffer = values.new_empty(*values.shape[:2], room, values.shape[3])
         self.key_buffer[:, :, :past] = keys[:, :, :past]
@@ -71,10 +88,42 @@ class RowCache(Cache):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__(layer_class_to_replicate=GrowingLayer)
 
+    @staticmethod
+    def room(length: int) -> int:
+        """Return the positions that buffers are made for where so many are used."""
+        return length * 3 // 2 + _LEAST_ROOM
+
     @property
     def length(self) -> int:
         """Return the padded length of all rows."""
         return int(self.get_seq_length())
+
+    @classmethod
+    def holding(cls, rows: Sequence[Sequence[tuple[torch.Tensor, torch.Tensor]]], length: int, room: int) -> RowCache:
+        """Return a cache with a past of `length` positions; `rows` has each row's layers, none for a row without.
+
+        Raises ValueError where no row has any.
+        """
+        made = cls()
+        for number in range(max(map(len, rows))):
+            layer = GrowingLayer()
+            layer.hold([row[number] if row else None for row in rows], length, room)
+            made.layers.append(layer)
+        return made
+
+    def row(self, place: int, length: int) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:
+        """Return copies of the last `length` keys and values (heads, length, width) of a row, layer by layer."""
+        return tuple(
+            (layer.keys[place, :, layer.used - length :].clone(), layer.values[place, :, layer.used - length :].clone())
+            for layer in self.layers
+        )
+
+    def row_bytes(self, length: int) -> int:
+        """Return what `length` positions of a row take."""
+        return sum(
+            length * sum(states.shape[1] * states.shape[3] * states.itemsize for states in (layer.keys, layer.values))
+            for layer in self.layers
+        )
 
     def join(self, other: Caches) -> None:
         """Take in the rows of another cache."""

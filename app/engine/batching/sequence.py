@@ -24,7 +24,10 @@ class Delta:
 
 @dataclass(frozen=True)
 class Done:
-    """The end of a row. Times are seconds; tokens_per_s counts the tokens behind the first."""
+    """The end of a row. Times are seconds; tokens_per_s counts the tokens behind the first.
+
+    `cached_tokens` of the prompt were known from an earlier turn.
+    """
 
     finish: Finish
     prompt_tokens: int
@@ -32,6 +35,7 @@ class Done:
     batched: bool
     time_to_first_token_s: float
     tokens_per_s: float
+    cached_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,9 @@ class DecodeSequence:
     mix: Mix | None = None
     batched: bool = True
     tokens: list[int] = field(default_factory=list)
+    cached: int = 0
     cancelled: bool = False
+    failed: bool = False
     finish: Finish | None = None
     submitted: float = field(default_factory=time.monotonic)
     first: float = 0.0
@@ -114,7 +120,7 @@ class DecodeSequence:
 
     def fail(self, message: str) -> None:
         """End the row with an error."""
-        self.finish = "cancelled"
+        self.finish, self.failed = "cancelled", True
         self.deliver(Failed(message))
 
     def _end(self) -> None:
@@ -122,4 +128,5 @@ class DecodeSequence:
         count, first = len(self.tokens), self.first or now
         rate = (count - 1) / (now - first) if count > 1 and now > first else count / max(now - self.submitted, 1e-9)
         assert self.finish is not None
-        self.deliver(Done(self.finish, len(self.prompt), count, self.batched, first - self.submitted, rate))
+        waited = first - self.submitted
+        self.deliver(Done(self.finish, len(self.prompt), count, self.batched, waited, rate, self.cached))

@@ -274,7 +274,7 @@ class Answer:
         self._identity, self._model, self._token_text = identity, model, token_text
         self._created = int(time.time())
 
-    def whole(self, choices: list[dict[str, object]], usage: dict[str, int]) -> dict[str, object]:
+    def whole(self, choices: list[dict[str, object]], usage: dict[str, object]) -> dict[str, object]:
         """Return a complete answer."""
         return {**self._head("chat.completion"), "choices": choices, "usage": usage}
 
@@ -300,7 +300,7 @@ class Answer:
         choice = {"index": index, "delta": {}, "logprobs": None, "finish_reason": finish_reason(done)}
         return {**self._head("chat.completion.chunk"), "choices": [{**choice, "workbench": workbench}]}
 
-    def usage_chunk(self, usage: dict[str, int]) -> dict[str, object]:
+    def usage_chunk(self, usage: dict[str, object]) -> dict[str, object]:
         """Return the piece that carries the usage of a streamed answer."""
         return {**self._head("chat.completion.chunk"), "choices": [], "usage": usage}
 
@@ -321,10 +321,15 @@ class Answer:
         return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
 
 
-def usage(ends: list[Done]) -> dict[str, int]:
-    """Return the token counts of an answer; the prompt counts once."""
+def usage(ends: list[Done]) -> dict[str, object]:
+    """Return the token counts of an answer; the prompt counts once, with what was known of it from an earlier turn."""
     prompt, completion = ends[0].prompt_tokens, sum(end.tokens for end in ends)
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": ends[0].cached_tokens},
+    }
 
 
 def finish_reason(done: Done) -> str:
