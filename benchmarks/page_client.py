@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from app.ui.shell import polling
+from app.ui.shell.serving import polling
 
 MORE_HEADER = polling.MORE_HEADER.decode()
 # The controls by which the two questions of an open Train tab are found in the page's own description.

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from app.errors import UsageError
-from app.ui.shell import environment, guard, server
+from app.ui.shell.serving import environment, guard, server
 from tests.ui.running_page import RunningPage
 
 

@@ -25,7 +25,7 @@ def register(verbs: Verbs) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Serve the page until Ctrl-C; runs go on without it."""
     workspace = workspace_of(arguments)
-    from app.ui.shell.server import serve  # gradio takes seconds to import: only this verb pays for it
+    from app.ui.shell.serving.server import serve  # gradio takes seconds to import: only this verb pays for it
 
     serve(
         workspace,

@@ -22,10 +22,10 @@ from app.ui.components.forms import FormValues
 from app.ui.components.handlers import EVENT_DEFAULTS, Parts, Updates, handler, held, listed, raw, text
 from app.ui.components.markup import Html
 from app.ui.shell import status_bar, steps, stored_state, tour, tour_bar
-from app.ui.shell.blocks import PageBlocks
 from app.ui.shell.language import Key, Translator, spoken
-from app.ui.shell.open_pages import POLL_S, OpenPages
 from app.ui.shell.page_context import CLICK_JS, STORAGE, PageContext, Tabs
+from app.ui.shell.serving.blocks import PageBlocks
+from app.ui.shell.serving.open_pages import POLL_S, OpenPages
 from app.ui.shell.translated import TranslatedComponents
 from app.ui.tabs.data import tab as data
 from app.ui.tabs.export import tab as export

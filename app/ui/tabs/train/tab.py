@@ -21,8 +21,8 @@ from app.ui.components.forms import FormValues, PlanForm
 from app.ui.components.handlers import EVENT_DEFAULTS, Parts, Updates, Wiring, handler, held, raw, text
 from app.ui.components.markup import Html, element, joined
 from app.ui.shell.language import Key, Translator
-from app.ui.shell.open_pages import POLL_S
 from app.ui.shell.page_context import CLICK_JS, PageContext
+from app.ui.shell.serving.open_pages import POLL_S
 from app.ui.tabs.data import tab as data
 from app.ui.tabs.plan import tab
 from app.ui.tabs.plan.tab import PlanTab

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.ui.shell.guard import Guard, Rules, authorities
+from app.ui.shell.serving.guard import Guard, Rules, authorities
 
 TOKEN = "a-long-test-token"
 OURS = "127.0.0.1:7860"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from gradio.server_messages import EventMessage, ProcessCompletedMessage, ProcessStartsMessage
 
-from app.ui.shell import polling
+from app.ui.shell.serving import polling
 
 
 class Queue:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.ui.shell.open_pages import POLL_S, OpenPages
+from app.ui.shell.serving.open_pages import POLL_S, OpenPages
 
 
 def test_ten_pages_ask_hardly_more_often_than_two() -> None:

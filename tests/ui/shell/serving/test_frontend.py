@@ -10,7 +10,7 @@ from pathlib import Path
 import brotli
 import pytest
 
-from app.ui.shell import frontend
+from app.ui.shell.serving import frontend
 from tests.ui.running_page import RunningPage
 
 

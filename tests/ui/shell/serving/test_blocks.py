@@ -15,8 +15,8 @@ from hypothesis import strategies as some
 from app.runs import draft
 from app.runs.dataset_selection import DatasetSelection
 from app.ui.components.markup import Html
-from app.ui.shell.blocks import plain_text, sendable
 from app.ui.shell.language import Translator
+from app.ui.shell.serving.blocks import plain_text, sendable
 from app.ui.shell.stored_state import settled
 from app.workspace import Workspace
 from tests.ui.running_page import RunningPage

@@ -31,7 +31,7 @@ from app.files import replace_file
 from app.jobs import requests, trash
 from app.jobs.lock import FileLock
 from app.reading import parsed_json
-from app.ui.shell import environment, guard
+from app.ui.shell.serving import environment, guard
 from app.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ _LOOPBACK = {"127.0.0.1": "127.0.0.1", "localhost": "127.0.0.1", "::1": "[::1]",
 _WILDCARDS = ("0.0.0.0", "::", "[::]")
 _SHORTEST_TOKEN = 8
 _TEND_S = 10.0
-_STATIC = Path(__file__).parent / "static"
+_STATIC = Path(__file__).parents[1] / "static"
 
 
 def serve(
@@ -191,7 +191,7 @@ async def _guarded(rules: guard.Rules, app: Starlette) -> AsyncIterator[None]:
 
     Passed as middleware it would lie inside the framework's own CORS middleware, which grants other local ports.
     """
-    from app.ui.shell import frontend, polling  # here, like the page itself
+    from app.ui.shell.serving import frontend, polling  # here, like the page itself
 
     assert app.middleware_stack is not None  # this very call came through it
     polled = polling.Polled(app.middleware_stack, lambda: app.get_blocks()._queue)  # type: ignore[attr-defined]
@@ -205,12 +205,11 @@ async def _guarded(rules: guard.Rules, app: Starlette) -> AsyncIterator[None]:
 
 def _launch(workspace: Workspace, host: str, port: int, token: str | None) -> gr.Blocks:
     """Build the page and launch it with every value that matters given."""
-    from app.ui.shell import (
-        frontend,
-        page,
-        theme,
-    )  # here, so that the environment is settled before the framework is imported
-    from app.ui.shell.blocks import MOST_SESSIONS
+    from app.ui.shell import page, theme  # here, so that the environment is settled before the framework is imported
+    from app.ui.shell.serving import (
+        frontend,  # here, so that the environment is settled before the framework is imported
+    )
+    from app.ui.shell.serving.blocks import MOST_SESSIONS
 
     rules = guard.Rules(guard.authorities(allowed_names(host), port), token, launching=True)
     blocks = page.build(workspace)
