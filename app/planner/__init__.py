@@ -1,10 +1,10 @@
 """VRAM: weights, adapter, optimiser, activations, logits, cache; sum, inverse solve, remedies, trace check."""
 
-from app.planner.compare import CurvePoint, compare_methods, curve
+from app.planner.alternatives.compare import CurvePoint, compare_methods, curve
+from app.planner.alternatives.solve import largest, plan
+from app.planner.alternatives.suggest import Suggestion, suggestions
 from app.planner.estimate import PART_KEYS, Part, Plan, estimate
 from app.planner.request import PlanRequest
-from app.planner.solve import largest, plan
-from app.planner.suggest import Suggestion, suggestions
 
 __all__ = [
     "PART_KEYS",

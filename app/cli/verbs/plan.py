@@ -15,12 +15,12 @@ from app.config.schema import RunConfig
 from app.config.sections import Objective
 from app.errors import JobError, UsageError
 from app.planner import Plan, PlanRequest, packing
+from app.planner.alternatives.spend import spending
 from app.planner.from_config import config_changes
 from app.planner.history import COMPARED, CPU
 from app.planner.machine import device_here, request_here, request_on, with_measurements, within_free_memory
 from app.planner.parts.positions import refuse_too_long
 from app.planner.request import GIB, Attention, Device, Dtype, Method, Profile, Quant
-from app.planner.spend import spending
 from app.planner.tracing import client
 from app.runs.submission import submit
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from app.errors import PlanError
 from app.files import replace_file
 from app.jobs import supervisor
+from app.planner.alternatives.solve import plan
 from app.planner.estimate import Plan
 from app.planner.request import PlanRequest
-from app.planner.solve import plan
 from app.planner.tracing import store
 from app.planner.tracing.request import plan_with_trace, request_as_json, requests_as_json
 from app.planner.tracing.store import State

@@ -6,10 +6,10 @@ from app.config.schema import RunConfig
 from app.errors import ModelError, PlanError, UsageError
 from app.jobs.child import JobChild
 from app.planner import settled
+from app.planner.alternatives.spend import Spending, spending
 from app.planner.machine import request_on, this_machine, within_free_memory
 from app.planner.parts.overhead import free_bytes
 from app.planner.request import PlanRequest
-from app.planner.spend import Spending, spending
 from app.planner.tracing.store import with_traces
 from app.training import processes
 

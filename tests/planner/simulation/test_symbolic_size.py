@@ -2,10 +2,10 @@ import pytest
 
 from app import catalog
 from app.planner import PlanRequest, largest
+from app.planner.alternatives.solve import CEILINGS, STEPS
 from app.planner.estimate import estimate
 from app.planner.simulation.layer_cost import _key, _simulate_layer, dims_of, layer_cost, precision_of
 from app.planner.simulation.symbolic_size import SYMBOLIC, Dims, NotPolynomialError, SymbolicMeter, coefficients
-from app.planner.solve import CEILINGS, STEPS
 
 SETTINGS: tuple[dict[str, object], ...] = (
     {},

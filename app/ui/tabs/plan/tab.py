@@ -16,7 +16,7 @@ from app.config.schema import RunConfig
 from app.errors import BusyError, WorkbenchError
 from app.jobs.requests import busy
 from app.models.names import STARTER
-from app.planner.cards import least_gb
+from app.planner.alternatives.cards import least_gb
 from app.reading import parsed_json
 from app.runs import request_paths
 from app.runs.dataset_selection import DatasetSelection

@@ -11,12 +11,12 @@ from app.config.schema import RunConfig
 from app.errors import WorkbenchError
 from app.hardware import GB
 from app.planner import Plan, PlanRequest, Suggestion, compare_methods, largest, packing
-from app.planner.cards import fitting
-from app.planner.compare import by_method
+from app.planner.alternatives.cards import fitting
+from app.planner.alternatives.compare import by_method
+from app.planner.alternatives.spend import spending
 from app.planner.from_config import config_changes
 from app.planner.machine import request_here, this_machine, within_free_memory
 from app.planner.parts.positions import refuse_too_long
-from app.planner.spend import spending
 from app.planner.tracing import client
 from app.runs.submission import measurement
 from app.ui.components import messages, number_format

@@ -5,9 +5,9 @@ import pytest
 from app import catalog
 from app.config.schema import RunConfig
 from app.planner import estimate
+from app.planner.alternatives.spend import _saved_s, spending
 from app.planner.from_config import request_from_config
 from app.planner.request import GIB, PlanRequest
-from app.planner.spend import _saved_s, spending
 
 MODEL = catalog.find("qwen3-4b")
 

@@ -5,8 +5,8 @@ import pytest
 from app import catalog
 from app.errors import PlanError
 from app.planner import PlanRequest, estimate, suggestions
+from app.planner.alternatives.remedies import Remedy, remedies, words
 from app.planner.parts.weights import weights_at_rest
-from app.planner.remedies import Remedy, remedies, words
 
 
 def request(name: str, **settings: object) -> PlanRequest:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from app import catalog
 from app.planner import PlanRequest, estimate
-from app.planner.cards import SIZES_GB, fitting, least_gb
+from app.planner.alternatives.cards import SIZES_GB, fitting, least_gb
 
 
 def test_a_card_fits_as_the_plan_for_it_says() -> None:

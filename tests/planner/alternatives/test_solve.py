@@ -2,7 +2,7 @@ import pytest
 
 from app import catalog
 from app.planner import PlanRequest, estimate, largest, plan
-from app.planner.solve import CEILINGS, STEPS
+from app.planner.alternatives.solve import CEILINGS, STEPS
 
 
 @pytest.mark.parametrize("name", ["llama-3.1-8b", "qwen2.5-0.5b", "gpt2-medium", "bloom-560m"])

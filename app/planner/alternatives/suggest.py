@@ -15,14 +15,14 @@ from app.catalog import all_models
 from app.catalog.modules import total_parameters
 from app.catalog.spec import ModelSpec
 from app.errors import PlanError
+from app.planner.alternatives.remedies import Remedy, harm_of, remedies, words
+from app.planner.alternatives.solve import largest
 from app.planner.estimate import Plan, estimate
 from app.planner.parts.overhead import free_bytes
 from app.planner.parts.weights import weights_at_rest
 from app.planner.phrases import Phrase
-from app.planner.remedies import Remedy, harm_of, remedies, words
 from app.planner.request import GIB, PlanRequest
 from app.planner.simulation.adapter import ALL_LINEAR, unknown_targets
-from app.planner.solve import largest
 
 _MOST_SUGGESTIONS = 6
 _MOST_TOGETHER = 3
