@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
 from app.data.reading import limits
-from app.data.reading.zip_documents import document_in
+from app.data.reading.documents.zip_documents import document_in
 from app.errors import DataError
 
 BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError, RuntimeError)

@@ -7,15 +7,24 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from app.data.reading import books, limits, rich_text, spreadsheets
-from app.data.reading.documents import document_kind, read_document
+from app.data.reading import limits
+from app.data.reading.documents import books, rich_text
+from app.data.reading.documents.text import read_prose
+from app.data.reading.documents.web_pages import document_kind, read_document
+from app.data.reading.documents.zip_documents import ZipDocument, document_in
 from app.data.reading.encodings import read_chunks
 from app.data.reading.inputs import BROKEN, Source, as_file, open_sources, pasted_source
-from app.data.reading.json_rows import Note, Record, is_one_value, looks_like_lines, read_json_lines, read_json_values
+from app.data.reading.records import spreadsheets
+from app.data.reading.records.json_rows import (
+    Note,
+    Record,
+    is_one_value,
+    looks_like_lines,
+    read_json_lines,
+    read_json_values,
+)
+from app.data.reading.records.tables import read_table, sniff_delimiter, sniff_line_end
 from app.data.reading.rows import BadRow, Row, RowProblem, printable
-from app.data.reading.tables import read_table, sniff_delimiter, sniff_line_end
-from app.data.reading.text import read_prose
-from app.data.reading.zip_documents import ZipDocument, document_in
 from app.errors import DataError
 
 JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
@@ -236,7 +245,7 @@ def _text_kind(suffix: str, head: str) -> str:
 
 
 def _column_records(source: Source) -> Iterator[Record]:
-    from app.data.reading.arrow import read_columns  # pyarrow: only when such a file is read
+    from app.data.reading.records.arrow import read_columns  # pyarrow: only when such a file is read
 
     with as_file(source) as path:
         yield from read_columns(path, source.name or path.name)

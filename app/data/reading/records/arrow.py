@@ -12,9 +12,9 @@ from typing import Any
 
 from app.data.reading import limits
 from app.data.reading.encodings import refuse_bad_text
-from app.data.reading.json_rows import Record
+from app.data.reading.records.json_rows import Record
+from app.data.reading.records.tables import unique_names
 from app.data.reading.rows import BadRow, Fields
-from app.data.reading.tables import unique_names
 from app.errors import DataError
 
 # Few, since a dictionary may stand for a long text in each of them.

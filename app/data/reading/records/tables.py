@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from app.data.reading import limits
 from app.data.reading.encodings import read_lines, refuse_bad_text, too_long
-from app.data.reading.json_rows import Note, Record
+from app.data.reading.records.json_rows import Note, Record
 from app.data.reading.rows import BadRow
 from app.errors import DataError
 

@@ -6,10 +6,10 @@ import posixpath
 from collections.abc import Iterator
 from urllib.parse import unquote
 
-from app.data.reading.documents import page_sections, text_row
+from app.data.reading.documents.rich_text import AS_TEXT, Attributes, MarkupZip
+from app.data.reading.documents.web_pages import page_sections, text_row
 from app.data.reading.inputs import open_member
-from app.data.reading.json_rows import Record
-from app.data.reading.rich_text import AS_TEXT, Attributes, MarkupZip
+from app.data.reading.records.json_rows import Record
 from app.data.reading.rows import BadRow
 from app.errors import DataError
 

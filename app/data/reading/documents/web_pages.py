@@ -12,7 +12,7 @@ from typing import BinaryIO, Literal
 
 from app.data.reading import limits
 from app.data.reading.encodings import read_lines, refuse_bad_text, too_long
-from app.data.reading.json_rows import Record
+from app.data.reading.records.json_rows import Record
 from app.data.reading.rows import BadRow
 from app.errors import DataError
 

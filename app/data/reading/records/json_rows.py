@@ -9,8 +9,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, BinaryIO
 
 from app.data.reading import limits
-from app.data.reading.chat_exports import SeveralChats, exported_chat
 from app.data.reading.encodings import read_chunks, read_lines, refuse_bad_text, too_long
+from app.data.reading.records.chat_exports import SeveralChats, exported_chat
 from app.data.reading.rows import BadRow, Fields
 from app.errors import DataError
 

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.data.reading import limits
+from app.data.reading.documents.rich_text import Attributes, MarkupZip, refuse_locked
 from app.data.reading.encodings import refuse_bad_text, too_long
 from app.data.reading.inputs import training_part
-from app.data.reading.json_rows import Note, Record
-from app.data.reading.rich_text import Attributes, MarkupZip, refuse_locked
+from app.data.reading.records.json_rows import Note, Record
+from app.data.reading.records.tables import LONE_TEXT, is_lone_text, unique_names
 from app.data.reading.rows import BadRow
-from app.data.reading.tables import LONE_TEXT, is_lone_text, unique_names
 from app.errors import DataError
 
 if TYPE_CHECKING:

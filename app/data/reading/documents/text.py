@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from app.data.reading import limits
 from app.data.reading.encodings import read_lines, refuse_bad_text, too_long
-from app.data.reading.json_rows import Record
+from app.data.reading.records.json_rows import Record
 from app.data.reading.rows import BadRow
 
 # The heading that opens an example in files written after the Alpaca prompt, in English and Chinese.

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from xml.parsers import expat
 
 from app.data.reading import limits
-from app.data.reading.documents import text_row
+from app.data.reading.documents.web_pages import text_row
 from app.data.reading.inputs import open_member
-from app.data.reading.json_rows import Record
+from app.data.reading.records.json_rows import Record
 from app.errors import DataError
 
 Attributes = dict[str, str]

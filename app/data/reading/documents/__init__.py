@@ -1,0 +1,1 @@
+"""Files whose rows are cut from text: plain text, web pages, subtitles, Word, OpenDocument, EPUB."""
