@@ -22,12 +22,12 @@ from typing import Any, TextIO
 
 from app.data.chat_template.render import Renderer
 from app.data.chat_template.tokenizer import ModelTokenizer, load_tokenizer
-from app.data.dataset.audit import Check
+from app.data.dataset.auditing.audit import Check
+from app.data.dataset.auditing.rejected import write_rejected
 from app.data.dataset.build import build
 from app.data.dataset.convert import convert
 from app.data.dataset.examples import maker_of
 from app.data.dataset.options import DataOptions
-from app.data.dataset.rejected import write_rejected
 from app.data.dataset.token_preview import find_row, show
 from app.data.messages import (
     BuildAnswer,

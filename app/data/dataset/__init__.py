@@ -3,10 +3,10 @@
 options        what a person may choose
 examples       the only way from a row to tokens, for preview and training alike
 token_preview  the tokens of one row
-audit          what is empty, double, cut, leaked or sensitive (duplicates, sensitive, repairs)
+auditing/      what is empty, double, cut, leaked or sensitive; pairs of answers; the rows that are left out
+repairs        what can be mended without guessing
 packing        best-fit-decreasing packing
 build          Arrow files (arrow_files) under a content hash
 convert        canonical messages as JSONL or Parquet
-rejected       the rows that are not trained, each with its reason
 gc_pause       rarer garbage collection while millions of rows go by
 """

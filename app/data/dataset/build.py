@@ -20,7 +20,7 @@ from app.config.objectives import row_kind
 from app.data.chat_template.render import Renderer
 from app.data.chat_template.tokenizer import load_tokenizer
 from app.data.dataset.arrow_files import PackedFile, PreferenceFile, RowFile
-from app.data.dataset.audit import Auditor, near_duplicates
+from app.data.dataset.auditing.audit import Auditor, near_duplicates
 from app.data.dataset.examples import Outcome, maker_of
 from app.data.dataset.gc_pause import seldom_collected
 from app.data.dataset.options import DataOptions

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
-from app.data.dataset.sensitive import redact_emails, redact_secrets
+from app.data.dataset.auditing.sensitive import redact_emails, redact_secrets
 from app.data.formats.conversation import Conversation, Turn
 
 

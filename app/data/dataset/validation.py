@@ -11,7 +11,7 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass, field
 
-from app.data.dataset.duplicates import content_hash, normalised
+from app.data.dataset.auditing.duplicates import content_hash, normalised
 from app.data.dataset.options import DataOptions
 from app.data.formats.conversation import Conversation
 

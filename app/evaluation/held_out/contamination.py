@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from app.config.schema import RunConfig, parse
+from app.data.dataset.auditing.duplicates import Sketches, content_hash, normalised
 from app.data.dataset.build import BuiltDataset, recorded
-from app.data.dataset.duplicates import Sketches, content_hash, normalised
 from app.data.dataset.options import DataOptions
 from app.data.formats.conversation import Conversation
 from app.data.formats.conversions import conversation_of

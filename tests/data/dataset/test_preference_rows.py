@@ -11,7 +11,7 @@ from datasets import Dataset
 
 from app.data.chat_template.render import Renderer
 from app.data.chat_template.tokenizer import load_tokenizer
-from app.data.dataset.audit import Check
+from app.data.dataset.auditing.audit import Check
 from app.data.dataset.build import build
 from app.data.dataset.examples import maker_of
 from app.data.dataset.options import DataOptions

@@ -15,7 +15,7 @@ from datasets import Dataset
 from app.data.chat_template.render import Renderer
 from app.data.chat_template.tokenizer import ModelTokenizer, load_tokenizer
 from app.data.dataset import build as build_module
-from app.data.dataset.audit import Check
+from app.data.dataset.auditing.audit import Check
 from app.data.dataset.build import BuiltDataset, build, dataset_hash, hash_source, open_built
 from app.data.dataset.examples import ExampleMaker
 from app.data.dataset.options import DataOptions

@@ -18,7 +18,7 @@ import pytest
 
 from app.data.chat_template.render import Renderer
 from app.data.chat_template.tokenizer import ModelTokenizer
-from app.data.dataset.audit import Check
+from app.data.dataset.auditing.audit import Check
 from app.data.dataset.build import hash_source
 from app.data.dataset.options import DataOptions
 from app.data.formats.conversation import Conversation, Turn

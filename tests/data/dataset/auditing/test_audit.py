@@ -9,11 +9,11 @@ import pytest
 
 from app.data.chat_template.render import Renderer
 from app.data.chat_template.tokenizer import ModelTokenizer
-from app.data.dataset.audit import MAX_LISTED_PER_KIND, Check
-from app.data.dataset.duplicates import Sketches, normalised
+from app.data.dataset.auditing.audit import MAX_LISTED_PER_KIND, Check
+from app.data.dataset.auditing.duplicates import Sketches, normalised
+from app.data.dataset.auditing.sensitive import find_email, has_secret, redact_emails, redact_secrets
 from app.data.dataset.options import DataOptions
 from app.data.dataset.repairs import repair, role_order_problem
-from app.data.dataset.sensitive import find_email, has_secret, redact_emails, redact_secrets
 from app.data.formats.conversation import Conversation, Turn
 from app.data.reading.readers import read_rows
 from app.data.reading.rows import Row, RowProblem

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from app.data.chat_template.render import Renderer
-from app.data.dataset.audit import Auditor, near_duplicates
+from app.data.dataset.auditing.audit import Auditor, near_duplicates
 from app.data.dataset.convert import write_jsonl
 from app.data.dataset.examples import Outcome, outcomes
 from app.data.dataset.options import DataOptions

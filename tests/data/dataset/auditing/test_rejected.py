@@ -11,9 +11,9 @@ import pytest
 
 from app.data.chat_template.render import Renderer
 from app.data.chat_template.tokenizer import ModelTokenizer
-from app.data.dataset.audit import Check
+from app.data.dataset.auditing.audit import Check
+from app.data.dataset.auditing.rejected import write_rejected
 from app.data.dataset.options import DataOptions
-from app.data.dataset.rejected import write_rejected
 from app.data.reading.readers import read_rows
 from app.data.reading.rows import Row, RowProblem
 
