@@ -8,6 +8,7 @@ conversation with `label` (TRL, ms-swift) or `kto_tag` (LLaMA-Factory).
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
@@ -17,20 +18,16 @@ from app.data.formats.conversions import Mapping, conversation_of
 from app.data.formats.message_lists import as_list
 from app.data.reading.rows import BadRow, Fields
 
-_UP = ("true", "1", "1.0", "yes", "up", "good", "chosen", "desirable", "thumbs_up", "\N{THUMBS UP SIGN}")
-_DOWN = (
-    "false",
-    "0",
-    "0.0",
-    "no",
-    "down",
-    "bad",
-    "rejected",
-    "undesirable",
-    "thumbs_down",
-    "\N{THUMBS DOWN SIGN}",
-    "-1",
+_UP = (
+    *("true", "1", "1.0", "yes", "up", "good", "chosen", "desirable", "desired", "thumbs_up", "thumb_up", "like"),
+    *("liked", "positive", "accepted", "\N{THUMBS UP SIGN}"),
 )
+_DOWN = (
+    *("false", "0", "0.0", "no", "down", "bad", "rejected", "undesirable", "undesired", "thumbs_down", "thumb_down"),
+    *("dislike", "disliked", "negative", "-1", "-1.0", "\N{THUMBS DOWN SIGN}"),
+)
+# Signs that change how a thumb looks and not what it says: skin tones, and that it is shown in colours.
+_LOOKS = re.compile("[\U0001f3fb-\U0001f3ff\ufe0e\ufe0f]")
 
 
 @dataclass(frozen=True)
@@ -95,9 +92,13 @@ def pair_of(fields: Fields, format_name: str = "") -> Pair:
                 "The two sides part before their last answer, so that more than an answer differs",
                 "Cut both sides behind the first answer that differs",
             )
-        if not any(turn.content.strip() or turn.tool_calls for turn in side):
-            raise BadRow("empty_answer", "An answer is empty", "Write the answer, or drop the row")
+        _refuse_empty(side)
     return pair
+
+
+def _refuse_empty(answer: tuple[Turn, ...]) -> None:
+    if not any(turn.content.strip() or turn.tool_calls for turn in answer):
+        raise BadRow("empty_answer", "An answer is empty", "Write the answer, or drop the row")
 
 
 def _sides(fields: Fields, format_name: str) -> tuple[Conversation, Conversation]:
@@ -126,7 +127,7 @@ def label_of(fields: Fields) -> bool | None:
     value = columns.value(fields, columns.LABEL)
     if isinstance(value, bool):
         return value
-    bare = str(value).strip().lower()
+    bare = re.sub(r"(?<=\w)[\s-]+(?=\w)", "_", _LOOKS.sub("", str(value)).strip().lower())
     return True if bare in _UP else False if bare in _DOWN else None
 
 
@@ -146,6 +147,7 @@ def thumbs_of(fields: Fields, format_name: str = "", mapping: Mapping = ()) -> t
         raise BadRow(
             "role_order", "The row does not end in an answer that could be judged", "Add the column completion"
         )
+    _refuse_empty(conversation.turns[-1:])
     turns = (*(replace(turn, trained=False) for turn in conversation.turns[:-1]), conversation.turns[-1])
     return (Thumb(replace(conversation, turns=turns), up),)
 

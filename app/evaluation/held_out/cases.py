@@ -7,6 +7,7 @@ is taken from the request.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from app.data.formats.conversation import Conversation, Turn
 from app.data.formats.message_lists import as_list
 from app.data.reading.readers import read_rows
 from app.data.reading.rows import Fields, Row, RowProblem
-from app.errors import DataError
+from app.errors import DataError, UsageError
 from app.evaluation.answers import Question
 from app.evaluation.held_out.requests import Expectations, check_pattern, schema_of
 from app.evaluation.metrics.answers import Reference
@@ -29,7 +30,8 @@ _EXPECTED = ("expected", "reference", "references", "target", "ideal")
 _CONTAINS = ("contains", "keys", "keywords", "must_contain")
 _PATTERN, _SCHEMA, _TOLERANCE = ("pattern", "regex"), ("schema", "json_schema"), ("tolerance",)
 _CHOICES, _CORRECT = ("choices", "options"), ("correct", "answer", "answerKey", "label", "gold")
-_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_LETTERS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_MOST_NOTES = 5
 
 
 @dataclass(frozen=True)
@@ -77,23 +79,30 @@ class Case:
 
 @dataclass(frozen=True)
 class Cases:
-    """The usable rows of a file, and how many were left out by kind of problem."""
+    """The usable rows of a file, how many were left out by kind of problem, and what is wrong with single ones."""
 
     cases: tuple[Case, ...]
     left_out: dict[str, int]
+    notes: tuple[str, ...] = ()
 
 
 def read_cases(source: Path, maker: ExampleMaker, given: Expectations, limit: int = 0) -> Cases:
     """Read the rows of a file as cases, at most `limit` (0: all). Raises DataError where none is usable.
 
-    Raises UsageError for a pattern or a schema of a row that is none.
+    A row whose own pattern or schema is none is left out, with a note that names its line.
     """
     found: list[Case] = []
     left_out: Counter[str] = Counter()
-    worst = ""
+    worst, notes = "", []
     for record, outcome in _outcomes(source, maker):
-        case = _asked_alone(record, given) if isinstance(record, Row) else None
-        case = case or _case(outcome, maker, given)
+        try:
+            case = _asked_alone(record, maker, given) if isinstance(record, Row) else None
+            case = case or _case(outcome, maker, given)
+        except UsageError as error:
+            left_out["expectation"] += 1
+            notes.append(f"line {record.line}: {error.line()}")
+            worst = worst or notes[-1]
+            continue
         if case is None:
             problem = outcome.problem
             left_out[problem.kind if problem else "nothing_trained"] += 1
@@ -106,7 +115,7 @@ def read_cases(source: Path, maker: ExampleMaker, given: Expectations, limit: in
         raise DataError(
             "Nothing can be evaluated", worst or "the file has no row", "see `data check FILE` for what a row needs"
         )
-    return Cases(tuple(found), dict(left_out))
+    return Cases(tuple(found), dict(left_out), tuple(notes[:_MOST_NOTES]))
 
 
 def _outcomes(source: Path, maker: ExampleMaker) -> Iterator[tuple[Row | RowProblem, Outcome]]:
@@ -122,19 +131,20 @@ def _outcomes(source: Path, maker: ExampleMaker) -> Iterator[tuple[Row | RowProb
         yield records.pop(0), outcome
 
 
-def _asked_alone(row: Row, given: Expectations) -> Case | None:
+def _asked_alone(row: Row, maker: ExampleMaker, given: Expectations) -> Case | None:
     """Return the case of a row that has a prompt and checks but no answer, None for any other row."""
     fields = row.fields
     column = columns.find(fields, (*columns.PROMPT, *columns.QUESTION, *columns.INSTRUCTION))
     answers = (*columns.OUTPUT, *columns.COMPLETION, *columns.ANSWER, *columns.MESSAGES, *columns.CHOSEN)
     if column is None or not isinstance(fields[column], str) or columns.find(fields, answers) is not None:
         return None
-    if not any(name in fields for name in (*_EXPECTED, *_CONTAINS, *_PATTERN, *_SCHEMA)) and given == Expectations():
+    checks = (*_EXPECTED, *_CONTAINS, *_PATTERN, *_SCHEMA, *_CHOICES)
+    if _field(fields, checks) is None and given == Expectations():
         return None
-    turns = (Turn("user", fields[column]),)
-    return Case(
-        row.number, Conversation(turns), Question((turns[0].as_message(),)), _reference(fields, None, given), None
-    )
+    turns, reference = (Turn("user", fields[column]),), _reference(fields, None, given)
+    candidates = _candidates(Conversation((*turns, Turn("assistant", ""))), 1, reference, maker)
+    question = Question((turns[0].as_message(),))
+    return Case(row.number, Conversation(turns), question, reference, None, candidates)
 
 
 def _case(outcome: Outcome, maker: ExampleMaker, given: Expectations) -> Case | None:
@@ -165,7 +175,6 @@ def _reference(fields: Fields, answer: Turn | None, given: Expectations) -> Refe
     choices, correct = _choices(fields, own, given.choices)
     pattern = str(_field(fields, _PATTERN) or given.pattern)
     check_pattern(pattern)
-    tolerance = _field(fields, _TOLERANCE)
     return Reference(
         answers=own,
         contains=_texts(_field(fields, _CONTAINS)),
@@ -173,7 +182,7 @@ def _reference(fields: Fields, answer: Turn | None, given: Expectations) -> Refe
         schema=_schema(_field(fields, _SCHEMA), given.schema_text),
         choices=choices,
         correct=correct,
-        tolerance=float(tolerance) if isinstance(tolerance, (int, float)) else given.tolerance,
+        tolerance=_tolerance(_field(fields, _TOLERANCE), given.tolerance),
         calls=answer.tool_calls if answer else (),
     )
 
@@ -195,28 +204,61 @@ def _schema(value: object, text: str) -> object:
     return schema_of(value if isinstance(value, str) and value.strip() else text) if value or text else None
 
 
+def _tolerance(value: object, given: float | None) -> float | None:
+    """Return a row's tolerance, also where its file holds texts alone. Raises UsageError for one that is none."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return given
+    try:
+        found = float(value) if isinstance(value, (int, float, str)) else math.nan
+    except ValueError:
+        found = math.nan
+    if not 0 <= found < math.inf:
+        raise UsageError(f"The tolerance {value!r:.40} cannot be used", "it is at least 0", "write 0.01, say")
+    return found
+
+
 def _choices(fields: Fields, answers: Sequence[str], given: Sequence[str]) -> tuple[tuple[str, ...], int | None]:
     """Return the choices as the model would write them, and the place of the right one.
 
-    Where the answer of the row is a choice with its letter in front (`B. Paris`), all of them are written so.
+    Where the answer of the row is a choice with its letter in front (`B. Paris`), all of them are written so; where it
+    is the letter alone, and no field names the right choice, the letters are what is compared.
     """
     held = _field(fields, _CHOICES)
     labels = held.get("label") if isinstance(held, dict) else None
     texts = [str(one) for one in (held.get("text") if isinstance(held, dict) else as_list(held)) or []] or list(given)
     if len(texts) < 2:
         return (), None
-    marks = [str(one) for one in labels] if isinstance(labels, list) and len(labels) == len(texts) else _LETTERS
+    is_labelled = isinstance(labels, list) and len(labels) == len(texts)
+    marks = [str(one) for one in labels] if is_labelled and labels else list(_LETTERS[: len(texts)])
     lettered = [f"{mark}. {text}" for mark, text in zip(marks, texts, strict=False)]
     for answer in answers:
         for written in (texts, lettered):
             if answer.strip() in (one.strip() for one in written):
                 return tuple(written), [one.strip() for one in written].index(answer.strip())
-    correct = _field(fields, _CORRECT)
-    if isinstance(correct, int) and not isinstance(correct, bool) and 0 <= correct < len(texts):
+    correct = _place(_field(fields, _CORRECT), marks, len(texts))
+    if correct is not None:
         return tuple(texts), correct
-    if isinstance(correct, str) and correct.strip() in list(marks):
-        return tuple(texts), list(marks).index(correct.strip())
-    return (), None
+    letters = [place for answer in answers if (place := _marked(answer, marks)) is not None]
+    return (tuple(marks), letters[0]) if letters and len(marks) == len(texts) else ((), None)
+
+
+def _place(correct: object, marks: Sequence[str], count: int) -> int | None:
+    """Return the place of the choice that a number (from 0), a letter or a label names.
+
+    A number as text is a label where the choices have such labels, else a place.
+    """
+    if isinstance(correct, (int, float)) and not isinstance(correct, bool):
+        return int(correct) if float(correct).is_integer() and 0 <= correct < count else None
+    if not isinstance(correct, str):
+        return None
+    named, bare = _marked(correct, marks), correct.strip()
+    return int(bare) if named is None and bare.isdecimal() and len(bare) < 4 and int(bare) < count else named
+
+
+def _marked(text: str, marks: Sequence[str]) -> int | None:
+    """Return the place of the mark that a text is, in any case, with brackets or a point: `b`, `(B)`, `B.`."""
+    bare, known = text.strip().strip("().:[]").casefold(), [mark.strip().casefold() for mark in marks]
+    return known.index(bare) if bare in known else None
 
 
 def _candidates(

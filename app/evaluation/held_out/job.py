@@ -108,7 +108,7 @@ class _Evaluation:
             contamination=tuple(trained),
             rows=tuple(_rows(read.cases, measured)),
             left_out=read.left_out,
-            notes=(*view.notes, *notes),
+            notes=(*view.notes, *read.notes, *notes),
         )
         results.write(self._child.directory.result, result)
         drawn, said = self._curves(read, probes, metrics)
@@ -228,7 +228,9 @@ def _untrained(read: Cases, trained: Sequence[Contamination], limit: int) -> Cas
         raise DataError(
             "Every row of this file was trained", "nothing is held out", "name another file, or set a validation split"
         )
-    return Cases(kept[: limit or None], {**read.left_out, "trained": len(read.cases) - len(kept)})
+    return replace(
+        read, cases=kept[: limit or None], left_out={**read.left_out, "trained": len(read.cases) - len(kept)}
+    )
 
 
 def _train_on(folder: Path) -> TrainOn | None:

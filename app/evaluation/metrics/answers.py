@@ -5,7 +5,6 @@ Scores are 0 to 1, chrF 0 to 100. None means that a row has nothing that the met
 
 from __future__ import annotations
 
-import math
 import re
 import string
 import unicodedata
@@ -17,13 +16,12 @@ from typing import Any
 
 from app.data.formats.conversation import ToolCall
 from app.evaluation.metrics import structured
+from app.evaluation.metrics.numbers import last_number
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 # Scripts that write words without spaces between them: each sign is a token of its own.
 _UNSPACED = re.compile(r"([\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff])")
 _PUNCTUATION = frozenset(string.punctuation)
-# A number as people write it: thousands separated by commas, an exponent, a percent sign behind it is left alone.
-_NUMBER = re.compile(r"[-+\u2212]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d+)?")
 # A pattern of a person's can take for ever over an answer.
 _REGEX_LIMIT_S = 1.0
 
@@ -98,15 +96,6 @@ def numeric(answer: str, reference: Reference) -> Score:
     if said is None:
         return 0.0
     return float(any(abs(said - one) <= allowed + 1e-12 * abs(one) for one in expected))
-
-
-def last_number(text: str) -> float | None:
-    """Return the last number in a text, None where there is none."""
-    found = [word for word in _NUMBER.findall(text) if any(sign.isdigit() for sign in word)]
-    if not found:
-        return None
-    number = float(found[-1].replace(",", "").replace("\u2212", "-"))
-    return number if math.isfinite(number) else None
 
 
 def f1(answer: str, reference: Reference) -> Score:

@@ -47,18 +47,58 @@ def _validator(text: str) -> Any:
 
 
 def check_schema(schema: Any) -> None:
-    """Raise UsageError for what is no JSON Schema."""
+    """Raise UsageError for what is no JSON Schema, and for one that points to what is not in it."""
     import jsonschema
+    from referencing.exceptions import Unresolvable
 
     try:
         kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
         kind.check_schema(schema)
+        _resolve_all(schema)
     except jsonschema.exceptions.SchemaError as error:
-        raise UsageError(
-            keyed("the_schema_is_none", "The JSON schema cannot be used"),
-            str(error.message)[:200],
-            keyed("write_a_json_schema", "write a JSON Schema, for example {example}", example='{"type": "object"}'),
-        ) from None
+        raise _no_schema(str(error.message)) from None
+    except Unresolvable as error:
+        raise _no_schema(f"it points to {error.ref!r:.100}, which is not in it") from None
+
+
+def _resolve_all(schema: Any) -> None:
+    """Follow every pointer of a schema once, so that none fails over an answer. Raises Unresolvable.
+
+    Where parts of it have names of their own (`$id`), pointers are left to the validator, which knows what they are
+    relative to.
+    """
+    from referencing import Registry
+    from referencing.jsonschema import DRAFT202012, specification_with
+
+    parts = list(_parts_of(schema))
+    if any("$id" in part for part in parts[1:]):
+        return
+    dialect = str(parts[0].get("$schema") or "") if parts else ""
+    specification = specification_with(dialect, default=DRAFT202012) if dialect else DRAFT202012
+    resolver = Registry().resolver_with_root(specification.create_resource(schema))
+    for part in parts:
+        if isinstance(part.get("$ref"), str):
+            resolver.lookup(part["$ref"])
+
+
+def _parts_of(schema: Any) -> Iterator[dict[str, Any]]:
+    """Yield the objects in a schema, the outermost first; what stands there as an example or a value is none."""
+    if isinstance(schema, dict):
+        yield schema
+        for name, part in schema.items():
+            if name not in ("const", "enum", "default", "examples"):
+                yield from _parts_of(part)
+    elif isinstance(schema, list):
+        for part in schema:
+            yield from _parts_of(part)
+
+
+def _no_schema(why: str) -> UsageError:
+    return UsageError(
+        keyed("the_schema_is_none", "The JSON schema cannot be used"),
+        why[:200],
+        keyed("write_a_json_schema", "write a JSON Schema, for example {example}", example='{"type": "object"}'),
+    )
 
 
 def same_calls(answer: str, expected: Sequence[ToolCall]) -> bool:
@@ -74,7 +114,16 @@ def _canonical(name: str, arguments: Any) -> str:
             arguments = json.loads(arguments)
         except ValueError:
             arguments = arguments.strip()
-    return json.dumps([name, arguments], sort_keys=True, ensure_ascii=False)
+    return json.dumps([name, _whole(arguments)], sort_keys=True, ensure_ascii=False)
+
+
+def _whole(value: Any) -> Any:
+    """Return a value with 2.0 as 2: JSON has one kind of number."""
+    if isinstance(value, dict):
+        return {key: _whole(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_whole(one) for one in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def calls_in(answer: str) -> list[tuple[str, Any]]:

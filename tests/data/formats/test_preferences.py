@@ -89,6 +89,11 @@ def test_what_is_no_pair_is_refused_with_a_reason(fields: dict[str, Any], kind: 
         ("up", True),
         ("False", False),
         ("👎", False),
+        ("👍🏽", True),
+        ("Thumbs Up", True),
+        ("thumbs-down", False),
+        ("positive", True),
+        (-1, False),
         ("maybe", None),
     ],
 )
@@ -110,7 +115,15 @@ def test_thumbs_come_in_the_shapes_of_trl_swift_and_llama_factory(fields: dict[s
     assert thumb.up is False and [turn.content for turn in thumb.conversation.turns] == ["q", "a"]
 
 
-def test_an_answer_without_a_thumb_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("fields", "kind"),
+    [
+        ({"prompt": "q", "completion": "a"}, "no_label"),
+        ({"prompt": "q", "completion": " ", "label": True}, "empty_answer"),
+        ({"messages": said("q", ""), "label": False}, "empty_answer"),
+    ],
+)
+def test_an_answer_without_a_thumb_and_a_thumb_without_an_answer_are_refused(fields: dict[str, Any], kind: str) -> None:
     with pytest.raises(BadRow) as refused:
-        thumbs_of({"prompt": "q", "completion": "a"})
-    assert refused.value.kind == "no_label"
+        thumbs_of(fields)
+    assert refused.value.kind == kind

@@ -14,7 +14,7 @@ from app.data.dataset.examples import ExampleMaker
 from app.data.dataset.options import DataOptions
 from app.data.dataset.token_preview import show
 from app.data.reading.readers import read_rows
-from app.errors import DataError, UsageError
+from app.errors import DataError
 from app.evaluation.held_out.cases import Case, carried, read_cases
 from app.evaluation.held_out.requests import Expectations
 from app.models.names import resolve
@@ -61,8 +61,30 @@ def test_fields_of_a_row_say_what_is_expected(tmp_path: Path, maker: ExampleMake
     assert carried([case]) == ["contains", "regex", "json_schema", "numeric"]
     (other,) = _read(tmp_path, maker, {"prompt": "q", "completion": "no"}, pattern="n", schema_text='{"type": "null"}')
     assert other.reference.pattern == "n" and other.reference.schema == {"type": "null"}
-    with pytest.raises(UsageError):
-        _read(tmp_path, maker, {"prompt": "q", "completion": "no", "pattern": "("})
+
+
+@pytest.mark.parametrize(
+    "broken", [{"pattern": "("}, {"schema": {"type": "objekt"}}, {"schema": "{"}, {"tolerance": "x"}]
+)
+def test_a_row_whose_check_is_broken_is_left_out_and_named(
+    tmp_path: Path, maker: ExampleMaker, broken: dict[str, Any]
+) -> None:
+    file = tmp_path / "rows.jsonl"
+    good, bad = {"prompt": "q", "completion": "no"}, {"prompt": "p", "completion": "no", **broken}
+    file.write_text(f"{json.dumps(good)}\n{json.dumps(bad)}\n")
+    read = read_cases(file, maker, Expectations())
+    assert len(read.cases) == 1 and read.left_out == {"expectation": 1}
+    assert read.notes[0].startswith("line 2: ") and "cannot be used" in read.notes[0]
+    file.write_text(json.dumps(bad))
+    with pytest.raises(DataError, match="cannot be used"):
+        read_cases(file, maker, Expectations())
+
+
+def test_a_table_of_texts_may_hold_tolerances(tmp_path: Path, maker: ExampleMaker) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("prompt,completion,tolerance\nhow many,5,0.5\nhow many,6,\n")
+    first, second = read_cases(file, maker, Expectations(tolerance=2.0)).cases
+    assert (first.reference.tolerance, second.reference.tolerance) == (0.5, 2.0)
 
 
 @pytest.mark.parametrize(
@@ -72,6 +94,11 @@ def test_fields_of_a_row_say_what_is_expected(tmp_path: Path, maker: ExampleMake
         {"question": "q", "choices": ["a", "b"], "answer": 1},
         {"question": "q", "choices": {"text": ["a", "b"], "label": ["1", "2"]}, "answerKey": "2"},
         {"prompt": "q", "completion": "something else", "choices": ["a", "b"], "correct": "B"},
+        {"prompt": "q", "choices": ["a", "b"], "correct": "b"},
+        {"question": "q", "choices": ["a", "b"], "correct": "(B)"},
+        {"prompt": "q", "choices": '["a", "b"]', "correct": "1"},
+        {"prompt": "q", "choices": {"text": ["a", "b"], "label": ["2", "1"]}, "correct": "1"},
+        {"prompt": "q: A. a, B. b", "completion": "B", "choices": ["a", "b"]},
     ],
 )
 def test_choices_are_found_with_the_right_one(tmp_path: Path, maker: ExampleMaker, row: dict[str, Any]) -> None:
@@ -79,6 +106,12 @@ def test_choices_are_found_with_the_right_one(tmp_path: Path, maker: ExampleMake
     assert case.reference.correct == 1 and len(case.candidates) == 2
     texts = [maker.renderer.tokenizer.decode(one.ids[slice(*one.trained[0])]) for one in case.candidates]
     assert all(text.rstrip().startswith(choice) for text, choice in zip(texts, case.reference.choices, strict=True))
+
+
+@pytest.mark.parametrize("correct", ["c", 2, -1, True, 0.5, "", "9" * 5000])
+def test_a_place_that_no_choice_has_compares_nothing(tmp_path: Path, maker: ExampleMaker, correct: object) -> None:
+    (case,) = _read(tmp_path, maker, {"prompt": "q", "completion": "z", "choices": ["a", "b"], "correct": correct})
+    assert case.reference.correct is None and not case.candidates
 
 
 def test_a_prompt_with_a_check_needs_no_answer(tmp_path: Path, maker: ExampleMaker) -> None:

@@ -9,8 +9,9 @@ import pytest
 from app.data.formats.conversation import ToolCall
 from app.errors import UsageError
 from app.evaluation.metrics import structured
-from app.evaluation.metrics.answers import SCORERS, Reference, last_number
+from app.evaluation.metrics.answers import SCORERS, Reference
 from app.evaluation.metrics.catalogue import METRICS, chosen
+from app.evaluation.metrics.numbers import last_number
 
 PARIS = Reference(answers=("The capital is Paris.",))
 
@@ -38,6 +39,8 @@ PARIS = Reference(answers=("The capital is Paris.",))
         ("numeric", "no number", Reference(answers=("-5",)), 0.0),
         ("numeric", "5", Reference(answers=("none",)), None),
         # SQuAD's rule: without the article, lower case; 2 tokens in common of 3 and 2.
+        ("numeric", "2,5 kg", Reference(answers=("1,5 kg",)), 0.0),
+        ("numeric", "3/2", Reference(answers=("1/2",)), 0.0),
         ("f1", "The cat sat!", Reference(answers=("a cat",)), 2 * 1 / (2 + 1)),
         ("f1", "cat dog", Reference(answers=("dog bird cat",)), 2 * 2 / (2 + 3)),
         ("f1", "北京市", Reference(answers=("北京",)), 2 * 2 / (3 + 2)),
@@ -83,13 +86,37 @@ def test_json_is_held_to_its_schema(answer: str, valid: bool) -> None:
     assert SCORERS["json_schema"](answer, Reference(schema=SCHEMA)) == float(valid)
 
 
+DRAFT_7 = "http://json-schema.org/draft-07/schema#"
+
+
 def test_a_schema_that_points_elsewhere_is_not_followed() -> None:
     from referencing.exceptions import Unresolvable
 
     with pytest.raises(Unresolvable):
         structured.is_valid("{}", {"$ref": "http://127.0.0.1:9/schema.json"})
-    with pytest.raises(UsageError):
-        structured.check_schema({"type": "nothing"})
+
+
+@pytest.mark.parametrize(
+    ("schema", "usable"),
+    [
+        ({"type": "nothing"}, False),
+        ({"$ref": "http://127.0.0.1:9/schema.json"}, False),
+        ({"properties": {"a": {"items": {"$ref": "#/$defs/b"}}}}, False),
+        ({"properties": {"a": {"items": {"$ref": "#/$defs/b"}}}, "$defs": {"b": True}}, True),
+        ({"$id": "http://here/s", "$ref": "#b", "$defs": {"b": {"$anchor": "b", "type": "string"}}}, True),
+        ({"$schema": DRAFT_7, "$ref": "#/definitions/b", "definitions": {"b": {}}}, True),
+        ({"$defs": {"b": {"$id": "http://here/b"}}, "$ref": "http://here/b"}, True),
+        ({"const": {"$ref": "x"}}, True),
+        (True, True),
+    ],
+)  # fmt: skip
+def test_a_schema_that_could_fail_over_an_answer_is_refused_before(schema: object, usable: bool) -> None:
+    if usable:
+        structured.check_schema(schema)
+        structured.is_valid('{"a": ["x"]}', schema)
+        return
+    with pytest.raises(UsageError, match="cannot be used"):
+        structured.check_schema(schema)
 
 
 WEATHER = ToolCall("weather", {"city": "Rome", "days": 2})
@@ -105,6 +132,8 @@ WEATHER = ToolCall("weather", {"city": "Rome", "days": 2})
         ("<function=weather><parameter=city>Rome</parameter><parameter=days>2</parameter></function>", True),
         ('I call {"name": "weather", "arguments": {"city": "Rome"}}', False),
         ('{"name": "weather", "arguments": {"city": "Rome", "days": 2}} {"name": "b", "arguments": {}}', False),
+        ('{"name": "weather", "arguments": {"days": 2.0, "city": "Rome"}}', True),
+        ('{"name": "weather", "arguments": {"days": true, "city": "Rome"}}', False),
         ("It rains.", False),
     ],
 )  # fmt: skip
@@ -118,6 +147,18 @@ def test_metrics_are_named_with_their_aliases() -> None:
         chosen("loss,bleurt")
 
 
-def test_the_last_number_is_found() -> None:
-    assert [last_number(text) for text in ("1e3", "a - b", "7%", "x.5", "3.")] == [1000.0, None, 7.0, 0.5, 3.0]
-    assert last_number("9" * 400) is None and json.loads("1") == last_number("no. 1")
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("1e3", 1000), ("2.5e-3 m", 0.0025), ("7%", 7), ("x.5", 0.5), ("3.", 3), ("no. 1", 1), ("+7", 7), ("(-4)", -4),
+        ("1,234.5", 1234.5), ("1.234,5", 1234.5), ("-1,234.5", -1234.5), ("1'234.50 CHF", 1234.5),
+        ("1 234 567 km", 1234567), ("1\u202f234 km", 1234), ("12,34,567", 1234567), ("1.234.567", 1234567),
+        ("50,000", 50000), ("1,5 kg", 1.5), ("0,250 l", 0.25), ("1234,567", 1234.567), ("1.234", 1.234),
+        ("5 kg CO2", 5), ("12 m2", 12), ("CO2", 2), ("EUR5", 5), ("GPT-4", 4),
+        ("10-15", 15), ("2020-12-31", 31), ("7 - 5 = 2", 2), ("x=-3", -3), ("between 3 and -4.5", -4.5),
+        ("3/4", 0.75), ("12/31/2024", 2024), ("1/0", 0), ("1,2,3", 3), ("in 2020 100 people", 100),
+        ("\uff13\uff14", 34), ("a - b", None), ("9" * 400, None), ("9" * 5000 + "/7", None),
+    ],
+)  # fmt: skip
+def test_the_last_number_is_found_as_people_write_it(text: str, number: float | None) -> None:
+    assert last_number(text) == number
