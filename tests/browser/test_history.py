@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.config.presets import load
-from app.jobs import directory
+from app.jobs import directory, supervisor
 from app.jobs.directory import JobDirectory
 from app.jobs.metrics import MetricsWriter
 from app.runs import request_paths
@@ -30,13 +30,16 @@ def runs(served: RunningPage) -> list[JobDirectory]:
         config = load("cpu-starter").config.changed(
             {"adapter.r": rank, "data.file": str(request_paths.SAMPLES / "pirate.json")}
         )
-        job = directory.create(workspace, "train", config.as_dict(), name=f"rank {rank}")
-        metrics = MetricsWriter(job.metrics_file)
-        for step in range(1, STEPS + 1):
-            loss = 1.0 + 3 * math.exp(-step / (8 * rank))
-            metrics.write({"step": step, "loss": loss, "time": float(step), "rss_bytes": 6e8, "tokens_per_s": 900.0})
-        metrics.close()
-        job.write_status(directory.Status(state="finished", step=STEPS, of=STEPS))
+        with supervisor.admission(workspace):  # the page would start a run that waits
+            job = directory.create(workspace, "train", config.as_dict(), name=f"rank {rank}")
+            metrics = MetricsWriter(job.metrics_file)
+            for step in range(1, STEPS + 1):
+                loss = 1.0 + 3 * math.exp(-step / (8 * rank))
+                metrics.write(
+                    {"step": step, "loss": loss, "time": float(step), "rss_bytes": 6e8, "tokens_per_s": 900.0}
+                )
+            metrics.close()
+            job.write_status(directory.Status(state="finished", step=STEPS, of=STEPS))
         made.append(job)
     return made
 

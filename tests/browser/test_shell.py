@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from app.config.presets import load
-from app.jobs import directory
+from app.jobs import directory, supervisor
 from app.jobs.lock import FileLock
 from app.workspace import open_workspace
 from tests.browser.conftest import Opened
@@ -21,8 +21,9 @@ def with_runs(served: RunningPage) -> list[str]:
     workspace = open_workspace(served.workspace)
     found = []
     for name in ("first", "second"):
-        job = directory.create(workspace, "train", load("cpu-starter").config.as_dict(), name=name)
-        job.write_status(directory.Status(state="finished", step=20, of=20))
+        with supervisor.admission(workspace):  # the page would start a run that waits
+            job = directory.create(workspace, "train", load("cpu-starter").config.as_dict(), name=name)
+            job.write_status(directory.Status(state="finished", step=20, of=20))
         found.append(job.id)
     return sorted(found)
 
@@ -80,13 +81,13 @@ _NOTICES = """() => {
 def test_the_title_follows_a_run_and_says_that_it_has_ended_until_somebody_looks(
     served: RunningPage, open_page: Callable[..., Opened]
 ) -> None:
-    job = directory.create(
-        open_workspace(served.workspace), "train", load("cpu-starter").config.as_dict(), name="third"
-    )
-    lock = FileLock(job.lock_file)
-    assert lock.acquire()
-    running = directory.Status(state="running", step=5, of=20, started=time.time()).with_heartbeat()
-    job.write_status(running)
+    workspace = open_workspace(served.workspace)
+    with supervisor.admission(workspace):
+        job = directory.create(workspace, "train", load("cpu-starter").config.as_dict(), name="third")
+        lock = FileLock(job.lock_file)
+        assert lock.acquire()
+        running = directory.Status(state="running", step=5, of=20, started=time.time()).with_heartbeat()
+        job.write_status(running)
     page = open_page(served).page
     page.evaluate(_NOTICES)
     page.wait_for_function("document.title.startsWith('25 % · third · ')")

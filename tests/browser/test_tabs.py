@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from app.config.presets import load
-from app.jobs import directory
+from app.jobs import directory, supervisor
 from app.jobs.metrics import MetricsWriter
 from app.workspace import open_workspace
 from tests.browser.conftest import Opened
@@ -27,14 +27,15 @@ HOSTILE = (
 def with_hostile_run(served: RunningPage) -> RunningPage:
     """The page with a run whose name, events, reason and log are an attack."""
     workspace = open_workspace(served.workspace)
-    job = directory.create(workspace, "train", load("cpu-starter").config.as_dict(), name=HOSTILE)
-    metrics = MetricsWriter(job.metrics_file)
-    for step in range(1, 11):
-        metrics.write({"step": step, "loss": 3.0 - step / 10, "time": float(step)})
-    metrics.write({"event": "resumed", "message": HOSTILE, "step": 4})
-    metrics.close()
-    job.log_file.write_text(HOSTILE, encoding="utf-8")
-    job.write_status(directory.Status(state="failed", step=10, of=20, reason=HOSTILE))
+    with supervisor.admission(workspace):  # the page would start a run that waits
+        job = directory.create(workspace, "train", load("cpu-starter").config.as_dict(), name=HOSTILE)
+        metrics = MetricsWriter(job.metrics_file)
+        for step in range(1, 11):
+            metrics.write({"step": step, "loss": 3.0 - step / 10, "time": float(step)})
+        metrics.write({"event": "resumed", "message": HOSTILE, "step": 4})
+        metrics.close()
+        job.log_file.write_text(HOSTILE, encoding="utf-8")
+        job.write_status(directory.Status(state="failed", step=10, of=20, reason=HOSTILE))
     return served
 
 

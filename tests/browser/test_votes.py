@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page
 
 from app.config.presets import load
-from app.jobs import directory, requests
+from app.jobs import directory, requests, supervisor
 from app.jobs.directory import JobDirectory
 from app.jobs.metrics import read_rows, steps_of
 from app.models.names import STARTER, resolve
@@ -30,10 +30,11 @@ def first(served: RunningPage) -> Path:
     """A finished run whose adapter answers otherwise than the base, without the minute that training takes."""
     workspace = open_workspace(served.workspace)
     settings = {"quantization.load_in_4bit": False, "data.file": str(request_paths.SAMPLES / "pirate.json")}
-    job = directory.create(workspace, "train", load("cpu-starter").config.changed(settings).as_dict(), name=NAME)
-    job.result.mkdir()
-    folder = tiny_models.save_adapter(job.result / "adapter", Path(resolve(STARTER)), r=8, scale=0.2)
-    job.write_status(directory.Status(state="finished", step=80, of=80))
+    with supervisor.admission(workspace):  # the page would start a run that waits
+        job = directory.create(workspace, "train", load("cpu-starter").config.changed(settings).as_dict(), name=NAME)
+        job.result.mkdir()
+        folder = tiny_models.save_adapter(job.result / "adapter", Path(resolve(STARTER)), r=8, scale=0.2)
+        job.write_status(directory.Status(state="finished", step=80, of=80))
     return folder
 
 
