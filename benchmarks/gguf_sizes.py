@@ -27,6 +27,7 @@ from app.cli.terminal import size_bytes
 from app.evaluation.suites import Item
 from app.export.gguf.model import write_model
 from app.export.gguf.quality import probes, proof
+from app.export.gguf.quality.messages import Question
 from app.export.gguf.quality.probes import HeldOut, Text
 from app.export.gguf.quality.proof import Reference
 from app.export.gguf.quantization import importance
@@ -97,7 +98,7 @@ def sizes(model: Tuned) -> Iterator[dict[str, object]]:
         silent = replace(model.reference, suite=(), asked={})
         found = proof.prove(file, silent, BaseModel("tuned", model.folder).config)
         prompts = list(model.reference.asked.values())
-        said = proof.ask_llama_cpp(file, {"prompts": prompts, "max_tokens": 96})["answers"]
+        said = proof.ask_llama_cpp(file, Question(prompts=prompts, max_tokens=96))["answers"]
         answers = dict(zip(model.reference.asked, said, strict=True))
         yield {"dtype": dtype, "bytes": file.stat().st_size, **model.shares(answers), **found.as_dict()}
 
@@ -131,11 +132,8 @@ def gains(model: Tuned) -> Iterator[dict[str, object]]:
 
 def _kl_of_rows(file: Path, reference: Reference) -> list[float]:
     """Return the mean KL of each row."""
-    question = {
-        "texts": [[one.ids, one.places] for one in reference.texts],
-        "most": proof.MOST_TOKENS,
-        "letter": reference.letter,
-    }
+    texts = [(one.ids, one.places) for one in reference.texts]
+    question = Question(texts=texts, most=proof.MOST_TOKENS, letter=reference.letter)
     predictions = proof.ask_llama_cpp(file, question)["predictions"]
     return [
         float(np.mean([proof.divergence(ours, theirs) for ours, theirs in zip(expected, said, strict=True)]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from app.config.sections import Objective, Sections
 
@@ -19,12 +19,12 @@ def row_kind(objective: Objective) -> RowKind:
     return _ROWS[objective]
 
 
-def settled_by_objective(config: Sections) -> dict[str, Any]:
+def settled_by_objective(config: Sections) -> dict[str, object]:
     """Return the settings, by dotted names, that an objective leaves no choice about and that differ from the config.
 
     Pairs and thumbs are not packed. KTO needs two rows in a micro-batch; accumulation is lowered for it.
     """
-    training, changes = config.training, dict[str, Any]()
+    training, changes = config.training, dict[str, object]()
     if training.objective == "sft":
         return changes
     if config.data.packing:

@@ -122,7 +122,7 @@ class Answerer:
         built = build(Path(request.path), folder, request.options, out_root, progress)
         if built is None:
             raise DataError("The build was stopped")
-        return BuildAnswer(str(built.path), built.manifest)
+        return BuildAnswer(str(built.path), dict(built.manifest))
 
     def _convert(self, request: ConvertRequest, progress: Progress) -> ConvertAnswer:
         records = _records(request.rows)

@@ -6,6 +6,7 @@ read at every token. So a row is (prompt, answer) here and never one sequence.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -63,7 +64,7 @@ class PairCollator:
     def __init__(self, pad: int, start: int) -> None:
         self._pad, self._start = pad, start
 
-    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    def __call__(self, rows: Sequence[Mapping[str, list[int]]]) -> dict[str, torch.Tensor]:
         """Return a batch: input_ids and attention_mask are (rows, longest prompt), the others (rows, longest answer).
 
         The decoder sees the answer one place later, behind its start token.
@@ -81,12 +82,12 @@ class PairCollator:
         }
 
 
-def _parted(row: dict[str, Any]) -> tuple[list[int], list[int]]:
+def _parted(row: Mapping[str, list[int]]) -> tuple[list[int], list[int]]:
     begin = next(place for place, label in enumerate(row["labels"]) if label != IGNORED)
     return list(row["input_ids"][:begin]), list(row["labels"][begin:])
 
 
-def _filled(rows: Any, filler: int) -> torch.Tensor:
+def _filled(rows: Sequence[list[int]], filler: int) -> torch.Tensor:
     longest = max(map(len, rows))
     return torch.tensor([[*row, *[filler] * (longest - len(row))] for row in rows])
 

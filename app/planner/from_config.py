@@ -94,9 +94,9 @@ def setting_of(field: str) -> str:
     return _DOTTED.get(field) or _STANDS_FOR.get(field, "")
 
 
-def config_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
+def config_changes(changes: Mapping[str, Any]) -> dict[str, object]:
     """Return a suggestion's changes as dotted RunConfig names, ready for `RunConfig.changed`."""
-    dotted: dict[str, Any] = {}
+    dotted: dict[str, object] = {}
     for field, value in changes.items():
         if field == "method":
             dotted["adapter.method"] = "full" if value == "full" else "lora"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -39,6 +39,11 @@ class Measurement:
     predicted: Mapping[str, int]
     measured: Mapping[str, int]
     time: float = field(default_factory=time.time)
+
+    @classmethod
+    def of(cls, figures: Mapping[str, Any]) -> Measurement:
+        """Read a measurement out of what its job left as result."""
+        return cls(**{field.name: figures[field.name] for field in fields(cls)})
 
 
 COMPARED = ("base_weights", "adapter_and_optimizer", "step", "allocated_peak")

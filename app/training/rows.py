@@ -13,7 +13,7 @@ from datasets import Dataset
 from app import catalog
 from app.catalog.families import FAMILIES
 from app.config.schema import RunConfig
-from app.data.dataset.build import BuiltDataset, build, recorded
+from app.data.dataset.build import BuiltDataset, Manifest, build, recorded
 from app.data.dataset.options import DataOptions
 from app.errors import DataError, ModelError, UsageError
 from app.files import replace_file
@@ -97,9 +97,9 @@ def prepare_rows(child: JobChild, config: RunConfig, folder: str) -> TrainingRow
     return _read(built, config.data.packing)
 
 
-def notes_of(manifest: Mapping[str, Any]) -> list[str]:
+def notes_of(manifest: Manifest) -> list[str]:
     """Return what is not trained of a file, as lines: how many of its rows and why, and what was warned of."""
-    left_out: dict[str, int] = manifest.get("left_out") or {}
+    left_out = manifest.get("left_out") or {}
     if not left_out:
         return list(manifest.get("warnings") or [])
     why = ", ".join(f"{count:,} {kind}" for kind, count in sorted(left_out.items(), key=lambda one: -one[1]))

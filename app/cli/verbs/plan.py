@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import get_args
 
 from app import catalog, planner
 from app.cli.terminal import Verbs, answer, progress, root_of, workspace_of, written
@@ -17,7 +17,7 @@ from app.errors import JobError, UsageError
 from app.planner import Plan, PlanRequest, packing
 from app.planner.alternatives.spend import spending
 from app.planner.from_config import config_changes
-from app.planner.history import COMPARED, CPU
+from app.planner.history import COMPARED, CPU, Measurement
 from app.planner.machine import device_here, request_here, request_on, with_measurements, within_free_memory
 from app.planner.parts.positions import refuse_too_long
 from app.planner.request import GIB, Attention, Device, Dtype, Method, Profile, Quant
@@ -136,13 +136,14 @@ def measure(arguments: argparse.Namespace) -> None:
     config = measured_config(arguments)
     job = submit.start(workspace, config, kind="measure")
     follow(job)
-    found = job.status().result
-    if not found:
+    result = job.status().result
+    if not result:
         raise JobError(f"{job.id} was stopped", "two steps were not reached", "measure again")
-    device: Device = "cpu" if found["device"] == CPU else "cuda"
+    found = Measurement.of(result)
+    device: Device = "cpu" if found.device == CPU else "cuda"
     request = within(arguments, with_measurements(request_on(device, config, workspace=workspace.root), workspace))
     plan = planner.plan(request)
-    answer(arguments, {**plan.to_json(), "measurement": found}, [*compared(found), *report(request, plan)])
+    answer(arguments, {**plan.to_json(), "measurement": result}, [*compared(found), *report(request, plan)])
 
 
 def measured_config(arguments: argparse.Namespace) -> RunConfig:
@@ -159,12 +160,12 @@ def measured_config(arguments: argparse.Namespace) -> RunConfig:
     return config.changed(changes, "the command line")
 
 
-def compared(found: dict[str, Any]) -> list[str]:
+def compared(found: Measurement) -> list[str]:
     """Return predicted against measured, part by part; sizes in MB."""
-    where = "the memory of the process" if found["device"] == CPU else f"live tensors on {found['device']}"
-    lines = [f"Measured {where}: two steps of {found['micro_batch']} x {found['seq_len']} tokens."]
+    where = "the memory of the process" if found.device == CPU else f"live tensors on {found.device}"
+    lines = [f"Measured {where}: two steps of {found.micro_batch} x {found.seq_len} tokens."]
     for name in COMPARED:
-        predicted, measured = found["predicted"][name], found["measured"][name]
+        predicted, measured = found.predicted[name], found.measured[name]
         off = f"{100 * (measured / predicted - 1):+.1f} %" if predicted > 0 else ""
         sizes = f"predicted {predicted / _MB:10.1f} MB  measured {measured / _MB:10.1f} MB"
         lines.append(f"  {name.replace('_', ' '):<22} {sizes}  {off}".rstrip())

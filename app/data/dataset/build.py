@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from app.config.objectives import row_kind
 from app.data.chat_template.render import Renderer
@@ -41,12 +41,42 @@ Progress = Callable[[int, int], None]
 Stop = Callable[[], bool]
 
 
+class Manifest(TypedDict, total=False):
+    """What a built dataset holds and was built with, as its manifest.json says it. Sizes in bytes and tokens."""
+
+    version: int
+    hash: str
+    file: str
+    file_sha256: str
+    options: dict[str, object]
+    tokenizer: str
+    chat_template: str
+    chat_template_origin: str
+    format: str
+    files: dict[str, int]
+    files_sha256: dict[str, str]
+    rows_read: int
+    rows: int
+    packed_rows: int
+    packing_fill: float
+    tokens: int
+    trained_tokens: int
+    longest: int
+    validation_rows: int
+    validation_packed_rows: int
+    validation_tokens: int
+    kept_share: float
+    problem_counts: dict[str, int]
+    left_out: dict[str, int]
+    warnings: list[str]
+
+
 @dataclass(frozen=True)
 class BuiltDataset:
     """A finished folder: `rows.arrow`, `packed.arrow`, their validation twins where there are any, and the manifest."""
 
     path: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
 
     @property
     def rows(self) -> Path:
@@ -103,7 +133,7 @@ def build(
             manifest = builder.run(source, progress, should_stop)
         if manifest is None:
             return None
-        manifest |= {"file": source.name, "file_sha256": digest, "hash": target.name}
+        manifest.update({"file": source.name, "file_sha256": digest, "hash": target.name})
         (work / MANIFEST).write_text(json.dumps(manifest, ensure_ascii=False, indent=2, sort_keys=True), "utf-8")
         return _publish(work, target)
     except OSError as error:
@@ -204,7 +234,7 @@ class _Builder:
         self._rows_read = 0
         self._tokens = Counter[str]()
 
-    def run(self, source: Path, progress: Progress | None, should_stop: Stop | None) -> dict[str, Any] | None:
+    def run(self, source: Path, progress: Progress | None, should_stop: Stop | None) -> Manifest | None:
         """Write the files and return the manifest, None when stopped."""
         if "near_duplicate" in self._options.drop:
             told = self._told(read_rows(source), progress)
@@ -274,7 +304,7 @@ class _Builder:
         said = f"{self._weighted:,} of the rows have a loss weight other than 0 and 1, which counts as 1"
         return [said] if self._weighted else []
 
-    def _manifest(self, sides: list[_Side], notes: list[str]) -> dict[str, Any]:
+    def _manifest(self, sides: list[_Side], notes: list[str]) -> Manifest:
         for side in sides:
             side.drop_empty(self._folder)
         training, validation = sides

@@ -14,7 +14,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from app.config.schema import RunConfig
 from app.errors import DivergedError, keyed
 from app.jobs.child import JobChild
-from app.jobs.metrics import MetricsWriter, read_rows, steps_of
+from app.jobs.metrics import MetricsWriter, Row, read_rows, steps_of
 from app.models.identity import write_note
 from app.training import checkpoints, processes
 from app.training.monitoring.divergence import Divergence
@@ -76,7 +76,7 @@ class JobReporter(TrainerCallback):  # type: ignore[misc]
                 message = keyed("event_ahead", "{loss}, the better answer ahead in {share}", loss=message, share=ahead)
             self.child.event("validation", message, eval_loss=logs["eval_loss"], **rewards)
 
-    def _row(self, state: TrainerState, logs: dict[str, float]) -> dict[str, Any]:
+    def _row(self, state: TrainerState, logs: dict[str, float]) -> Row:
         now, tokens = time.monotonic(), logs.get("num_tokens", 0.0)
         fresh_tokens = tokens - self._last_tokens
         pace = fresh_tokens / max(now - self._last_time, 1e-9)
@@ -96,7 +96,7 @@ class JobReporter(TrainerCallback):  # type: ignore[misc]
             **self._machine.row(),
         }
 
-    def _judge(self, row: dict[str, Any]) -> None:
+    def _judge(self, row: Row) -> None:
         """Raise, or warn on the curve, when the loss has gone wrong."""
         step, loss = row["step"], row["loss"]
         refuse_not_finite(self.child, step, loss)

@@ -169,10 +169,10 @@ class OrpoTrainer(WorkbenchTrainer, ORPOTrainer):  # type: ignore[misc]
         self._total_train_tokens = 0
         super().__init__(**settings)
 
-    def tokenize_row(self, feature: dict[str, Any], model: Any = None) -> dict[str, Any]:
+    def tokenize_row(self, feature: dict[str, list[int]], model: Any = None) -> dict[str, list[int]]:
         """Return a row of token ids by the names that TRL's own tokenising gives."""
         prompt = list(feature["prompt_ids"])
-        row: dict[str, Any] = {"prompt_input_ids": prompt, "prompt_attention_mask": [1] * len(prompt)}
+        row = {"prompt_input_ids": prompt, "prompt_attention_mask": [1] * len(prompt)}
         for side in ("chosen", "rejected"):
             answer = list(feature[f"{side}_ids"])
             row[f"{side}_input_ids"] = prompt + answer

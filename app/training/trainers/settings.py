@@ -5,18 +5,21 @@ Nothing here imports a library, so the command line and the page may show it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from app.catalog.modules import peft_targets
 from app.config.schema import RunConfig
 from app.config.sections import Objective
 
+Value = None | bool | float | str | Sequence[str] | Sequence[float] | dict[str, bool] | dict[str, int]
+Arguments = dict[str, Value]
+"""Keyword arguments of a library's class."""
+
 # Optimisers that PEFT makes and transformers has no name for.
 PEFT_OPTIMIZERS = ("lora_fa",)
 
 
-def lora_settings(config: RunConfig, *, encodes: bool = False) -> dict[str, Any]:
+def lora_settings(config: RunConfig, *, encodes: bool = False) -> Arguments:
     """Return the arguments of PEFT's LoraConfig; `encodes` for an encoder with a decoder."""
     adapter = config.adapter
     modules, parameters = peft_targets(adapter.target_modules)
@@ -44,7 +47,7 @@ TRL_NAMES: dict[Objective, tuple[str, str, str]] = {
 }
 
 
-def trl_settings(config: RunConfig, *, dtype: str, on_card: bool, validate: bool) -> dict[str, Any]:
+def trl_settings(config: RunConfig, *, dtype: str, on_card: bool, validate: bool) -> Arguments:
     """Return the arguments of the configuration that TRL has for the run's objective.
 
     Rows are tokens already. `dtype` is bf16, fp16 or fp32; `validate` says that there are validation rows.
@@ -53,7 +56,7 @@ def trl_settings(config: RunConfig, *, dtype: str, on_card: bool, validate: bool
     return {**common, **_OF_OBJECTIVE[config.training.objective](config)}
 
 
-def _sft(config: RunConfig) -> dict[str, Any]:
+def _sft(config: RunConfig) -> Arguments:
     return {
         # Rows come tokenised, masked and cut; the trainer must not prepare them again.
         "dataset_kwargs": {"skip_prepare_dataset": True},
@@ -63,7 +66,7 @@ def _sft(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def _dpo(config: RunConfig) -> dict[str, Any]:
+def _dpo(config: RunConfig) -> Arguments:
     training = config.training
     share = {"loss_weights": [1.0, training.sft_weight]} if training.sft_weight else {}
     return {
@@ -75,7 +78,7 @@ def _dpo(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def _kto(config: RunConfig) -> dict[str, Any]:
+def _kto(config: RunConfig) -> Arguments:
     training = config.training
     return {
         "beta": training.beta,
@@ -89,12 +92,12 @@ def _kto(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def _orpo(config: RunConfig) -> dict[str, Any]:
+def _orpo(config: RunConfig) -> Arguments:
     # Every row is cut already; TRL takes no None here.
     return {"beta": config.training.beta, "max_length": config.data.max_length, "remove_unused_columns": False}
 
 
-_OF_OBJECTIVE: dict[Objective, Callable[[RunConfig], dict[str, Any]]] = {
+_OF_OBJECTIVE: dict[Objective, Callable[[RunConfig], Arguments]] = {
     "sft": _sft,
     "dpo": _dpo,
     "kto": _kto,
@@ -102,7 +105,7 @@ _OF_OBJECTIVE: dict[Objective, Callable[[RunConfig], dict[str, Any]]] = {
 }
 
 
-def _common(config: RunConfig, *, dtype: str, on_card: bool, validate: bool) -> dict[str, Any]:
+def _common(config: RunConfig, *, dtype: str, on_card: bool, validate: bool) -> Arguments:
     """Return what transformers' TrainingArguments take for every objective."""
     training = config.training
     return {
@@ -139,7 +142,7 @@ def _common(config: RunConfig, *, dtype: str, on_card: bool, validate: bool) -> 
     }
 
 
-def _checkpointing(choice: str) -> dict[str, Any]:
+def _checkpointing(choice: str) -> Arguments:
     if choice == "none":
         return {"activation_checkpointing": False}
     if choice in ("full", "auto"):  # what was left open is full where nothing was spent
@@ -148,6 +151,6 @@ def _checkpointing(choice: str) -> dict[str, Any]:
     return {"activation_checkpointing": True, "activation_checkpointing_kwargs": {"every_n_layers": layers}}
 
 
-def _best(config: RunConfig, validate: bool) -> dict[str, Any]:
+def _best(config: RunConfig, validate: bool) -> Arguments:
     """Return what makes the trainer remember which validation was the best."""
     return {"metric_for_best_model": "eval_loss", "greater_is_better": False} if validate else {}

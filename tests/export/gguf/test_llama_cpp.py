@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from app.export.gguf.adapter import write_adapter
+from app.export.gguf.quality.messages import Question
 from app.export.gguf.quality.proof import ask_llama_cpp
 from app.export.merge.base_model import BaseModel
 from app.models.adapters import AdapterFolder
@@ -43,7 +44,7 @@ def compared(file: Path, expected: torch.Tensor, lora: Path | None = None, *, ro
     A model that is `routed` may be further off at one place: 16 bits can turn a router's choice between two experts
     that are alike.
     """
-    question = {"texts": [[ROW, PLACES]], "most": MOST, "letter": 5, "lora": str(lora) if lora else ""}
+    question = Question(texts=[(ROW, PLACES)], most=MOST, letter=5, lora=str(lora) if lora else "")
     answer = ask_llama_cpp(file, question)
     ours, worst = expected.log_softmax(-1), []
     for place, said in zip(PLACES, answer["predictions"][0], strict=True):
@@ -113,7 +114,7 @@ def test_the_starter_with_an_adapter_answers_the_same(tmp_path: Path, dtype: str
     if dtype == "f16":
         files.append((gguf_of(plain), str(gguf_of(alone))))
     for file, lora in files:
-        found = ask_llama_cpp(file, {"lora": lora or "", "prompts": prompts, "max_tokens": 48})["answers"]
+        found = ask_llama_cpp(file, Question(lora=lora or "", prompts=prompts, max_tokens=48))["answers"]
         same = sum(text.strip() == other.strip() for text, other in zip(found, expected, strict=True))
         assert same >= (0.9 if dtype == "f16" else 0.6) * len(prompts)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import torch
 from gguf import MODEL_TENSOR, TENSOR_NAMES, GGUFWriter, RopeScalingType
@@ -16,10 +16,27 @@ from app.errors import ExportError
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 
 
+class RopeParameters(TypedDict, total=False):
+    """A model's rotary positions, by the names of transformers' config.json; lengths in tokens."""
+
+    rope_type: str
+    rope_theta: float
+    partial_rotary_factor: float
+    factor: float
+    original_max_position_embeddings: int
+    attention_factor: float
+    beta_fast: float
+    beta_slow: float
+    low_freq_factor: float
+    high_freq_factor: float
+    long_factor: list[float]
+    short_factor: list[float]
+
+
 def describe_rope(config: PreTrainedConfig, writer: GGUFWriter) -> dict[str, torch.Tensor]:
     """Write the position settings and return the tensors of factors that go with them, by name, in float32."""
     parameters: dict[str, Any] = dict(config.rope_parameters or {})
-    full: dict[str, Any] = dict(parameters.get(_FULL) or parameters)
+    full = cast("RopeParameters", parameters.get(_FULL) or parameters)
     writer.add_rope_freq_base(float(full.get("rope_theta") or 10000.0))
     if _SLIDING in parameters:
         writer.add_float32(f"{writer.arch}.rope.freq_base_swa", float(parameters[_SLIDING]["rope_theta"]))
@@ -44,24 +61,24 @@ def describe_rope(config: PreTrainedConfig, writer: GGUFWriter) -> dict[str, tor
     return {}
 
 
-def _dimensions(config: PreTrainedConfig, full: dict[str, Any]) -> int:
+def _dimensions(config: PreTrainedConfig, full: RopeParameters) -> int:
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return int(head_dim * float(full.get("partial_rotary_factor") or 1.0))
 
 
-def _describe_yarn(full: dict[str, Any], writer: GGUFWriter) -> None:
+def _describe_yarn(full: RopeParameters, writer: GGUFWriter) -> None:
     writer.add_rope_scaling_type(RopeScalingType.YARN)
     writer.add_rope_scaling_factor(float(full["factor"]))
     writer.add_rope_scaling_orig_ctx_len(int(full["original_max_position_embeddings"]))
-    for name in ("beta_fast", "beta_slow"):
-        if full.get(name):
-            writer.add_float32(f"{writer.arch}.rope.scaling.yarn_{name}", float(full[name]))
+    for name, value in (("beta_fast", full.get("beta_fast")), ("beta_slow", full.get("beta_slow"))):
+        if value:
+            writer.add_float32(f"{writer.arch}.rope.scaling.yarn_{name}", value)
     if full.get("attention_factor"):
         # llama.cpp multiplies by YaRN's own 0.1 ln(factor) + 1, transformers takes the value as it is.
         writer.add_rope_scaling_attn_factors(float(full["attention_factor"]) / (0.1 * math.log(full["factor"]) + 1))
 
 
-def _describe_longrope(config: PreTrainedConfig, full: dict[str, Any], writer: GGUFWriter) -> dict[str, torch.Tensor]:
+def _describe_longrope(config: PreTrainedConfig, full: RopeParameters, writer: GGUFWriter) -> dict[str, torch.Tensor]:
     """Write LongRoPE (arXiv:2402.13753) as Phi-3 has it; the factors are tensors."""
     original = int(full.get("original_max_position_embeddings") or config.original_max_position_embeddings)
     scale = config.max_position_embeddings / original
@@ -71,16 +88,16 @@ def _describe_longrope(config: PreTrainedConfig, full: dict[str, Any], writer: G
     writer.add_rope_scaling_type(RopeScalingType.LONGROPE)
     writer.add_rope_scaling_orig_ctx_len(original)
     writer.add_rope_scaling_attn_factors(float(attention))
+    factors = {
+        MODEL_TENSOR.ROPE_FACTORS_LONG: full["long_factor"],
+        MODEL_TENSOR.ROPE_FACTORS_SHORT: full["short_factor"],
+    }
     return {
-        f"{TENSOR_NAMES[kind]}.weight": torch.tensor(full[name], dtype=torch.float32)
-        for kind, name in (
-            (MODEL_TENSOR.ROPE_FACTORS_LONG, "long_factor"),
-            (MODEL_TENSOR.ROPE_FACTORS_SHORT, "short_factor"),
-        )
+        f"{TENSOR_NAMES[kind]}.weight": torch.tensor(values, dtype=torch.float32) for kind, values in factors.items()
     }
 
 
-def llama3_factors(full: dict[str, Any], dimensions: int) -> torch.Tensor:
+def llama3_factors(full: RopeParameters, dimensions: int) -> torch.Tensor:
     """Return by what each frequency is divided in Llama 3.1's scheme, (dimensions / 2).
 
     Waves longer than original / low_freq_factor are stretched by `factor`, those shorter than

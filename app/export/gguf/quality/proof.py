@@ -13,13 +13,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
 from transformers import PreTrainedConfig
 
 from app.errors import ExportError
 from app.evaluation.suites import Item
+from app.export.gguf.quality.messages import Answer, Question
 from app.export.gguf.quality.probes import MOST_PLACES, Text, share_passed
 from app.export.merge import check
 from app.jobs.supervisor import spawn_helper
@@ -141,13 +142,13 @@ def prove(file: Path, reference: Reference, config: PreTrainedConfig | None = No
     """
     answer = ask_llama_cpp(
         file,
-        {
-            "texts": [[one.ids, one.places] for one in reference.texts],
-            "most": min(MOST_TOKENS, reference.log_probs[0].shape[-1]),
-            "letter": reference.letter,
-            "prompts": list(reference.asked.values()),
-            "max_tokens": _SUITE_TOKENS,
-        },
+        Question(
+            texts=[(one.ids, one.places) for one in reference.texts],
+            most=min(MOST_TOKENS, reference.log_probs[0].shape[-1]),
+            letter=reference.letter,
+            prompts=list(reference.asked.values()),
+            max_tokens=_SUITE_TOKENS,
+        ),
     )
     predictions = [[[(int(token), float(at)) for token, at in one] for one in text] for text in answer["predictions"]]
     answers = dict(zip(reference.asked, map(str, answer["answers"]), strict=True))
@@ -157,10 +158,10 @@ def prove(file: Path, reference: Reference, config: PreTrainedConfig | None = No
     return compare(reference, predictions, float(answer["tokens_per_s"]), answers, memory)
 
 
-def ask_llama_cpp(file: Path, question: dict[str, object]) -> dict[str, Any]:
+def ask_llama_cpp(file: Path, question: Question) -> Answer:
     """Ask llama.cpp's child about a file. Raises ExportError when it does not answer."""
     child = spawn_helper("app.export.gguf.quality.llama_cpp_child", [str(file)])
-    said, _ = child.communicate(json.dumps(question).encode())
+    said, _ = child.communicate(json.dumps(asdict(question)).encode())
     try:
         answer = parsed_json(said.decode())
     except ValueError:  # llama.cpp ends the whole process where it finds its own state impossible
@@ -168,7 +169,7 @@ def ask_llama_cpp(file: Path, question: dict[str, object]) -> dict[str, Any]:
     if not isinstance(answer, dict) or "error" in answer:
         why = str(answer.get("error")) if isinstance(answer, dict) else "it answered something else"
         raise ExportError(f"llama.cpp cannot run {file.name}", why[:300], "use another format")
-    return answer
+    return cast("Answer", answer)
 
 
 def compare(
