@@ -9,14 +9,12 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page
 
-from app.config.presets import load
-from app.jobs import directory, requests, supervisor
+from app.jobs import directory, requests
 from app.jobs.directory import JobDirectory
 from app.jobs.metrics import read_rows, steps_of
-from app.models.names import STARTER, resolve
-from app.runs import request_paths
 from app.workspace import Workspace, open_workspace
 from tests.browser.conftest import Opened
+from tests.browser.finished_runs import finished_run
 from tests.models import tiny_models
 from tests.ui.running_page import RunningPage
 
@@ -27,15 +25,7 @@ _PATIENCE_MS = 300_000
 
 @pytest.fixture(scope="module")
 def first(served: RunningPage) -> Path:
-    """A finished run whose adapter answers otherwise than the base, without the minute that training takes."""
-    workspace = open_workspace(served.workspace)
-    settings = {"quantization.load_in_4bit": False, "data.file": str(request_paths.SAMPLES / "pirate.json")}
-    with supervisor.admission(workspace):  # the page would start a run that waits
-        job = directory.create(workspace, "train", load("cpu-starter").config.changed(settings).as_dict(), name=NAME)
-        job.result.mkdir()
-        folder = tiny_models.save_adapter(job.result / "adapter", Path(resolve(STARTER)), r=8, scale=0.2)
-        job.write_status(directory.Status(state="finished", step=80, of=80))
-    return folder
+    return finished_run(served.workspace, NAME)
 
 
 def vote(page: Page, prompt: str) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -20,6 +18,7 @@ from app.runs.dataset_selection import rows
 from app.ui.shell.language import Translator
 from app.ui.tabs.data import hub_panel
 from app.workspace import open_workspace
+from tests.hub.stand_in import Silent, serving
 
 ROW = '{"question": "a", "answer": "b"}\n'
 FILES = {
@@ -96,7 +95,7 @@ def test_offline_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         downloads.start(open_workspace(tmp_path), "../x")
 
 
-class Hub(BaseHTTPRequestHandler):
+class Hub(Silent):
     """The few answers of a hub that a download asks for."""
 
     def do_HEAD(self) -> None:
@@ -120,20 +119,12 @@ class Hub(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content if body is None else body)
 
-    def log_message(self, *words: object) -> None:
-        """Say nothing."""
-
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A hub of one dataset on this machine."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with serving(Hub, monkeypatch):
         yield
-        server.shutdown()
 
 
 def test_a_set_is_fetched_once_and_checked(hub: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,6 +17,7 @@ from app.hub.model_files import KIND, chosen, is_complete
 from app.jobs import requests
 from app.runs.on_disk import models_on_disk
 from app.workspace import Workspace
+from tests.hub.stand_in import Silent, serving
 
 STARTER = Path(__file__).parents[2] / "assets" / "starter"
 SHA = "0123456789abcdef0123456789abcdef01234567"
@@ -32,7 +31,7 @@ def contents() -> dict[str, bytes]:
     return {**files, "README.md": CARD, "pytorch_model.bin": b"x", "original/model.safetensors": b"x", "run.py": b"x"}
 
 
-class Hub(BaseHTTPRequestHandler):
+class Hub(Silent):
     """The few answers of a hub that a fetch asks for; where it is slow, the weights take their time."""
 
     files: ClassVar[dict[str, bytes]] = {}
@@ -73,9 +72,6 @@ class Hub(BaseHTTPRequestHandler):
                 self.wfile.write(body[place : place + _PIECE])
                 time.sleep(0.5 if Hub.slow and name == "model.safetensors" else 0)
 
-    def log_message(self, *words: object) -> None:
-        """Say nothing."""
-
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -91,14 +87,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A hub of one model on this machine."""
     Hub.files, Hub.asked, Hub.slow = contents(), [], False
-    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-        monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with serving(Hub, monkeypatch):
         yield
-        server.shutdown()
 
 
 def words(workspace: Workspace, *more: str) -> list[str]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,12 +16,13 @@ from app.hub import push
 from app.hub.push import PushRequest
 from app.jobs import requests
 from app.workspace import Workspace
+from tests.hub.stand_in import Silent, serving
 
 TOKEN = "hf_" + "a" * 34
 WEIGHTS = b"w" * 300_000
 
 
-class Hub(BaseHTTPRequestHandler):
+class Hub(Silent):
     """Repositories, blobs under their hash, and commits that may name only blobs that are there."""
 
     protocol_version = "HTTP/1.1"
@@ -107,22 +106,13 @@ class Hub(BaseHTTPRequestHandler):
         place = f"http://{self.headers['Host']}/me/mine/commit/{'0' * 40}"
         self._answer(200, {"success": True, "commitOid": "0" * 40, "commitUrl": place, "hookOutput": ""})
 
-    def log_message(self, *words: object) -> None:
-        """Say nothing."""
-
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     Hub.repos, Hub.blobs, Hub.files, Hub.sent, Hub.breaks = {}, {}, {}, [], False
-    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{server.server_port}"
-        for name, value in {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with serving(Hub, monkeypatch) as address:
         yield address
-        server.shutdown()
 
 
 @pytest.fixture
