@@ -135,7 +135,7 @@ def find(name_or_path: str, revision: str | None = None) -> ModelSpec:
     if listed is not None:
         return _spec_of(listed.name)
     if text.lower() != "starter" and is_repository(text):
-        return _from_hub(text, revision)
+        return spec_from_config(read_config(hub_config(text, revision)), text)
     raise _unknown(text)
 
 
@@ -153,11 +153,6 @@ def _from_path(path: Path) -> ModelSpec:
         raise ModelError(f"{path} holds no config.json", "", "Give a model folder in the transformers format")
     name = "starter" if path == _STARTER else (path if path.is_dir() else path.parent).resolve().name
     return spec_from_config(read_config(config), name)
-
-
-def _from_hub(hub_id: str, revision: str | None) -> ModelSpec:
-    """Return the ModelSpec of a hub model by its config.json alone."""
-    return spec_from_config(read_config(hub_config(hub_id, revision)), hub_id)
 
 
 def hub_config(hub_id: str, revision: str | None = None) -> Path:

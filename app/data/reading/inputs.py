@@ -70,11 +70,8 @@ class GuardedStream(io.RawIOBase):
             raise DataError(f"{self._name} is a damaged archive", str(error), "Pack or download it again") from error
         view[: len(data)] = data
         self._out_bytes += len(data)
-        self._refuse_bomb()
-        return len(data)
-
-    def _refuse_bomb(self) -> None:
         refuse_ratio(self._name, self._packed_bytes(), self._out_bytes)
+        return len(data)
 
 
 def refuse_ratio(name: str, packed_bytes: int, unpacked_bytes: int) -> None:

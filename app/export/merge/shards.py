@@ -79,7 +79,7 @@ class ShardWriter:
         assert self._tensors and self._tensors[0] == tensor, tensor.name
         before = self._file.tell()
         for block in blocks:
-            self._write(_bytes_of(block))
+            self._write(memoryview(block.contiguous().reshape(-1).view(torch.uint8).numpy()))
         assert self._file.tell() - before == tensor.bytes, tensor.name
         self._tensors.pop(0)
 
@@ -110,7 +110,3 @@ def _header(tensors: Sequence[Outline]) -> bytes:
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # data begins on a multiple of 8, as the reference implementation has it
     return struct.pack("<Q", len(text)) + text
-
-
-def _bytes_of(block: torch.Tensor) -> memoryview:
-    return memoryview(block.contiguous().reshape(-1).view(torch.uint8).numpy())

@@ -43,7 +43,7 @@ def of(found: Curves, checkpoints: Sequence[int] = ()) -> Verdict | None:
         return None
     best = _lowest(validation)
     if best is not None and best[0] < validation.steps[-1] and validation.values[-1] > (1 + _RISEN) * best[1]:
-        return Verdict("overfitted", _nearest(checkpoints, best[0]))
+        return Verdict("overfitted", min(checkpoints, key=lambda one: abs(one - best[0]), default=None))
     first, before, last = _mean(loss, 0.0, 0.2), _mean(loss, 0.7, 0.85), _mean(loss, 0.85, 1.0)
     if last > (1 - _UNMOVED) * first:
         return Verdict("unmoved")
@@ -77,8 +77,3 @@ def _mean(series: Series, start: float, end: float) -> float:
     first = min(int(start * count), count - 1)
     values = series.values[first : max(first + 1, round(end * count))]
     return sum(values) / len(values)
-
-
-def _nearest(checkpoints: Sequence[int], step: float) -> int | None:
-    """Return the checkpoint that lies nearest to a step."""
-    return min(checkpoints, key=lambda one: abs(one - step), default=None)

@@ -85,7 +85,7 @@ def parse_axes(words: Iterable[str]) -> dict[str, list[object]]:
                     keyed("start_a_run_of_its_own", "start a run of its own"),
                 )
             )
-        elif name not in _names():
+        elif name not in {name for name, _ in settings()}:
             near = nearest_name(name)
             problems.append(
                 Problem(name, keyed("no_such_setting", "no such setting"), f"did you mean {near}?" if near else "")
@@ -95,10 +95,6 @@ def parse_axes(words: Iterable[str]) -> dict[str, list[object]]:
     if problems:
         raise ConfigError(problems, "the sweep")
     return axes
-
-
-def _names() -> set[str]:
-    return {name for name, _ in settings()}
 
 
 def members(config: RunConfig, axes: Mapping[str, Sequence[object]]) -> list[Member]:

@@ -69,7 +69,7 @@ def serve(
             _say(f"Ignored {', '.join(ignored)}: the page takes its address from --host, --port and --token only.")
         page = _launch(workspace, host, port, token)
         address = url(host, port)
-        _note(workspace, address)
+        replace_file(_note_file(workspace), json.dumps({"url": address, "pid": os.getpid()}))
         _say(f"LoRA Workbench is ready at {address}" + (" (with ?token= and the token, once)" if token else ""))
         if open_browser:
             webbrowser.open(address + (f"?token={token}" if token else ""))
@@ -163,10 +163,6 @@ def _claim(workspace: Workspace) -> FileLock:
 
 def _note_file(workspace: Workspace) -> Path:
     return workspace.root / "page.json"
-
-
-def _note(workspace: Workspace, address: str) -> None:
-    replace_file(_note_file(workspace), json.dumps({"url": address, "pid": os.getpid()}))
 
 
 def allowed_names(host: str) -> tuple[str, ...]:

@@ -123,7 +123,13 @@ def rows_page(page: RowPage, t: Translator, *, is_changed: bool = False) -> Html
     place = t("data.page", first=number_format.count(first), last=number_format.count(last)) if page.rows else ""
     if page.rows and page.total:
         place = t("data.page_of", place=place, total=number_format.count(page.total))
-    ways = [_way(t(f"data.page.{name}"), start, page, is_there) for name, start, is_there in _ways(page)]
+    ways = [
+        _way(t(f"data.page.{name}"), start, page, is_there)
+        for name, start, is_there in [
+            ("before", max(0, page.start - ROWS_A_PAGE), page.start > 0),
+            ("next", page.start + ROWS_A_PAGE, page.more),
+        ]
+    ]
     said = element("span", place or t("data.no_row_found"), class_="wb-number wb-muted", role="status")
     undo: Html | str = ""
     if is_changed:
@@ -131,10 +137,6 @@ def rows_page(page: RowPage, t: Translator, *, is_changed: bool = False) -> Html
         undo = element("button", t("data.row_undo"), type="button", class_="wb-small", data_pick=pick)
     bar = element("div", field, said, undo, *ways, class_="wb-pager")
     return element("div", bar, rows_table(page.rows, t, can_change=True))
-
-
-def _ways(page: RowPage) -> list[tuple[str, int, bool]]:
-    return [("before", max(0, page.start - ROWS_A_PAGE), page.start > 0), ("next", page.start + ROWS_A_PAGE, page.more)]
 
 
 def _way(label: str, start: int, page: RowPage, is_there: bool) -> Html:

@@ -245,7 +245,7 @@ def remedies(found: list[Suggestion], t: Translator) -> Html:
         else _button(
             config_changes(suggestion.changes),
             t.planned(suggestion.text),
-            _saving(suggestion, t),
+            t("plan.saves", size=number_format.gigabytes(suggestion.saves_bytes)),
             _each(suggestion, t),
         )
         for suggestion in found[:_MOST_SUGGESTIONS]
@@ -258,10 +258,6 @@ def _each(suggestion: Suggestion, t: Translator) -> str:
     return "; ".join(
         f"{t.planned(step.text)}: -{number_format.gigabytes(step.saves_bytes)}" for step in suggestion.steps
     )
-
-
-def _saving(suggestion: Suggestion, t: Translator) -> str:
-    return t("plan.saves", size=number_format.gigabytes(suggestion.saves_bytes))
 
 
 def _button(changes: dict[str, object], text: str, note: str, hover: str = "") -> Html:

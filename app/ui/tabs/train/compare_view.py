@@ -10,7 +10,7 @@ from app.jobs.directory import JobDirectory
 from app.runs.results import curves
 from app.runs.results.comparison import Comparison, Row
 from app.runs.results.curves import Curves
-from app.runs.results.series import Point, Series
+from app.runs.results.series import Point
 from app.ui.components import number_format
 from app.ui.components.charts import Line, chart
 from app.ui.components.markup import Html, element
@@ -42,17 +42,13 @@ def _lines(found: Curves, name: str, colour: str, by_time: bool) -> list[Line]:
     loss = found["loss"]
 
     def placed(points: list[Point]) -> list[Point]:
-        return [(_seconds(found.clock, step), value) for step, value in points] if by_time else points
+        return [(found.clock.at(step) or 0.0, value) for step, value in points] if by_time else points
 
     return [
         Line(placed(loss.thinned(_POINTS)), "", colour, "faint"),
         Line(placed(loss.smoothed(_POINTS)), name, colour),
         Line(placed(found["eval_loss"].thinned(_POINTS)), "", colour, "dotted"),
     ]
-
-
-def _seconds(clock: Series, step: float) -> float:
-    return clock.at(step) or 0.0
 
 
 def table(found: Comparison, only_differences: bool, t: Translator) -> Html:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from itertools import groupby
 
-from app.config.schema import RunConfig
 from app.evaluation.held_out import records
 from app.jobs import queue
 from app.jobs import trash as removed
@@ -102,16 +101,12 @@ def _what(job: JobDirectory, status: Status, t: Translator) -> list[Html]:
         rank = "" if config.adapter.method == "full" else f" r={config.adapter.r}"
         facts = [
             {"qlora": "QLoRA", "lora": "LoRA", "full": t("method.full")}[config.method] + rank,
-            _short(config),
+            config.model.name.rsplit("/", 1)[-1][:20],
             *facts,
         ]
     if status.of:
         facts.insert(-1, f"{status.step}/{status.of}")
     return [element("span", fact, class_="wb-number wb-muted") for fact in facts]
-
-
-def _short(config: RunConfig) -> str:
-    return config.model.name.rsplit("/", 1)[-1][:20]
 
 
 def _figures(record: RunSummary, t: Translator) -> list[Html]:
