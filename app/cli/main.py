@@ -12,11 +12,25 @@ from collections.abc import Collection, Sequence
 
 from app import __version__, proxies
 from app.cli.terminal import Parser, Verbs, progress
-from app.cli.verbs import data, demo, doctor, evaluate, export, jobs, models, page, plan, playground, train, votes
+from app.cli.verbs import (
+    data,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    jobs,
+    models,
+    page,
+    plan,
+    playground,
+    profile,
+    train,
+    votes,
+)
 from app.errors import UsageError, WorkbenchError, WorkspaceError
 from app.redaction import redact
 
-_VERBS = (page, demo, doctor, plan, data, train, jobs, models, playground, votes, evaluate, export)
+_VERBS = (page, demo, doctor, plan, data, train, profile, jobs, models, playground, votes, evaluate, export)
 _LAUNCHER_VERBS = {
     "test": "install the development requirements and run the tests",
     "check": "check format, lint and types of the project",

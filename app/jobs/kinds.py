@@ -24,6 +24,7 @@ class Kind:
 KINDS = {
     "train": Kind("app.training.worker", accelerator=True, launcher="app.training.processes"),
     "measure": Kind("app.training.memory.measure", accelerator=True),
+    "profile": Kind("app.training.profile.job", accelerator=True),
     "engine": Kind("app.engine.worker", accelerator=True, gives_way=True),
     "merge": Kind("app.export.worker", accelerator=False),
     "blend": Kind("app.export.worker", accelerator=False),

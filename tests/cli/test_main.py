@@ -26,6 +26,7 @@ VERBS = (
     "doctor",
     "plan",
     "train",
+    "profile",
     "chat",
     "serve",
     "blend",
