@@ -144,4 +144,5 @@ def _around_module(module: nn.Module, name: str, stopwatch: Stopwatch, products:
 
 
 def _rows(states: torch.Tensor) -> int:
-    return int(states.numel()) // max(1, states.shape[-1])
+    count: int = states.numel() // max(1, states.shape[-1])
+    return count
