@@ -37,14 +37,17 @@ def of(workspace: Workspace, draft: Draft) -> Forecast:
 
 
 def _steps(config: RunConfig, rows: int) -> int | None:
-    """Return the optimiser steps; with packing, an epoch's are known only when the rows have been packed."""
+    """Return the optimiser steps, as transformers' trainer counts them: a part of an epoch is a part of its steps.
+
+    With packing, an epoch's steps are known only when the rows have been packed.
+    """
     training = config.training
     if training.max_steps > 0:
         return training.max_steps
     if config.data.packing or not rows:
         return None
     kept = rows * (1 - config.data.validation_split)
-    return math.ceil(kept / config.effective_batch) * math.ceil(training.num_train_epochs)
+    return math.ceil(training.num_train_epochs * math.ceil(kept / config.effective_batch))
 
 
 def _seconds_a_step(workspace: Workspace, config: RunConfig) -> float | None:

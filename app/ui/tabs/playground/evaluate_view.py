@@ -85,7 +85,9 @@ def _cells(
     cells += [_figure(column.metrics.get(name), t) for name in metrics]
     cells.append(element("td", "-" if column.perplexity is None else f"{column.perplexity:,.2f}"))
     lost = column.forgetting
-    if forgets and lost is not None:
+    if forgets and lost is None:  # the base, which has nothing to forget
+        cells += [element("td", "-")] * 3
+    elif lost is not None:
         cells += [element("td", f"{lost.kl:.3f}"), element("td", f"{lost.loss_change:+.3f}")]
         cells.append(element("td", t("evaluate.flipped_of", flipped=lost.flipped, known=lost.known)))
     return cells
