@@ -100,6 +100,7 @@ class Description:
     job: str
     name: str
     note: str
+    tags: tuple[str, ...]
     sweep: str
     created: float | None
     status: Status
@@ -287,6 +288,7 @@ class JobDirectory:
             job=str(self.job["kind"]),
             name=self.name,
             note=self.label.note,
+            tags=self.label.tags,
             sweep=str(self.job.get("sweep", "")),
             created=self.job.get("created"),
             status=status,

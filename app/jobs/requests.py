@@ -181,10 +181,11 @@ def move(workspace: Workspace, job: JobDirectory, places: int) -> int:
         return waiting_line.move(workspace, job, places)
 
 
-def relabel(job: JobDirectory, name: str | None = None, note: str | None = None) -> Label:
-    """Change what a person calls a job, or its note; None leaves the one that is there."""
+def relabel(job: JobDirectory, name: str | None = None, note: str | None = None, tags: str | None = None) -> Label:
+    """Change what a person calls a job, its note, or its tags (with commas between); None leaves what is there."""
     old = job.label
-    label = Label.of(old.name if name is None else name, old.note if note is None else note)
+    together = ",".join(old.tags) if tags is None else tags
+    label = Label.of(old.name if name is None else name, old.note if note is None else note, together)
     replace_file(job.label_file, label.to_json())
     return label
 

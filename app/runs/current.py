@@ -87,7 +87,7 @@ EVERY = Filter()
 def _searched(job: JobDirectory) -> str:
     """Return the text in which the filter looks."""
     config = config_of(job)
-    parts = [job.id, job.name, job.label.note, str(job.job.get("sweep", ""))]
+    parts = [job.id, job.name, job.label.note, *job.label.tags, str(job.job.get("sweep", ""))]
     if config is not None:
         parts += [config.model.name, config.method, f"r={config.adapter.r}", Path(config.data.file).name]
     return " ".join(parts).lower()

@@ -47,7 +47,19 @@ def test_a_name_and_a_note_lie_beside_the_request(workspace: Workspace) -> None:
     assert job.job_file.read_bytes() == asked
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"name": 5}', '{"name": "' + "x" * 9000 + '"}'])
+def test_tags_are_told_apart_by_commas_of_any_script_and_stay_when_only_the_name_changes(workspace: Workspace) -> None:
+    job = run(workspace, "first")
+    requests.relabel(job, tags=" baseline, Keep，keep、 low  rank,," + "x" * 100)
+    assert job.label.tags == ("baseline", "Keep", "low rank", "x" * labels.LONGEST_TAG)
+    requests.relabel(job, name="second")
+    assert job.label.tags[:2] == ("baseline", "Keep") and job.describe().tags == job.label.tags
+    requests.relabel(job, tags="")
+    assert job.label == labels.Label("second")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", '{"name": 5}', '{"tags": 7}', '{"tags": [1, null]}', '{"name": "' + "x" * 9000 + '"}']
+)
 def test_a_damaged_label_is_no_obstacle(tmp_path: Path, text: str) -> None:
     (tmp_path / "label.json").write_text(text)
     assert len(labels.read(tmp_path / "label.json").name) <= labels.LONGEST_NAME

@@ -23,11 +23,15 @@ def register(group: Verbs) -> None:
     form.add_argument("--csv", action="store_true", help="the table as CSV")
     form.add_argument("--metrics-csv", action="store_true", help="every logged step of every run as CSV")
     parser = group.add(
-        "rename", rename, help="name a job, or note something about it", example=f"{example} rename ID --name NAME"
+        "rename",
+        rename,
+        help="name a job, tag it or note something",
+        example=f"{example} rename ID --name NAME",
     )
     _add_id(parser)
     parser.add_argument("--name", help="a name for people; an empty one brings back the first")
     parser.add_argument("--note", help="a note")
+    parser.add_argument("--tags", help="tags, with commas between; an empty text takes them away")
     parser = group.add(
         "again", again, help="run once more with exactly the same settings and data", example=f"{example} again ID"
     )
@@ -79,12 +83,13 @@ def _cell(value: object) -> str:
 
 
 def rename(arguments: argparse.Namespace) -> None:
-    """Change a job's name or note."""
-    if arguments.name is None and arguments.note is None:
-        raise UsageError("Nothing to change", "", "add --name or --note")
+    """Change a job's name, note or tags."""
+    if arguments.name is None and arguments.note is None and arguments.tags is None:
+        raise UsageError("Nothing to change", "", "add --name, --note or --tags")
     job = directory.find(workspace_of(arguments), arguments.id)
-    label = requests.relabel(job, arguments.name, arguments.note)
-    answer(arguments, {"id": job.id, "name": job.name, "note": label.note}, [f"{job.id} is called {job.name!r}."])
+    label = requests.relabel(job, arguments.name, arguments.note, arguments.tags)
+    changed = {"id": job.id, "name": job.name, "note": label.note, "tags": list(label.tags)}
+    answer(arguments, changed, [f"{job.id} is called {job.name!r}."])
 
 
 def again(arguments: argparse.Namespace) -> None:

@@ -97,9 +97,12 @@ def test_former_names_of_verbs_are_understood_and_not_listed(
 
 
 def test_a_run_is_renamed_and_repeated(pair: list[JobDirectory], capsys: pytest.CaptureFixture[str]) -> None:
-    assert said(capsys, "jobs", "rename", pair[0].id, "--name", "mine", "--note", "good")["name"] == "mine"
+    assert (
+        said(capsys, "jobs", "rename", pair[0].id, "--name", "mine", "--note", "good", "--tags", "a,b")["name"]
+        == "mine"
+    )
     shown = said(capsys, "jobs", "show", pair[0].id)
-    assert (shown["name"], shown["note"], shown["paused"]) == ("mine", "good", False)
+    assert (shown["name"], shown["note"], shown["tags"], shown["paused"]) == ("mine", "good", ["a", "b"], False)
     again = said(capsys, "jobs", "again", pair[0].id)
     assert said(capsys, "jobs", "show", again["id"])["config"] == pair[0].config
 

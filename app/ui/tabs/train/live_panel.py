@@ -172,7 +172,7 @@ def build(context: PageContext) -> LivePanel:
             label=Key("train.all_steps"),
             placeholder=Key("train.all_steps"),
             min_width=170,
-            elem_id="wb-steps",
+            elem_id="wb-view-steps",
             **plain,
         )
         smoothing = make(

@@ -20,6 +20,7 @@ from app.ui.components.charts import sparkline
 from app.ui.components.markup import Html, element, joined
 from app.ui.shell.language import Translator
 from app.ui.shell.status_bar import job_name
+from app.ui.tabs.train import run_table
 from app.ui.tabs.train.run_view import state
 from app.workspace import Workspace
 
@@ -57,7 +58,7 @@ def _sweep_heading(sweep: str, members: Sequence[JobDirectory], t: Translator) -
 
 def card(job: JobDirectory, t: Translator, chosen: bool, ticked: bool) -> Html:
     """Return one run as a card that can be looked at and ticked for comparison."""
-    status, record = job.status(), summary.of(job)
+    status, record, tagged = job.status(), summary.of(job), job.label.tags
     tick = element(
         "button",
         "✓" if ticked else "",
@@ -80,6 +81,7 @@ def card(job: JobDirectory, t: Translator, chosen: bool, ticked: bool) -> Html:
         sparkline(record.spark, t("train.loss")),
         element("span", *_what(job, status, t), class_="wb-card-foot"),
         element("span", *_figures(record, t), *_evaluated(job, t), class_="wb-card-foot"),
+        element("span", run_table.tags(tagged), class_="wb-tags") if tagged else "",
         type="button",
         class_="wb-card-body",
         data_pick=f"show:{job.id}",

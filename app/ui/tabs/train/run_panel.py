@@ -1,4 +1,4 @@
-"""What is done with one run: name it, note something, clone it, run it again, keep its settings, remove it."""
+"""What is done with one run: name it, tag it, note something, clone it, run it again, keep its settings, remove it."""
 
 from __future__ import annotations
 
@@ -73,6 +73,7 @@ class _Controls:
     box: gr.Accordion
     said: gr.HTML
     name: gr.Textbox
+    tags: gr.Textbox
     note: gr.Textbox
     save: gr.Button
     clone: gr.Button
@@ -88,6 +89,8 @@ def build(context: PageContext, selected: gr.State, shown: Shown, after: Wiring)
     with make(gr.Accordion, label=Key("run.box"), open=False, elem_id="wb-run-box") as box:
         said = gr.HTML(elem_id="wb-run-said")
         name = make(gr.Textbox, label=Key("run.name"), max_lines=1, elem_id="wb-run-name")
+        hint = Key("run.tags_hint")
+        tags = make(gr.Textbox, label=Key("run.tags"), placeholder=hint, max_lines=1, elem_id="wb-run-tags")
         note = make(gr.Textbox, label=Key("run.note"), lines=2, max_lines=6, elem_id="wb-run-note")
         with gr.Row(elem_classes="wb-actions"):
             save = make(gr.Button, value=Key("run.save"), scale=0, elem_id="wb-run-save")
@@ -97,30 +100,33 @@ def build(context: PageContext, selected: gr.State, shown: Shown, after: Wiring)
             wanted = make(gr.Textbox, label=Key("run.preset"), max_lines=1, min_width=160, elem_id="wb-preset-name")
             keep = make(gr.Button, value=Key("run.keep"), scale=0, elem_id="wb-preset-keep")
         _build_bundle(context, selected, shown, said)
-    controls = _Controls(box, said, name, note, save, clone, again, wanted, keep, gr.State(0))
+    controls = _Controls(box, said, name, tags, note, save, clone, again, wanted, keep, gr.State(0))
     _wire_label(context, controls, selected, shown, after)
     _wire_copies(context, controls, selected, shown, after)
     return RunBox(clone, controls.kept)
 
 
 def _wire_label(context: PageContext, c: _Controls, selected: gr.State, shown: Shown, after: Wiring) -> None:
-    """Wire the name and the note of the shown run."""
+    """Wire the name, the tags and the note of the shown run."""
 
     def label(chosen: object) -> Updates:
         job = shown(chosen)
-        return Updates({c.name: "", c.note: ""} if job is None else {c.name: job.name, c.note: job.label.note})
+        if job is None:
+            return Updates({c.name: "", c.tags: "", c.note: ""})
+        label = job.label
+        return Updates({c.name: job.name, c.tags: ", ".join(label.tags), c.note: label.note})
 
     def fill(chosen: object) -> Updates:
         job = shown(chosen)
         return Updates({**label(chosen), selected: "" if job is None else job.id})
 
-    def rename(chosen: object, called: str, noted: str, t: Translator) -> Updates:
-        return Updates({c.said: _said(lambda job: _rename(job, called, noted), shown(chosen), t, "run.saved")})
+    def rename(chosen: object, called: str, tagged: str, noted: str, t: Translator) -> Updates:
+        return Updates({c.said: _said(lambda job: _rename(job, called, tagged, noted), shown(chosen), t, "run.saved")})
 
-    c.box.expand(**handler(fill, [held(selected)], [selected, c.name, c.note]))
-    selected.change(**handler(label, [held(selected)], [c.name, c.note]))
+    c.box.expand(**handler(fill, [held(selected)], [selected, c.name, c.tags, c.note]))
+    selected.change(**handler(label, [held(selected)], [c.name, c.tags, c.note]))
     selected.change(**handler(lambda: Html(""), shows=[c.said]))
-    reads = [held(selected), text(c.name), text(c.note), context.language_field]
+    reads = [held(selected), text(c.name), text(c.tags), text(c.note), context.language_field]
     c.save.click(**handler(rename, reads, [c.said])).then(**after)
 
 
@@ -181,11 +187,11 @@ def _build_bundle(context: PageContext, selected: gr.State, shown: Shown, said: 
     selected.change(**handler(hide, shows=[bundled, fetch]))
 
 
-def _rename(job: JobDirectory, name: str, note: str) -> None:
+def _rename(job: JobDirectory, name: str, tags: str, note: str) -> None:
     called = name.strip()
     # The name that the run was handed in with is no label of its own.
     label = "" if called == str(job.job.get("name") or "") else called
-    requests.relabel(job, label, note)
+    requests.relabel(job, label, note, tags)
 
 
 def _said(do: Callable[[JobDirectory], object], job: JobDirectory | None, t: Translator, done: str) -> Html:

@@ -8,13 +8,13 @@ from app.jobs.directory import JobDirectory
 from app.runs.current import config_of
 from app.runs.results import summary
 from app.ui.components import number_format
-from app.ui.components.markup import Html, element
+from app.ui.components.markup import Html, element, joined
 from app.ui.shell.language import Translator
 from app.ui.shell.status_bar import job_name
 
 # Runs in the table; older ones are found by the filter or `jobs list`.
 _MOST_RUNS = 200
-_COLUMNS = ("name", "state", "model", "rank", "steps", "loss", "validation", "time", "memory")
+_COLUMNS = ("name", "state", "tags", "model", "rank", "steps", "loss", "validation", "time", "memory")
 
 
 def table(jobs: Sequence[JobDirectory], t: Translator) -> Html:
@@ -34,12 +34,14 @@ def table(jobs: Sequence[JobDirectory], t: Translator) -> Html:
 def _row(job: JobDirectory, t: Translator) -> Html:
     status, config = job.recorded_status(), config_of(job)
     found = summary.of(job) if status.final else summary.RunSummary()
-    name = element("a", job_name(job, t), href=f"#/train/{job.id}")
+    label = job.label
+    name = element("a", job_name(job, t), href=f"#/train/{job.id}", title=label.note or None)
     rank = None if config is None or config.adapter.method == "full" else config.adapter.r
     return element(
         "tr",
         element("td", name),
         element("td", t.known(f"state.{status.state}", status.state)),
+        element("td", tags(label.tags), data_sort=", ".join(label.tags)),
         element("td", config.model.name.rpartition("/")[2] if config else ""),
         _number(rank, "" if rank is None else str(rank)),
         _number(found.steps or None, number_format.count(found.steps)),
@@ -48,6 +50,11 @@ def _row(job: JobDirectory, t: Translator) -> Html:
         _number(found.seconds, number_format.duration(found.seconds or 0)),
         _number(found.memory_bytes, number_format.gigabytes(found.memory_bytes or 0)),
     )
+
+
+def tags(found: Sequence[str]) -> Html:
+    """Return the tags of a run as chips; nothing where it has none."""
+    return joined(element("span", tag, class_="wb-tag") for tag in found)
 
 
 def _number(value: float | None, text: str) -> Html:

@@ -14,6 +14,7 @@ from app.ui.components import number_format
 from app.ui.components.markup import Html, element
 from app.ui.shell.language import Translator
 from app.ui.shell.status_bar import job_name, meter, phase_name
+from app.ui.tabs.train import run_table
 
 _LOG_BYTES = 12_000
 _STATE_COLOUR = {"finished": "good", "failed": "bad", "interrupted": "warn", "stopped": "warn"}
@@ -60,8 +61,11 @@ def _remarks(job: JobDirectory, status: Status, t: Translator) -> list[Html]:
         remarks.append(element("p", t.heard_line(status.page_reason), class_="wb-reason"))
     if job.paused(status):
         remarks.append(element("p", t("train.paused", step=status.step), class_="wb-reason"))
-    if job.label.note:
-        remarks.append(element("p", job.label.note, class_="wb-run-note"))
+    label = job.label
+    if label.tags:
+        remarks.append(element("p", run_table.tags(label.tags), class_="wb-tags"))
+    if label.note:
+        remarks.append(element("p", label.note, class_="wb-run-note"))
     return remarks
 
 
