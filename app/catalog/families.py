@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from app.catalog.fields import LIMITS, ConfigFields
+from app.catalog.fields import LIMITS, ConfigFields, OtherLayoutError
 from app.catalog.spec import Experts, LatentAttention, LayerKind
 
 Numbers = dict[str, Any]
@@ -337,11 +337,13 @@ def gpt_neox(fields: ConfigFields) -> Numbers:
 
 
 def opt(fields: ConfigFields) -> Numbers:
-    """Read OPT with pre-norm layers (the 350M model differs and is refused)."""
+    """Read OPT with pre-norm layers; the 350M model differs. Raises OtherLayoutError."""
     values = dict(fields.values)
     hidden = fields.integer("hidden_size", limit=LIMITS["width"])
     if fields.integer("word_embed_proj_dim", limit=LIMITS["width"], default=hidden) != hidden:
-        raise fields.fail("word_embed_proj_dim", "a projected embedding is not supported")
+        raise OtherLayoutError("", "the embedding is projected")
+    if not fields.flag("do_layer_norm_before", True):
+        raise OtherLayoutError("", "the norms stand behind the layers")
     values["intermediate_size"] = fields.integer("ffn_dim", "intermediate_size", limit=LIMITS["width"])
     numbers = _core(ConfigFields(values, fields.source), norm="layer", gated_mlp=False)
     positions = fields.integer("max_position_embeddings", limit=1 << 24, default=2048)
@@ -379,11 +381,11 @@ def mixtral(fields: ConfigFields) -> Numbers:
 
 
 def _every_layer_routes(fields: ConfigFields) -> None:
-    """Refuse layouts in which dense and routed layers alternate."""
+    """Raise OtherLayoutError for layouts in which dense and routed layers alternate."""
     if fields.integer("decoder_sparse_step", limit=LIMITS["layers"], default=1) != 1:
-        raise fields.fail("decoder_sparse_step", "only models that route in every layer are supported")
+        raise OtherLayoutError("", "not every layer routes")
     if fields.values.get("mlp_only_layers"):
-        raise fields.fail("mlp_only_layers", "only models that route in every layer are supported")
+        raise OtherLayoutError("", "not every layer routes")
 
 
 def qwen2_moe(fields: ConfigFields) -> Numbers:

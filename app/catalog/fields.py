@@ -12,6 +12,10 @@ LIMITS: dict[str, int] = {"vocab": 4_000_000, "layers": 1024, "heads": 4096, "wi
 _POSITIONS_LIMIT = 1 << 31
 
 
+class OtherLayoutError(ModelError):
+    """A model of a known family whose layers lie otherwise than its reader can say: its own class knows them."""
+
+
 class ConfigFields:
     """Give typed values out of a config mapping; `source` names it in errors."""
 

@@ -9,8 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from app.catalog.families import FAMILIES
-from app.catalog.fields import ConfigFields
+from app.catalog.families import FAMILIES, Numbers, Reader
+from app.catalog.fields import ConfigFields, OtherLayoutError
 from app.catalog.general import numbers
 from app.catalog.spec import ModelSpec
 from app.catalog.vision import FIELD, vision_parameters
@@ -72,7 +72,8 @@ def _language_part(config: Mapping[str, Any], source: str) -> tuple[str, Mapping
 def spec_from_config(config: Mapping[str, Any], name: str) -> ModelSpec:
     """Return the ModelSpec of a parsed config.json; raise ModelError for a broken one.
 
-    A family without a reader is planned by a trace of its class, which also says where there is none.
+    A family without a reader, or in a layout that its reader does not know, is planned by a trace of its class, which
+    also says where there is none.
     """
     family, values, wrapped = _language_part(config, name)
     reader = FAMILIES.get(family)
@@ -84,16 +85,23 @@ def spec_from_config(config: Mapping[str, Any], name: str) -> ModelSpec:
         )
     inner = values.get("text_config") or values.get("decoder")
     fields = ConfigFields(inner if reader is None and isinstance(inner, dict) else values, name)
-    reader = reader or numbers
     dtype = _DTYPES.get(fields.text("dtype") or fields.text("torch_dtype"), "bf16")
     spec = ModelSpec(
-        name=name, family=family, dtype=dtype, config=dict(values) | {"model_type": family}, **reader(fields)
+        name=name, family=family, dtype=dtype, config=dict(values) | {"model_type": family}, **_numbers(fields, reader)
     )
     if wrapped:
         vision = vision_parameters(config, spec.hidden, name)
         spec = replace(spec, unplanned=vision or 0, uncounted=FIELD if vision is None else "")
     _check_size(spec, fields)
     return spec
+
+
+def _numbers(fields: ConfigFields, reader: Reader | None) -> Numbers:
+    """Read by a family's reader, and in general where it has none or its layers lie otherwise than it can say."""
+    try:
+        return (reader or numbers)(fields)
+    except OtherLayoutError:
+        return numbers(fields)
 
 
 def _check_size(spec: ModelSpec, fields: ConfigFields) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import torch
 from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import Cache, DynamicLayer, DynamicSlidingWindowLayer
 
-from app.engine.batching.kv_cache import Caches, RowCache, SeparateCaches
+from app.engine.batching.kv_cache import Caches, ReadAgain, RowCache, SeparateCaches
+from app.engine.memory import Memory, Step, shown_by
 from app.errors import EngineError, keyed, one_line
 from app.models.adapters import CONFIG_FILE
 from app.models.encoder_decoder import has_encoder, read, start_token
@@ -20,32 +21,48 @@ from app.models.loading import load_tokenizer
 
 
 class LoadedModel:
-    """A loaded model and how it is called. Raises EngineError for models whose past is of no known kind."""
+    """A loaded model and how it is called: its rows in one batch, one by one, or read again for every token."""
 
-    def __init__(self, model: PreTrainedModel, identity: str = "") -> None:
-        """`identity` is the fingerprint of the files that it was loaded from, where it matters."""
+    def __init__(self, model: PreTrainedModel, identity: str = "", memory: Memory | None = None) -> None:
+        """`identity` is the fingerprint of the files that it was loaded from, where it matters.
+
+        `memory` is how its rows are decoded, where it is known; else a small model of the class shows it.
+        """
         self.encodes = has_encoder(model)
-        self.keeps_state = self.encodes or keeps_state(model)
         self.model, self.identity = model, identity
+        self.memory: Memory = memory or _memory_of(model, self.encodes)
         self.prefix_stays = not self.keeps_state and _prefix_stays(model)
         self._takes = set(inspect.signature(model.forward).parameters)
 
+    @property
+    def keeps_state(self) -> bool:
+        """Tell whether rows are computed one by one: padding would go into a state, or is not known to be blind."""
+        return self.memory != "together"
+
     def fresh_cache(self, rows: int) -> Caches:
         """Return a cache without a past."""
-        if self.encodes:
-            return SeparateCaches(ReadPrompt, rows)
-        if self.keeps_state:
-            return SeparateCaches(lambda: DynamicCache(config=self.model.config), rows)
-        return RowCache()
+        if self.memory == "together":
+            return RowCache()
+        if self.memory == "read again":
+            return SeparateCaches(ReadAgain, rows)
+        return SeparateCaches(ReadPrompt if self.encodes else lambda: DynamicCache(config=self.model.config), rows)
 
     def logits(
-        self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: Cache | None, last: int = 1
+        self,
+        ids: torch.Tensor,
+        mask: torch.Tensor,
+        positions: torch.Tensor,
+        cache: Cache | ReadAgain | None,
+        last: int = 1,
     ) -> torch.Tensor:
         """Return the logits (rows, last, vocabulary) behind each of the last tokens.
 
         ids and positions are (rows, new), mask is (rows, past + new). Raises EngineError for more than the last token
         of an encoder with a decoder, whose prompt and answer are no one sequence.
         """
+        if isinstance(cache, ReadAgain) and not self.encodes:
+            ids, cache = torch.cat(cache.extended(ids), 1), None
+            mask, positions = torch.ones_like(ids), torch.arange(ids.shape[1], device=ids.device)[None]
         if self.encodes and last > 1:
             raise EngineError(
                 keyed("no_loss_of_encoders", "The loss of an encoder with a decoder is not measured here"),
@@ -63,8 +80,16 @@ class LoadedModel:
             logits: torch.Tensor = self.model(**inputs).logits[:, -last:]
         return logits
 
-    def _written(self, ids: torch.Tensor, cache: Cache | None) -> torch.Tensor:
+    def _written(self, ids: torch.Tensor, cache: Cache | ReadAgain | None) -> torch.Tensor:
         """Return the logits of the next token of answers, whose prompt is read by the encoder when it comes first."""
+        if isinstance(cache, ReadAgain):
+            prompt, *answer = cache.extended(ids)
+            begun = torch.full((len(ids), 1), start_token(self.model), device=ids.device)
+            with torch.inference_mode():
+                whole: torch.Tensor = self.model(
+                    input_ids=prompt, decoder_input_ids=torch.cat([begun, *answer], 1), use_cache=False
+                ).logits[:, -1:]
+            return whole
         past = cache if isinstance(cache, ReadPrompt) else ReadPrompt()
         with torch.inference_mode():
             if past.encoded is None:
@@ -123,17 +148,42 @@ def _prefix_stays(model: PreTrainedModel) -> bool:
     return not any(kind.get("rope_type") in ("dynamic", "longrope") for kind in kinds)
 
 
-def keeps_state(model: PreTrainedModel) -> bool:
-    """Tell whether layers carry a state from token to token, where others keep the keys and values of each.
+def one_by_one(
+    ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Yield each row of a batch without its padding: ids, mask and positions, as `LoadedModel.logits` takes them."""
+    for row in range(len(ids)):
+        real = mask[row, -ids.shape[1] :].bool()
+        yield ids[row, real][None], mask[row, mask[row].bool()][None], positions[row, real][None]
 
-    Raises EngineError for a memory of another kind.
-    """
+
+def _memory_of(model: PreTrainedModel, encodes: bool) -> Memory:
+    """Return how the rows of a model are decoded, as a small model of its class shows it."""
+    ways: list[Memory] = ["one by one"] if encodes or _keeps_state(model) else ["together", "one by one"]
+    return shown_by(model.config, ways, _step_of) or ways[0]
+
+
+def _step_of(model: PreTrainedModel, memory: Memory) -> tuple[Step, Caches]:
+    """Return how two rows of a small model take a step, prompts in two parts where they share a batch."""
+    loaded = LoadedModel(model, memory=memory)
+
+    def step(ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: Caches) -> torch.Tensor:
+        if isinstance(cache, SeparateCaches):
+            rows = zip(one_by_one(ids, mask, positions), cache.rows, strict=True)
+            return torch.cat([loaded.logits(*row, past)[:, -1] for row, past in rows])
+        before = mask.shape[1] - ids.shape[1]
+        half = ids.shape[1] // 2
+        if half:
+            loaded.logits(ids[:, :half], mask[:, : before + half], positions[:, :half], cache)
+        return loaded.logits(ids[:, half:], mask, positions[:, half:], cache)[:, -1]
+
+    return step, loaded.fresh_cache(2)
+
+
+def _keeps_state(model: PreTrainedModel) -> bool:
+    """Tell whether layers carry a state from token to token, where others keep the keys and values of each."""
     try:
         layers = DynamicCache(config=model.config).layers
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise EngineError(
-            "The playground cannot run this model",
-            f"it has layers whose memory is not known here ({one_line(error)})",
-            "merge the adapter and use another server",
-        ) from None
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return True  # a memory of another kind, of which a small model shows whether it can be used
     return any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)

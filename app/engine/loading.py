@@ -18,6 +18,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from app.engine.loaded_model import LoadedModel
+from app.engine.memory import Memory
 from app.errors import EngineError, one_line
 from app.models.adapters import AdapterFolder, bare_name
 
@@ -59,8 +60,12 @@ def own_tensors(adapter: AdapterFolder, model: nn.Module, name: str) -> dict[str
     return found
 
 
-def open_adapter(shell: PreTrainedModel, adapter: AdapterFolder, name: str) -> LoadedModel:
+def open_adapter(
+    shell: PreTrainedModel, adapter: AdapterFolder, name: str, memory: Memory | None = None
+) -> LoadedModel:
     """Load an adapter with PEFT onto a shell, and prove that every tensor of its file has come to stand in it.
+
+    `memory` is how the shell's class is decoded, where that is known.
 
     Raises EngineError for whatever goes wrong; the shell is of no use then.
     """
@@ -81,7 +86,7 @@ def open_adapter(shell: PreTrainedModel, adapter: AdapterFolder, name: str) -> L
         # about one that it does not like. Nothing but the shell was touched.
         raise _misfit(name, one_line(error)) from None
     _refuse_unread(model, adapter, name)
-    return LoadedModel(shell)
+    return LoadedModel(shell, memory=memory)
 
 
 def _check_rows(adapter: AdapterFolder, model: PreTrainedModel, name: str) -> None:

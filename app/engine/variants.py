@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -12,8 +13,8 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from app.engine.batching.adapter_stack import AdapterStack, Mix
-from app.engine.batching.kv_cache import Caches, SeparateCaches
-from app.engine.loaded_model import LoadedModel, is_model, open_beside
+from app.engine.batching.kv_cache import Caches, SeparateCaches, bytes_of
+from app.engine.loaded_model import LoadedModel, is_model, one_by_one, open_beside
 from app.engine.loading import open_adapter, own_tensors, shell_of
 from app.errors import EngineError, ModelError, one_line
 from app.models.adapters import AdapterFolder
@@ -118,15 +119,37 @@ class VariantSet:
         _refuse_dora_on_int8(adapter, self.model, self.device)
         first_hash = adapter.hash  # before anything of it is read: the proof asks for it again
         own = own_tensors(adapter, self.model, name)
-        shared = adapter.sums_up and not own
+        shared = adapter.sums_up and not own and self._rows_come_first(adapter)
         if shared:
             self._stack.put(name, adapter.updates())
         else:
-            self._models[name] = open_adapter(shell_of(self._shell), adapter, name)
+            self._models[name] = open_adapter(shell_of(self._shell), adapter, name, self._base.memory)
         warning = base_warning(adapter.path, self.base_hash)
         column = Variant(name, adapter.path, first_hash, shared, adapter.rank, warning)
         self.columns[name] = column
         self._prove(column, adapter)
+
+    def _rows_come_first(self, adapter: AdapterFolder) -> bool:
+        """Tell whether the layers of an adapter are given rows one after another, so that each can have its own.
+
+        FSMT and XLNet put the tokens first, and an expert is given whatever tokens were sent to it, of any row.
+        """
+        if self.keeps_state:
+            return True
+        modules = dict(self.model.named_modules())
+        found: list[bool] = []
+        rows, tokens = 2, self._probe.shape[1]
+
+        def look(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+            found.append(output.shape[0] == rows if output.ndim > 2 else output.shape[0] == rows * tokens)
+
+        hooks = [modules[name].register_forward_hook(look) for name in adapter.layers if name in modules]
+        try:
+            self._logits_of([BASE] * rows)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return all(found)
 
     def _take_whole(self, name: str, folder: Path, model: LoadedModel) -> None:
         """Put a model beside the base. The base must answer as before, and the model with numbers."""
@@ -145,13 +168,16 @@ class VariantSet:
         else:
             del self._models[name]
 
-    @property
+    @cached_property
     def cache_bytes_per_token(self) -> int:
-        """Return what one token of one row takes in the cache: keys and values of every layer."""
-        config = self.model.config.get_text_config(decoder=True)
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        return int(2 * config.num_hidden_layers * heads * width * self.model.dtype.itemsize)
+        """Return what one token of one row takes in the cache: what the probe's tokens leave there, for every layer.
+
+        Measured: layers differ in the width and the number of their heads, share keys, or keep a state and no keys.
+        """
+        ids, cache = self._probe, self.fresh_cache(1)
+        self.forward([BASE], ids, torch.ones_like(ids), torch.arange(ids.shape[1], device=self.device)[None], cache)
+        taken: int = bytes_of(cache) // ids.shape[1]
+        return max(1, taken)
 
     def forward(
         self,
@@ -195,16 +221,12 @@ class VariantSet:
         cache: SeparateCaches,
     ) -> torch.Tensor:
         """Return the logits of rows that are computed one after another, each without its padding."""
-        found = []
-        for row, name in enumerate(names):
-            real = mask[row, -ids.shape[1] :].bool()
-            inputs = ids[row, real][None], mask[row, mask[row].bool()][None], positions[row, real][None]
-            found.append(self._select([name]).logits(*inputs, cache.rows[row])[:, -1])
-        return torch.cat(found)
+        rows = zip(names, one_by_one(ids, mask, positions), cache.rows, strict=True)
+        return torch.cat([self._select([name]).logits(*row, past)[:, -1] for name, row, past in rows])
 
     @property
     def keeps_state(self) -> bool:
-        """Tell whether the base carries a state from token to token, so that rows are computed one by one."""
+        """Tell whether rows are computed one by one: the base carries a state, or has no memory to be trusted."""
         return self._base.keeps_state
 
     def prefix_stays(self, name: str) -> bool:
@@ -271,6 +293,8 @@ class VariantSet:
         return float((one.float() - other.float()).norm()) <= allowed * float(other.float().norm())
 
     def _logits_of(self, names: Sequence[str | Mix]) -> torch.Tensor:
+        if self.keeps_state and len(names) > 1:  # as they are answered
+            return torch.cat([self._logits_of([name]) for name in names])
         ids = self._probe.repeat(len(names), 1)
         mask = torch.ones_like(ids)
         return self.forward(names, ids, mask, torch.arange(ids.shape[1], device=self.device).expand_as(ids), None)

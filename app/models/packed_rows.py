@@ -1,7 +1,7 @@
 """Show on a small model whether packed rows see each other. Runs in a child: a request on standard input, JSON out.
 
-The real class is built from the run's own configuration in small widths, with every kind of its layers, and runs over
-the very batch that TRL's collator makes of packed rows. Its logits must be those of each row alone.
+A small model of the run's own configuration (app/models/small_model.py) runs over the very batch that TRL's collator
+makes of packed rows. Its logits must be those of each row alone.
 """
 
 from __future__ import annotations
@@ -14,28 +14,16 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 import transformers
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-from app.catalog.small import VOCABULARY, small
-from app.models.text_tower import empty_language_model
+from app.catalog.small import VOCABULARY
+from app.models.small_model import small_config, small_model
 
 # Float32 rounds to about 1e-7; what one row sees of another was 8e-4 and more where it was measured (LFM2 the least).
 TOLERANCE = 1e-5
 # Longer than the windows of a small model, and of different lengths.
 _DOCUMENTS = (23, 31, 17)
-# A small model has below 5 million weights; one with more has a width that is not known to be one.
-_MOST_PARAMETERS = 50_000_000
-_NOT_OF_THE_CLASS = (
-    "model_type",
-    "transformers_version",
-    "architectures",
-    "dtype",
-    "torch_dtype",
-    "quantization_config",
-)
-
-
 _LONGEST_WORDS = 200
 
 
@@ -45,31 +33,6 @@ class Shown(NamedTuple):
     outcome: Literal["apart", "leak", "refused", "untested"]
     difference: float = 0.0
     words: str = ""
-
-
-def small_config(values: Mapping[str, Any]) -> PreTrainedConfig:
-    """Return the configuration of the language model in `values` (a config.json) in small widths."""
-    fields = {name: value for name, value in values.items() if name not in _NOT_OF_THE_CLASS and name[:1] != "_"}
-    whole = AutoConfig.for_model(str(values["model_type"]), **fields).get_text_config(decoder=True)
-    made = {name: value for name, value in small(whole.to_dict()).items() if name not in _NOT_OF_THE_CLASS}
-    return type(whole)(**{name: value for name, value in made.items() if name[:1] != "_"})
-
-
-def small_model(config: PreTrainedConfig, attn: str) -> PreTrainedModel:
-    """Build a small model with random weights, larger than the usual start so that what is seen shows."""
-    attention = None if attn == "sdpa" else attn
-    with torch.device("meta"):
-        empty = empty_language_model(config, attention)
-    count = sum(parameter.numel() for parameter in empty.parameters())
-    if count > _MOST_PARAMETERS:
-        raise ValueError(f"a small model of this class still has {count:,} weights")
-    model: PreTrainedModel = empty_language_model(config, attention)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            middle = 1.0 if parameter.ndim == 1 and "norm" in name else 0.0
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.08 + middle)
-    return model.float().eval()
 
 
 def packed_difference(model: PreTrainedModel) -> float:

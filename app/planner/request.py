@@ -12,7 +12,7 @@ from app.config.objectives import row_kind
 from app.errors import PlanError
 from app.planner.correction import Correction, Corrections, chosen
 from app.planner.phrases import Phrase
-from app.planner.simulation.adapter import unknown_targets
+from app.planner.simulation.adapter import adapts_experts, unknown_targets
 
 if TYPE_CHECKING:
     from app.planner.tracing.store import Traces
@@ -236,6 +236,16 @@ def _check_targets(request: PlanRequest) -> None:
             near = ", ".join(sorted({name for name in unknown.values() if name}))
             remedy = f"Did you mean {near}?" if near else "Use all-linear"
             raise _wrong("targets", f"{request.model.name} has no module {', '.join(unknown)[:120]}", remedy)
+        _check_experts(request)
+
+
+def _check_experts(request: PlanRequest) -> None:
+    """Raise PlanError for what PEFT does not do for adapters on experts, which are parameters and no modules."""
+    asked = {"lora_dropout": ("dropout", "0"), "dora": ("DoRA", "false")}
+    for field, (what, off) in asked.items():
+        if getattr(request, field) and adapts_experts(request.model, request.targets):
+            why = f"it adapts the experts of {request.model.name}, where PEFT has no {what}"
+            raise _wrong(field, why, f"Set it to {off}, or name the attention's modules as targets")
 
 
 def _check_card(request: PlanRequest) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from app import catalog
+from app.catalog.reader import spec_from_config
 from app.errors import ModelError
 
 # Parameters of the language model: the publishers' sizes, counted on the meta device.
@@ -95,3 +96,17 @@ def test_an_architecture_without_a_formula_is_planned_or_refused_in_one_line() -
             assert entry.config["model_type"] in error.line() and "\n" not in error.line()
             continue
         assert spec.listing == entry.listing
+
+
+@pytest.mark.parametrize(
+    ("config", "depth"),
+    [
+        ({"model_type": "qwen3_moe", "hidden_size": 64, "num_hidden_layers": 3, "mlp_only_layers": [1]}, 3),
+        ({"model_type": "qwen2_moe", "hidden_size": 64, "num_hidden_layers": 4, "decoder_sparse_step": 2}, 4),
+        ({"model_type": "opt", "hidden_size": 64, "num_hidden_layers": 2, "word_embed_proj_dim": 32}, 2),
+        ({"model_type": "opt", "hidden_size": 64, "num_hidden_layers": 2, "do_layer_norm_before": False}, 2),
+    ],
+)
+def test_a_layout_that_a_formula_does_not_know_is_simulated(config: dict[str, Any], depth: int) -> None:
+    spec = spec_from_config({"num_attention_heads": 4, "ffn_dim": 128, **config}, "odd")
+    assert spec.simulated and spec.layers == depth and spec.family == config["model_type"]

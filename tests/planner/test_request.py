@@ -5,6 +5,7 @@ import pytest
 from app import catalog
 from app.errors import PlanError
 from app.planner import PlanRequest, estimate
+from app.planner.simulation.adapter import PEFT_ADAPTS_EXPERTS
 
 MODEL = catalog.find("qwen2.5-0.5b")
 
@@ -68,3 +69,20 @@ def test_extreme_but_allowed_requests_stay_finite_and_positive() -> None:
     plan = estimate(PlanRequest(model=MODEL, seq_len=16_777_216, attn="eager", checkpointing="none", rank=65_536))
     assert all(size >= 0 for size in plan.parts.values())
     assert 0 < plan.allocated_peak < 1 << 80
+
+
+@pytest.mark.parametrize("field", ["lora_dropout", "dora"])
+@pytest.mark.parametrize("name", ["qwen3-30b-a3b", "glm-4.7-flash"])
+def test_what_peft_does_not_do_for_experts_is_refused_before_anything_is_fetched(name: str, field: str) -> None:
+    asked = PlanRequest(model=catalog.find(name), targets=("q_proj",) if name == "qwen3-30b-a3b" else ("o_proj",))
+    assert asked.changed(**{field: 0.1 if field == "lora_dropout" else True})
+    with pytest.raises(PlanError, match="experts of"):
+        asked.changed(**{field: 0.1 if field == "lora_dropout" else True, "targets": ("all-linear",)})
+
+
+def test_the_families_whose_experts_peft_adapts_are_those_of_the_library() -> None:
+    from peft.utils import transformers_weight_conversion as peft
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    known = {name for name, way in peft._MODEL_TO_CONVERSION_PATTERN.items() if way in peft._MOE_TARGET_MODULE_MAPPING}
+    assert {name for name in known if name in CONFIG_MAPPING} == PEFT_ADAPTS_EXPERTS

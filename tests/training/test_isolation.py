@@ -9,7 +9,8 @@ from transformers import AutoConfig
 from app.catalog.families import FAMILIES
 from app.catalog.modules import SEES_PACKED
 from app.models import packed_rows
-from app.models.packed_rows import TOLERANCE, packed_difference, shown_by, small_config, small_model
+from app.models.packed_rows import TOLERANCE, packed_difference, shown_by
+from app.models.small_model import small_config, small_model
 from app.planner import packing
 
 _LLAMA: dict[str, Any] = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache, DynamicLayer, EncoderDecoderCache
 
 _LEAST_ROOM = 64
 
@@ -137,13 +137,25 @@ class RowCache(Cache):  # type: ignore[misc]
             layer.keep(torch.tensor(rows, device=layer.keys.device), cut)
 
 
+class ReadAgain:
+    """The past of one row of a model whose memory is not to be trusted: its tokens, which are read again each time."""
+
+    def __init__(self) -> None:
+        self.parts: list[torch.Tensor] = []
+
+    def extended(self, ids: torch.Tensor) -> list[torch.Tensor]:
+        """Append tokens (1, new) and return all parts: the prompt, then token by token."""
+        self.parts.append(ids)
+        return self.parts
+
+
 class SeparateCaches:
     """One cache a row, for models that carry a state from token to token: padding would go into it.
 
     Rows are computed one after another, each without padding. `make` gives a fresh cache for one row.
     """
 
-    def __init__(self, make: Callable[[], Cache], rows: int = 0) -> None:
+    def __init__(self, make: Callable[[], Cache | ReadAgain], rows: int = 0) -> None:
         self.rows = [make() for _ in range(rows)]
 
     def join(self, other: Caches) -> None:
@@ -157,6 +169,20 @@ class SeparateCaches:
 
 
 Caches = RowCache | SeparateCaches
+
+
+def bytes_of(cache: Caches) -> int:
+    """Return what the keys and values of all rows take; states that do not grow with the tokens are left out."""
+    if isinstance(cache, SeparateCaches):
+        return sum(_held(one) for one in cache.rows)
+    return _held(cache)
+
+
+def _held(cache: Cache | ReadAgain) -> int:
+    if isinstance(cache, EncoderDecoderCache):
+        return _held(cache.self_attention_cache) + _held(cache.cross_attention_cache)
+    pieces = (getattr(layer, name, None) for layer in getattr(cache, "layers", ()) for name in ("keys", "values"))
+    return sum(piece.nbytes for piece in pieces if isinstance(piece, torch.Tensor))
 
 
 def _padded(states: torch.Tensor, length: int) -> torch.Tensor:

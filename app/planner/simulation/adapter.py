@@ -16,6 +16,39 @@ from app.catalog.modules import (
 from app.catalog.spec import ModelSpec
 
 ALL_LINEAR = "all-linear"
+# Families whose experts PEFT 0.21 adapts by all-linear (peft/utils/transformers_weight_conversion.py); a test holds the
+# list to the library, for families with a formula say it of themselves.
+PEFT_ADAPTS_EXPERTS = frozenset(
+    (
+        "afmoe",
+        "beam",
+        "cohere2_moe",
+        "deepseek_v2",
+        "deepseek_v3",
+        "deepseek_v32",
+        "dots1",
+        "ernie4_5_moe",
+        "exaone_moe",
+        "flex_olmo",
+        "glm4_moe",
+        "glm4_moe_lite",
+        "glm4v_moe",
+        "glm_moe_dsa",
+        "hunyuan_v1_moe",
+        "longcat_flash",
+        "mellum",
+        "minimax",
+        "minimax_m2",
+        "mixtral",
+        "olmoe",
+        "qwen3_moe",
+        "qwen3_next",
+        "qwen3_omni_moe",
+        "qwen3_omni_moe_text",
+        "qwen3_omni_moe_thinker",
+        "solar_open",
+    )
+)
 _MLP_ROLES = frozenset({"gate", "up", "down", "gate_up"})
 _HEAD_NAMES = ("lm_head", "embed_out")
 _EMBEDDING_NAMES = ("embed_tokens", "wte", "word_embeddings", "embed_in")
@@ -30,6 +63,8 @@ def is_target(spec: ModelSpec, module: LinearModule, targets: tuple[str, ...]) -
 
 def adapts_experts(spec: ModelSpec, targets: tuple[str, ...]) -> bool:
     """Tell whether the routed experts' parameters get adapters: named, or by PEFT's reading of all-linear."""
+    if spec.simulated:
+        return ALL_LINEAR in targets and spec.family in PEFT_ADAPTS_EXPERTS
     return spec.experts is not None and (EXPERTS in targets or doubles_gate_up(spec, targets))
 
 

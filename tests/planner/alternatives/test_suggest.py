@@ -81,6 +81,8 @@ def test_mild_changes_keep_rows_longer() -> None:
 )
 def test_no_fit_is_missed(vram_gb: float, settings: dict[str, object]) -> None:
     for name in ("starter", "gpt2-xl", "qwen2.5-3b", "gemma-2-9b", "qwen3-14b", "qwen3-30b-a3b", "falcon-40b"):
+        if settings.get("dora") and name == "qwen3-30b-a3b":
+            continue  # PEFT has no DoRA for experts
         wanted = request(name, vram_gb=vram_gb, **settings)
         if estimate(wanted).fits:
             continue

@@ -30,6 +30,8 @@ MODELS = (
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_an_open_walk_answers_as_a_walk_with_the_numbers_does(name: str, settings: dict[str, object]) -> None:
+    if settings.get("dora") and name == "qwen3-30b-a3b":
+        settings = {**settings, "targets": ("q_proj", "o_proj")}  # PEFT has no DoRA for experts
     for seq_len, rank in ((65, 3), (1536, 8), (1537, 64), (9000, 256)):
         request = PlanRequest(model=catalog.find(name), seq_len=seq_len, rank=rank, **settings)  # type: ignore[arg-type]
         stream, dims = precision_of(request).stream, dims_of(request)
