@@ -12,6 +12,7 @@ from app.jobs import directory, requests
 from app.workspace import Workspace, open_workspace
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["WORKBENCH_WARM"] = "0"  # no worker loads its libraries for every page that a test opens
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 from app.errors import BusyError, JobError, keyed
 from app.files import replace_file
 from app.jobs import directory as jobs
 from app.jobs import queue as waiting_line
-from app.jobs import supervisor
+from app.jobs import supervisor, warm
 from app.jobs.directory import JobDirectory, Status
 from app.jobs.kinds import KINDS
 from app.jobs.labels import Label
@@ -41,6 +42,16 @@ def submit(
         _tell_unloaded(job, gone)
         supervisor.ensure_running(workspace)
     return job
+
+
+def expect_run(workspace: Workspace) -> None:
+    """Say that a run may be handed in soon, so that its libraries are loaded meanwhile. Costs a look at one file.
+
+    Where that cannot be, nothing is said: the run will start a few seconds later.
+    """
+    if warm.wish(workspace):
+        with suppress(JobError, OSError), supervisor.admission(workspace):
+            supervisor.ensure_running(workspace)
 
 
 def ensure_supervised(workspace: Workspace) -> None:

@@ -24,9 +24,10 @@ import psutil
 
 from app.errors import JobError
 from app.jobs import directory as jobs
-from app.jobs import queue
+from app.jobs import queue, warm
 from app.jobs.directory import JobDirectory, Status
 from app.jobs.lock import CAN_HAND_DOWN, FileLock, is_held
+from app.jobs.warm import WarmWorker
 from app.workspace import Workspace, open_workspace
 
 POLL_S = 0.2
@@ -139,9 +140,16 @@ class Supervisor:
         self._terminated: dict[str, float] = {}
         self._last_words: dict[str, float] = {}
         self._settled: dict[str, int] = {}
+        self._warm: WarmWorker | None = None
 
     def run(self, lock: FileLock) -> None:
         """Serve until nothing has been left to do for a while, then let go of the supervisor's lock."""
+        try:
+            self._serve(lock)
+        finally:
+            self._let_warm_go()
+
+    def _serve(self, lock: FileLock) -> None:
         idle_since = time.monotonic()
         while self.workspace.jobs.is_dir():
             try:
@@ -149,7 +157,7 @@ class Supervisor:
             except (JobError, OSError) as error:  # a job removed or damaged in mid-look; the next look goes without it
                 print(f"{time.ctime()}: {error}", flush=True)
                 open_jobs = True
-            if open_jobs:
+            if open_jobs or warm.wished(self.workspace):
                 idle_since = time.monotonic()
             elif time.monotonic() - idle_since > IDLE_EXIT_S:
                 # Under the admission lock no job can come in between the last look and the end. The lock goes too:
@@ -166,7 +174,21 @@ class Supervisor:
         for directory in open_jobs:
             self._look_after(directory)
         self._start_next(open_jobs)
+        self._keep_warm(open_jobs)
         return bool(open_jobs)
+
+    def _keep_warm(self, open_jobs: Sequence[JobDirectory]) -> None:
+        """Have one worker without a job while a run is expected, and none beside one that is under way."""
+        wanted = warm.wished(self.workspace) and not any(job.kind.accelerator for job in open_jobs)
+        if self._warm is not None and not (wanted and self._warm.alive):
+            self._let_warm_go()
+        elif self._warm is None and wanted and warm.has_room():
+            self._warm = WarmWorker(_spawn, self.workspace.root / "warm.log")
+
+    def _let_warm_go(self) -> None:
+        if self._warm is not None:
+            self._warm.end()
+            self._warm = None
 
     def _open_jobs(self) -> list[JobDirectory]:
         return [directory for directory in jobs.all_jobs(self.workspace) if not self._is_settled(directory)]
@@ -272,12 +294,19 @@ class Supervisor:
             job.write_status(replace(starting, process_created=None, ended=None).with_heartbeat())
             self._terminated.pop(job.id, None)
             self._last_words.pop(job.id, None)
-            self.children[job.id] = _spawn_worker(job, lock)
+            self.children[job.id] = self._handed(job, lock) or _spawn_worker(job, lock)
         except OSError as error:
             reason = f"its process could not be started: {error.strerror or error}"
             job.write_status(replace(job.recorded_status(), state="failed", kind="code", reason=reason))
         finally:
             lock.release()
+
+    def _handed(self, job: JobDirectory, lock: FileLock) -> subprocess.Popen[bytes] | None:
+        """Hand a job to the worker that waits for one, and return its process; None where there is none for it."""
+        if self._warm is None or (process := self._warm.hand(job, lock)) is None:
+            return None
+        self._warm = None
+        return process
 
 
 def _spawn_worker(job: JobDirectory, lock: FileLock) -> subprocess.Popen[bytes]:

@@ -1,4 +1,4 @@
-"""The process of every job: `python -m app.jobs.worker JOB_DIRECTORY [LOCK]`.
+"""The process of every job: `python -m app.jobs.worker JOB_DIRECTORY [LOCK]`, or `--warm SOCKET` before there is a job.
 
 LOCK is the descriptor of the job's lock, taken by whoever starts this process; without it the lock is taken here.
 """
@@ -9,12 +9,13 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
 import psutil
 
-from app.jobs import lock
+from app.jobs import lock, warm
 from app.jobs.child import Work, run_job, run_locked
 from app.jobs.directory import JobDirectory
 
@@ -35,15 +36,21 @@ def _make_way() -> None:
             here.nice(min(19, here.nice() + NICER_BY))
 
 
+def _work_of(directory: JobDirectory) -> Work:
+    """Return what a job's kind does; its libraries are loaded here, or are already."""
+    work: Work = import_module(directory.kind.module).work
+    return work
+
+
 def main() -> int:
     """Run the job of the directory named on the command line."""
     _make_way()
+    if sys.argv[1] == "--warm":
+        handed = warm.wait_for_job(int(sys.argv[2]))
+        return 0 if handed is None else run_locked(handed, partial(_work_of, handed))
     directory = JobDirectory(Path(sys.argv[1]).absolute())
 
-    def find_work() -> Work:
-        work: Work = import_module(directory.kind.module).work
-        return work
-
+    find_work = partial(_work_of, directory)
     if directory.processes > 1:
         return _run_in_processes(directory, find_work)
     if len(sys.argv) > 2:

@@ -55,6 +55,7 @@ def sentence(workspace: Workspace, draft: Draft, t: Translator) -> Html:
     config = draft.config
     if not config.data.file:
         return messages.sentence(t("train.sentence.no_data"))
+    requests.expect_run(workspace)
     method = {"qlora": "QLoRA", "lora": "LoRA", "full": t("method.full")}[config.method]
     training = config.training
     length = (
