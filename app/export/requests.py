@@ -13,10 +13,12 @@ from app.jobs import requests as jobs
 from app.jobs.directory import JobDirectory
 from app.outputs import refuse_inputs
 from app.reading import parsed_as, parsed_json, read_object
+from app.runs.on_disk import exports
 from app.runs.on_disk.exports import GGUF_TARGETS
 from app.workspace import Workspace
 
-TARGETS = ("adapter", "gguf", "ollama", "lmstudio", "nf4", "vllm", "hub")
+# A merge is a job of its own.
+TARGETS = tuple(target for target in exports.TARGETS if target != "model")
 # From the largest file to the smallest; what is smaller than q8_0 takes llama.cpp's quantiser.
 GGUF_DTYPES = ("f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_k_s", "iq4_xs", "q3_k_m", "q2_k")
 # Optional namespace and tag, as Ollama reads them.

@@ -22,7 +22,6 @@ from app.workspace import Workspace
 _ICONS = {
     "adapter": "folder",
     "model": "merge",
-    "gguf": "file",
     "ollama": "llama",
     "lmstudio": "screen",
     "nf4": "merge",
@@ -207,7 +206,7 @@ def _article(
     *rest: object,
     before: Sequence[object] = (),
 ) -> Html:
-    title = element("h3", icons.icon(_ICONS[target], 22), t(f"take.card.{target}"))
+    title = element("h3", icons.icon(_ICONS.get(target, "file"), 22), t(f"take.card.{target}"))
     told = element("p", text) if text else ""
     return element("article", title, told, *before, _facts(facts), *rest, class_="wb-take-card")
 
