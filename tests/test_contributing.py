@@ -34,7 +34,7 @@ def test_every_file_that_the_worked_examples_name_is_there() -> None:
 
 def test_each_worked_example_is_short_and_names_code_and_a_test() -> None:
     examples = re.split(r"^## Add ", PAGES["CONTRIBUTING.md"], flags=re.MULTILINE)[1:]
-    assert len(examples) == 6
+    assert len(examples) == 8
     for example in examples:
         assert "::" in example and "`tests/" in example.replace("`python -m app.config.reference`", "`tests/"), example
         assert len(re.findall(r"^\d\. ", example, re.MULTILINE)) <= 3

@@ -9,7 +9,7 @@ from app.planner.request import Optimizer
 # Bytes of state for one trained number, apart from those that follow the parameter's own item size.
 # 8-bit states of bitsandbytes: one byte each and one fp32 maximum for 256 of them.
 _EIGHT_BIT = 1 + 4 / 256
-_STATES: dict[str, tuple[float, int]] = {
+_STATES: dict[Optimizer, tuple[float, int]] = {
     # (bytes of fixed size, states in the parameter's item size)
     "adamw_torch": (0.0, 2),
     "adamw_torch_fused": (0.0, 2),

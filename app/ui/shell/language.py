@@ -110,11 +110,18 @@ class Translator:
         return texts(self.language).get(key) or texts(ENGLISH).get(key) or otherwise
 
 
+def of_scripts(language: str) -> dict[str, str]:
+    """Return the texts that the page's scripts say, by what follows `script.` in their keys."""
+    family, own = "script.", texts(language)
+    return {
+        key.removeprefix(family): own.get(key, text) for key, text in texts(ENGLISH).items() if key.startswith(family)
+    }
+
+
 def spoken(language: object, headers: Mapping[str, str]) -> Translator:
     """Return the language that was chosen; on a first visit, when none was, the one that the browser asks for."""
-    if language is None and headers.get("accept-language", "").lower().startswith("zh"):
-        return Translator("zh")
-    return Translator(language)
+    asked = re.match("[a-z]*", headers.get("accept-language", "").lower())
+    return Translator(asked[0] if language is None and asked else language)
 
 
 def _filled(text: str, values: Mapping[str, str]) -> str:

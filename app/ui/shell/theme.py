@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.ui.components import icons
-from app.ui.shell.language import NAMES, Translator
+from app.ui.shell.language import NAMES, of_scripts
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -143,8 +143,8 @@ def head() -> str:
     """Return what goes into the head: colours and frame, so that nothing flashes, and the page's small scripts."""
     scripts = "\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     frame = (_FOLDER / "frame.css").read_text(encoding="utf-8")
-    away = json.dumps({language: Translator(language)("page.away") for language in NAMES}, ensure_ascii=False)
-    said = f"window.workbenchAway = {away};"
+    texts = json.dumps({language: of_scripts(language) for language in NAMES}, ensure_ascii=False)
+    said = f"window.workbenchTexts = {texts};"
     return f"<style>{variables()}{icons.variables()}{frame}</style>\n<script>{said}{scripts}</script>"
 
 

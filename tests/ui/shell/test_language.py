@@ -13,9 +13,10 @@ from app.planner import PlanRequest, suggestions
 from app.planner.phrases import ENGLISH as PLANNER
 from app.planner.phrases import Phrase
 from app.ui.components import forms
-from app.ui.shell.language import ENGLISH, NAMES, Translator, _of_settings, texts
+from app.ui.shell.language import ENGLISH, NAMES, Translator, _of_settings, of_scripts, spoken, texts
 
 SOURCES = sorted((Path(__file__).resolve().parents[3] / "app" / "ui").rglob("*.py"))
+STATIC = Path(__file__).resolve().parents[3] / "app" / "ui" / "shell" / "static"
 CODE = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES)
 OTHERS = [name for name in NAMES if name != ENGLISH]
 
@@ -52,6 +53,7 @@ def test_every_key_in_the_code_exists() -> None:
 def test_every_text_is_used() -> None:
     families = (
         "kept.",
+        "script.",
         "state.",
         "kind.",
         "phase.",
@@ -125,3 +127,27 @@ def test_a_note_of_the_planner_keeps_its_numbers(language: str) -> None:
     one, more = (Phrase("planner.corrected", count=count, error=1.84) for count in (1, 5))
     assert "+1.8 %" in t.planned(one) and "1 " not in t.planned(one).replace("+1.8 %", "")
     assert "5" in t.planned(more)
+
+
+def test_the_scripts_of_the_page_say_texts_of_the_locale_files_alone() -> None:
+    scripts = [path.read_text(encoding="utf-8") for path in sorted(STATIC.glob("*.js"))]
+    used = set(re.findall(r'\bsay\("([a-z_]+)"\)', "\n".join(scripts)))
+    own = set(re.findall(r'\$/, "(own_[a-z_]+)"\]', "\n".join(scripts)))
+    assert len(own) > 10 and (used | own | {"away", "ended"}) == set(of_scripts(ENGLISH))
+    assert not [script[:40] for script in scripts if re.search("[\u4e00-\u9fff]", script)]
+
+
+@pytest.mark.parametrize(
+    ("asked", "language"),
+    [
+        ("zh-CN,zh;q=0.9", "zh"),
+        ("ZH", "zh"),
+        ("en-US,en;q=0.5", ENGLISH),
+        ("xx", ENGLISH),
+        ("", ENGLISH),
+        ("*", ENGLISH),
+    ],
+)
+def test_a_first_visit_is_in_the_language_that_the_browser_asks_for(asked: str, language: str) -> None:
+    assert spoken(None, {"accept-language": asked}).language == language
+    assert spoken("zh", {"accept-language": asked}).language == "zh"

@@ -18,9 +18,8 @@
     let banner = document.getElementById("wb-away");
     if (!isAway) return banner?.remove();
     if (banner) return;
-    const texts = window.workbenchAway || {};
     banner = Object.assign(document.createElement("div"), { id: "wb-away", role: "alert" });
-    banner.textContent = texts[document.documentElement.lang] || texts.en || "";
+    banner.textContent = (window.workbenchTexts[document.documentElement.lang] || window.workbenchTexts.en).away;
     document.body.append(banner);
   };
   const back = () =>

@@ -1,8 +1,8 @@
 // The keyboard: tabs by arrow keys, the composer, a list of shortcuts, and one field that finds everything.
 (() => {
   const TABS = ["plan", "data", "train", "playground", "export"];
-  const zh = () => document.documentElement.lang.startsWith("zh");
-  const say = (english, chinese) => (zh() ? chinese : english);
+  const texts = () => window.workbenchTexts[document.documentElement.lang] || window.workbenchTexts.en;
+  const say = (key) => texts()[key];
   const visible = (element) => element?.checkVisibility?.() ?? !!element?.offsetParent;
   const tab = (name) => document.getElementById(`tab-${name}-button`);
 
@@ -15,20 +15,22 @@
   const name = () => document.querySelectorAll("div.empty[aria-label]:not([role])").forEach((one) => one.setAttribute("role", "img"));
   // What the framework says of its own controls it says in English alone.
   const OWN = [
-    [/^Click to upload or drop files$/, "点击上传或拖入文件"], [/^Reset to default value$/, "恢复默认值"],
-    [/^number input for (.*)$/, "$1：数值"], [/^range slider for (.*)$/, "$1：滑块"], [/^Download$/, "下载"],
-    [/^Copy$/, "复制"], [/^Fold line$/, "折叠"], [/^Unfold line$/, "展开"], [/^Code input container$/, "代码"],
-    [/^Clear$/, "清除"], [/^Remove this file$/, "移除此文件"], [/^Close$/, "关闭"], [/^Loading$/, "正在加载"], [/^Empty value$/, "空"],
+    [/^Click to upload or drop files$/, "own_upload"], [/^Reset to default value$/, "own_reset"],
+    [/^number input for (.*)$/, "own_number"], [/^range slider for (.*)$/, "own_range"],
+    [/^Download$/, "own_download"], [/^Copy$/, "own_copy"], [/^Fold line$/, "own_fold"],
+    [/^Unfold line$/, "own_unfold"], [/^Code input container$/, "own_code"], [/^Clear$/, "own_clear"],
+    [/^Remove this file$/, "own_remove_file"], [/^Close$/, "own_close"], [/^Loading$/, "own_loading"],
+    [/^Empty value$/, "own_empty"],
   ];
   const own = new WeakMap();
   const translate = () => document.querySelectorAll(".gradio-container :is([aria-label], [title])").forEach((one) => {
     for (const place of ["aria-label", "title"]) {
       const said = one.getAttribute(place), before = own.get(one)?.[place];
-      const english = before && before.chinese === said ? before.english : said;
+      const english = before && before.shown === said ? before.english : said;
       const form = english && OWN.find(([pattern]) => pattern.test(english));
       if (!form) continue;
-      const chinese = english.replace(...form), wanted = zh() ? chinese : english;
-      own.set(one, { ...own.get(one), [place]: { english, chinese } });
+      const wanted = english.replace(form[0], say(form[1]));
+      own.set(one, { ...own.get(one), [place]: { english, shown: wanted } });
       if (said !== wanted) one.setAttribute(place, wanted);
     }
   });
@@ -117,12 +119,12 @@
       if (one?.type === "tabitem" && TABS.includes(one.props.id)) at = one.props.id;
       if (one?.props.elem_id && one.props.visible !== false && (one.type === "button" ? one.props.value : one.props.label)) {
         const [text, ...others] = words(one);
-        const kind = one.type === "button" ? say("action", "操作") : say("setting", "设置");
+        const kind = one.type === "button" ? say("action") : say("setting");
         if (one.type !== "tabitem" && typeof text === "string") found.push({ text, others, kind, run: () => go(at, one.props.elem_id, folds) });
       }
       if (one?.props.elem_id === "wb-model")
         for (const [text, value] of one.props.choices || [])
-          found.push({ text: say(text, value), others: [text, value], kind: say("model", "模型"), run: () => model(value) });
+          found.push({ text: document.documentElement.lang.startsWith("en") ? text : value, others: [text, value], kind: say("model"), run: () => model(value) });
       (node.children || []).forEach((child) => walk(child, at, folds));
     };
     if (config?.layout) walk(config.layout, "");
@@ -139,9 +141,9 @@
     }, 250);
   };
   const things = () => [
-    ...TABS.map((name) => ({ text: tab(name)?.textContent.trim() || name, others: [name], kind: say("view", "页面"), run: () => go(name) })),
+    ...TABS.map((name) => ({ text: tab(name)?.textContent.trim() || name, others: [name], kind: say("view"), run: () => go(name) })),
     ...[...document.querySelectorAll("#wb-steps [data-run]")].map((one) => ({
-      text: one.textContent, others: [one.dataset.run], kind: say("run", "训练"),
+      text: one.textContent, others: [one.dataset.run], kind: say("run"),
       run: () => (location.hash = `#/train/${one.dataset.run}`),
     })),
     ...described(),
@@ -164,7 +166,7 @@
   };
 
   const find = () => {
-    const label = say("Find an action, a setting, a run or a model", "查找操作、设置、训练或模型");
+    const label = say("find");
     const field = make("input", { type: "text", placeholder: label, autocomplete: "off", spellcheck: false });
     const list = make("ul", { id: "wb-found" });
     const given = { role: "combobox", "aria-label": label, "aria-expanded": "true", "aria-controls": "wb-found", "aria-autocomplete": "list" };
@@ -219,15 +221,15 @@
 
   const help = () => {
     const rows = [
-      ["Ctrl K", say("Find an action, a setting, a run or a model", "查找操作、设置、训练或模型")],
-      ["1 … 5", say("Open Plan, Data, Train, Playground, Export", "打开规划、数据、训练、试用、导出")],
-      ["← →", say("Next tab, in a list of tabs", "在标签间移动")],
-      ["Enter", say("Send the prompt; Shift Enter breaks the line", "发送提示词；Shift 加回车换行")],
-      ["Esc", say("Close", "关闭")],
-      ["?", say("This list", "本列表")],
+      ["Ctrl K", say("find")],
+      ["1 … 5", say("open_tabs")],
+      ["← →", say("next_tab")],
+      ["Enter", say("send")],
+      ["Esc", say("close")],
+      ["?", say("this_list")],
     ];
-    const title = say("Keyboard", "键盘");
-    const close = make("button", { type: "button", className: "wb-small", textContent: say("Close", "关闭") });
+    const title = say("keyboard");
+    const close = make("button", { type: "button", className: "wb-small", textContent: say("close") });
     const listed = rows.map(([key, text]) => make("div", {}, make("dt", {}, make("kbd", { textContent: key })), make("dd", { textContent: text })));
     const box = dialog("wb-help", title, make("h2", { textContent: title }), make("dl", {}, ...listed), close);
     close.addEventListener("click", () => box.close());

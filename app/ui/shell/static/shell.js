@@ -60,7 +60,6 @@
 
   // The title of the browser's tab says how far a job is; that it has ended it says until somebody has looked, and so
   // does a notice of the system, where the person allows it: it is asked for once, at the first click on Start.
-  const zh = () => document.documentElement.lang.startsWith("zh");
   let going = "", ended = "";
   const title = () => {
     const tab = shown(), job = document.querySelector("#wb-strip [data-notice]");
@@ -75,7 +74,8 @@
     ended = name;
     title();
     if (!("Notification" in window) || Notification.permission !== "granted") return;
-    const notice = new Notification(zh() ? `已结束：${name}` : `Ended: ${name}`, { body: how, tag: name, icon: "/favicon.ico" });
+    const texts = window.workbenchTexts[document.documentElement.lang] || window.workbenchTexts.en;
+    const notice = new Notification(texts.ended.replace("{name}", () => name), { body: how, tag: name, icon: "/favicon.ico" });
     notice.onclick = () => (window.focus(), notice.close());
   };
   const strip = () => {
