@@ -23,6 +23,7 @@ from app.config.schema import RunConfig
 from app.planner import estimate
 from app.planner.from_config import request_from_config
 from app.planner.request import GIB
+from app.planner.tracing.client import traced
 from benchmarks.fresh_children import (
     NOT_MEASURED,
     Answer,
@@ -63,7 +64,9 @@ def config_of(preset: str, folder: str, data: Path, dry: bool) -> RunConfig:
 def allowed_bytes(preset: str) -> tuple[int, int]:
     """Return what the allocator may take of the preset's card, and the planned peak that it holds itself."""
     config = presets.load(preset).config
-    plan = estimate(request_from_config(config, catalog.find(config.model.name)))
+    request = request_from_config(config, catalog.find(config.model.name))
+    with tempfile.TemporaryDirectory() as scratch:  # a class without a formula is measured by a simulation
+        plan = estimate(traced(request, Path(scratch)))
     assert plan.free_bytes is not None
     return plan.free_bytes - plan.parts["cuda_context"], plan.reserved_peak
 
