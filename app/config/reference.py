@@ -43,6 +43,7 @@ _OTHER_NAMES = {
     "training.early_stopping_patience": "transformers.EarlyStoppingCallback(early_stopping_patience)",
     "training.early_stopping_threshold": "transformers.EarlyStoppingCallback(early_stopping_threshold)",
     "training.fast_paths": "",
+    "quantization.keep_on_disk": "",
     "training.on_divergence": "",
     "training.divergence_factor": "",
     "training.divergence_steps": "",

@@ -30,6 +30,7 @@ from app.models.identity import NOTE_FILE, base_warning, fingerprint
 from app.models.loading import device, load_base, load_config, resolve_dtype
 from app.models.names import resolve
 from app.models.peft_keys import refuse_ignored
+from app.models.stored_weights import StoredWeights
 from app.models.targets import not_adapted
 from app.models.text_tower import inside_tower, place_of
 from app.training import processes
@@ -55,9 +56,14 @@ _TRAINERS: Mapping[Objective, type[WorkbenchTrainer]] = {
 }
 
 
-def build_model(config: RunConfig, folder: str, start: Path | None = None) -> PreTrainedModel:
-    """Load the base and put the adapter on it: a fresh one, or that of the folder `start` to go on from."""
-    model = load_model(config, folder)
+def build_model(
+    config: RunConfig, folder: str, start: Path | None = None, store: StoredWeights | None = None
+) -> PreTrainedModel:
+    """Load the base and put the adapter on it: a fresh one, or that of the folder `start` to go on from.
+
+    `store` is where 4-bit weights are kept, unless the run's settings say otherwise.
+    """
+    model = load_model(config, folder, store)
     keep_dequantized(model, config.memory.dequantized_layers or 0)
     return add_adapter(config, model) if start is None else starting_adapter(config, model, start)
 
@@ -78,7 +84,7 @@ def starting_adapter(config: RunConfig, model: PreTrainedModel, start: Path) -> 
     return PeftModel.from_pretrained(model, str(start), config=settings, is_trainable=True)
 
 
-def load_model(config: RunConfig, folder: str) -> PreTrainedModel:
+def load_model(config: RunConfig, folder: str, store: StoredWeights | None = None) -> PreTrainedModel:
     """Load the base as the run stores it."""
     quantization = config.quantization
     quant = quantization.bnb_4bit_quant_type if quantization.load_in_4bit else "none"
@@ -90,7 +96,13 @@ def load_model(config: RunConfig, folder: str) -> PreTrainedModel:
         dtype=config.model.dtype,
         attn_implementation=config.model.attn_implementation,
         revision=config.model.revision,
+        store=store if quantization.keep_on_disk else None,
     )
+
+
+def store_of(job: JobDirectory) -> StoredWeights:
+    """Return where the 4-bit weights of a job's workspace are kept."""
+    return StoredWeights(job.path.parents[1] / "quantized")
 
 
 def add_adapter(config: RunConfig, model: PreTrainedModel) -> PreTrainedModel:

@@ -25,7 +25,7 @@ from app.models.identity import fingerprint, write_note
 from app.models.loading import load_tokenizer
 from app.models.names import resolve
 from app.training import checkpoints, processes
-from app.training.assembly import build_model, build_trainer, keep_start, starting_folder, watchers
+from app.training.assembly import build_model, build_trainer, keep_start, starting_folder, store_of, watchers
 from app.training.memory import oom_fallback
 from app.training.memory.spending import settle_spending
 from app.training.number_format import settle_dtype
@@ -226,7 +226,8 @@ def train_down_the_ladder(
     """
     while True:
         child.progress(0, 0, phase="loading the base model")
-        model = build_model(config, resolve(config.model.name), starting_folder(child.directory))
+        start, store = starting_folder(child.directory), store_of(child.directory)
+        model = build_model(config, resolve(config.model.name), start, store)
         trainer: WorkbenchTrainer | None = None
         try:
             watching = watchers(child, config, model, tokenizer, rows)

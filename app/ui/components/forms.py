@@ -245,6 +245,7 @@ FOLDED = {
         "quantization.bnb_4bit_quant_type",
         "quantization.bnb_4bit_use_double_quant",
         "quantization.bnb_4bit_compute_dtype",
+        "quantization.keep_on_disk",
     ),
 }
 # Settings that mean something for these objectives only, and are shown with them.
