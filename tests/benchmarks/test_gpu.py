@@ -37,7 +37,7 @@ def test_every_script_that_wants_a_card_is_listed() -> None:
 def test_results_are_appended_and_a_failure_says_how_it_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    broken = gpu.Measurement("broken", "nothing", 0.1, "kept_prefix", (), ("--columns", "none"), out="--json")
+    broken = gpu.Measurement("broken", "nothing", 1, "kept_prefix", (), ("--columns", "none"), out="--json")
     monkeypatch.setattr(gpu, "MEASUREMENTS", (broken,))
     monkeypatch.setattr(gpu, "NAMES", ("broken",))
     out = tmp_path / "gpu.json"
