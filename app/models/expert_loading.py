@@ -31,7 +31,7 @@ from transformers.quantizers.quantizers_utils import should_convert_module
 
 from app.models import mxfp4
 from app.models.experts import ExpertStack, StandIn, attach, stacked_names
-from app.models.targets import read_past
+from app.models.targets import kept_whole
 
 _FOUR_BIT, _MXFP4 = "bitsandbytes_4bit", "mxfp4"
 # A tensor of the checkpoint, or what reads it.
@@ -73,7 +73,7 @@ class FourBitQuantizer(Bnb4BitHfQuantizer):  # type: ignore[misc]
     def get_modules_to_not_convert(model: PreTrainedModel, *rest: Any, **settings: Any) -> list[str]:
         """Return the modules that keep 16 bits: the routers as well, whose choices small errors would change."""
         found: list[str] = HfQuantizer.get_modules_to_not_convert(model, *rest, **settings)
-        return found + list(_routers(model)) + read_past(model)
+        return found + list(_routers(model)) + kept_whole(model)
 
     def param_element_size(self, model: PreTrainedModel, param_name: str, param: torch.Tensor) -> float:
         """Return the bytes of a weight: transformers reserves the sum of them before it loads."""

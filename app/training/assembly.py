@@ -31,7 +31,7 @@ from app.models.loading import device, load_base, load_config, resolve_dtype
 from app.models.names import resolve
 from app.models.peft_keys import refuse_ignored
 from app.models.stored_weights import StoredWeights
-from app.models.targets import not_adapted
+from app.models.targets import not_adapted, not_read_back
 from app.models.text_tower import inside_tower, place_of
 from app.training import processes
 from app.training.fast_paths import document_attention, fused_lora, token_head
@@ -114,8 +114,8 @@ def add_adapter(config: RunConfig, model: PreTrainedModel) -> PreTrainedModel:
     # The seed is set just before the adapter's random start, so that nothing done earlier can move it.
     set_seed(config.training.seed)
     wanted = lora_config(config, encodes=has_encoder(model))
-    if config.adapter.target_modules == "all-linear":
-        wanted.exclude_modules = not_adapted(model) or None
+    everywhere = config.adapter.target_modules == "all-linear"
+    wanted.exclude_modules = (not_adapted if everywhere else not_read_back)(model) or None
     adapted = get_peft_model(model, wanted)
     # PEFT has turned all-linear into names; where the base has a vision tower, that has modules of the same names.
     settings = adapted.peft_config["default"]

@@ -15,12 +15,17 @@ from tests.models import tiny_models
 # What the defaults of a class lack, or have in another form than what is published.
 _SETTINGS: dict[str, dict[str, Any]] = {
     "lfm2": {"layer_types": ["conv", "conv", "full_attention", "conv"] * 2, "num_hidden_layers": 8},
+    "lfm2_moe": {"layer_types": ["conv", "conv", "full_attention", "conv"], "num_hidden_layers": 4},
+    "mamba2": {"num_heads": 8, "head_dim": 16, "hidden_size": 64, "expand": 2},
+    "bamba": {"attn_layer_indices": [1, 3], "num_hidden_layers": 4},
     "granitemoehybrid": {
         "layer_types": ["mamba", "mamba", "attention", "mamba"] * 2,
         "num_hidden_layers": 8,
         "num_local_experts": 0,
     },
 }
+# Classes whose configuration wants a number for the token that texts begin with.
+_BEGIN = ("cwm", "mllama", "modernbert-decoder")
 # Settings that the defaults of some classes leave open and every published model has.
 _LEFT_OPEN = {"head_dim": 16, "num_experts_per_tok": 2, "num_key_value_heads": 2}
 _MROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}}
@@ -45,7 +50,7 @@ def config(kind: str) -> PreTrainedConfig:
     given = text.to_dict()
     given |= {name: value for name, value in _LEFT_OPEN.items() if name in given and given[name] is None}
     fields = {name: value for name, value in small(given).items() if name not in _NOT_SET}
-    fields |= {"pad_token_id": 0, "eos_token_id": 2, "bos_token_id": None}
+    fields |= {"pad_token_id": 0, "eos_token_id": 2, "bos_token_id": 1 if kind in _BEGIN else None}
     if text is whole:
         return type(whole)(**fields)
     own = whole.to_dict()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ class Skeleton:
     """A model without its weights: its parameters, module types by name, and how its embeddings are tied.
 
     transposed: modules that store (in, out), as Conv1D does. transposed_experts: those that store experts so.
+    aliases: the other names of a parameter that the model has in several places; files have it under one of them.
     """
 
     shapes: dict[str, tuple[int, ...]]
@@ -45,6 +46,7 @@ class Skeleton:
     input_embedding: str
     output_embedding: str
     tied: bool
+    aliases: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class BaseModel:
@@ -88,8 +90,11 @@ class BaseModel:
 
         A matrix of one expert counts by the name that it has in the files, as adapters of transformers 4 name it.
         """
-        whole = [name for name, place in self._parts.get(parameter, {}).items() if place.expert is None]
-        return next(iter(whole), parameter if parameter in self.tensors else None)
+        for known in (parameter, *self.skeleton.aliases.get(parameter, ())):
+            whole = [name for name, place in self._parts.get(known, {}).items() if place.expert is None]
+            if whole or known in self.tensors:
+                return next(iter(whole), known)
+        return None
 
     def parts(self, parameter: str) -> dict[str, Place]:
         """Return the stored tensors that make up a parameter, and their places. Raises ExportError for none."""
@@ -244,7 +249,21 @@ def _skeleton(model: PreTrainedModel) -> Skeleton:
         input_embedding=names[id(model.get_input_embeddings())],
         output_embedding=names.get(id(model.get_output_embeddings()), ""),
         tied=bool(getattr(text, "tie_word_embeddings", False)),
+        aliases=_aliases(model),
     )
+
+
+def _aliases(model: PreTrainedModel) -> dict[str, tuple[str, ...]]:
+    """Return of every parameter that has several names the others."""
+    groups: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        groups.setdefault(id(parameter), []).append(name)
+    return {
+        name: tuple(other for other in group if other != name)
+        for group in groups.values()
+        if len(group) > 1
+        for name in group
+    }
 
 
 def base_config(folder: Path) -> dict[str, Any]:

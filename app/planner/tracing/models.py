@@ -24,7 +24,7 @@ from transformers.quantizers.quantizers_utils import should_convert_module
 from app.errors import PlanError
 from app.models.encoder_decoder import is_encoder_decoder
 from app.models.experts import stacked_names
-from app.models.targets import name_backbone, read_past
+from app.models.targets import kept_whole, name_backbone
 
 # More kinds than this are one layer each: a trace of all of them would take minutes.
 _MOST_KINDS = 12
@@ -247,7 +247,7 @@ def four_bit_names(model: Any) -> set[str]:
     tied weights, the module that holds the last parameter, and what a class keeps in fp32 (T5's `wo`). Stacks of
     experts are parameters, no modules: see `expert_stacks`.
     """
-    kept = HfQuantizer.get_modules_to_not_convert(model, None, model._keep_in_fp32_modules) + read_past(model)
+    kept = HfQuantizer.get_modules_to_not_convert(model, None, model._keep_in_fp32_modules) + kept_whole(model)
     return {
         name
         for name, module in model.named_modules()
