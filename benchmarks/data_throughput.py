@@ -34,8 +34,8 @@ from typing import Any
 from app.data.chat_template.render import Renderer
 from app.data.chat_template.tokenizer import load_tokenizer
 from app.data.dataset.build import build
-from app.data.dataset.examples import BATCH_ROWS
 from app.data.dataset.options import DataOptions
+from app.data.dataset.outcomes import BATCH_ROWS
 from app.data.reading.readers import read_rows
 
 _WORD_COUNT = 12_000

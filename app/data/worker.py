@@ -26,7 +26,7 @@ from app.data.dataset.auditing.audit import Check
 from app.data.dataset.auditing.rejected import write_rejected
 from app.data.dataset.build import build
 from app.data.dataset.convert import convert
-from app.data.dataset.examples import maker_of
+from app.data.dataset.makers import maker_of
 from app.data.dataset.options import DataOptions
 from app.data.dataset.token_preview import find_row, show
 from app.data.messages import (

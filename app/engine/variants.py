@@ -18,9 +18,9 @@ from app.engine.loaded_model import LoadedModel, is_model, one_by_one, open_besi
 from app.engine.loading import open_adapter, own_tensors, shell_of
 from app.errors import EngineError, ModelError, one_line
 from app.models.adapters import AdapterFolder
-from app.models.experts import stacked_names
 from app.models.identity import base_warning
 from app.models.loading import load_base
+from app.models.moe.experts import stacked_names
 
 BASE = "base"
 # Digits of a model's hash, as many as an adapter's has.

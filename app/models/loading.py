@@ -24,10 +24,10 @@ from app.errors import ModelError, NetworkError, one_line
 from app.hub.client import fetch_tokenizer
 from app.hub.ids import is_local
 from app.hub.network import FETCH_ERRORS, follow_the_network, why_not_fetched
-from app.models import mxfp4
-from app.models.expert_loading import experts_one_by_one
-from app.models.experts import stacked_names
 from app.models.identity import fingerprint
+from app.models.moe import mxfp4
+from app.models.moe.expert_loading import experts_one_by_one
+from app.models.moe.experts import stacked_names
 from app.models.stored_weights import Identity, StoredWeights
 from app.models.targets import name_backbone
 from app.models.text_tower import language_class, place_of

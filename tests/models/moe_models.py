@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from app.models.mxfp4 import dequantise
+from app.models.moe.mxfp4 import dequantise
 from tests.models.tiny_models import VOCAB, tokenizer
 
 _COMMON: dict[str, Any] = {

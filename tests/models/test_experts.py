@@ -13,9 +13,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from app.engine.loading import shell_of
-from app.models import expert_loading
-from app.models.experts import ExpertStack, StandIn, has_stacks, stack_of
 from app.models.loading import load_base
+from app.models.moe import expert_loading
+from app.models.moe.experts import ExpertStack, StandIn, has_stacks, stack_of
 from tests.models import todays_models
 from tests.models.moe_models import KINDS, save_moe, save_mxfp4
 from tests.models.tiny_models import PEFT_WARNING, quiet_peft, randomise

@@ -16,8 +16,8 @@ from app.engine.variants import VariantSet
 from app.export.merge import mxfp4_base
 from app.export.merge.base_model import BaseModel
 from app.jobs.directory import JobDirectory
-from app.models.experts import has_stacks
 from app.models.loading import load_base, load_tokenizer
+from app.models.moe.experts import has_stacks
 from app.models.tensors import read_checkpoint
 from app.workspace import open_workspace
 from tests.engine.batching.test_decode_batch import prompt, row

@@ -12,7 +12,7 @@ from app.data.chat_template.render import IGNORED
 from app.data.dataset.packing import WINDOW_TOKENS, pack
 
 if TYPE_CHECKING:
-    from app.data.dataset.preference_rows import PairTokens, ThumbTokens
+    from app.data.dataset.outcomes import PairTokens, ThumbTokens
 
 _FLUSH_TOKENS = 1024 * 1024
 # Which tokens are trained: first and behind last.

@@ -21,9 +21,10 @@ from app.data.chat_template.render import Renderer
 from app.data.chat_template.tokenizer import load_tokenizer
 from app.data.dataset.arrow_files import PackedFile, PreferenceFile, RowFile
 from app.data.dataset.auditing.audit import Auditor, near_duplicates
-from app.data.dataset.examples import Outcome, maker_of
 from app.data.dataset.gc_pause import seldom_collected
+from app.data.dataset.makers import maker_of
 from app.data.dataset.options import DataOptions
+from app.data.dataset.outcomes import Outcome
 from app.data.dataset.validation import Split, SplitCount
 from app.data.formats.detection import FormatCount
 from app.data.reading.readers import read_rows

@@ -9,59 +9,19 @@ import itertools
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
 
-from app.config.objectives import row_kind
 from app.data.chat_template.render import Example, Rendered, Renderer
 from app.data.chat_template.tokens import Tokens
 from app.data.dataset.options import DataOptions, OverLength
+from app.data.dataset.outcomes import Outcome, batches, format_name, over_limit, template_problem
 from app.data.dataset.repairs import is_empty_answer, repair
 from app.data.formats.conversation import Conversation, Turn
 from app.data.formats.conversions import conversation_of
-from app.data.formats.detection import format_of
 from app.data.reading.rows import BadRow, Row, RowProblem
 from app.errors import TemplateError
 
-if TYPE_CHECKING:
-    from app.data.dataset.preference_rows import PairTokens, ThumbTokens
-    from app.data.formats.preferences import Pair
-
-# Large enough for the tokenizer to use every core, small enough to keep rows of 4 Mi characters affordable.
-BATCH_ROWS = 512
-BATCH_CHARS = 2 * 1024 * 1024
 # Rows up to this length are tokenised even where that only tells how far over the limit they are.
 _LONG_CHARS = 200_000
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one record: its examples, or the problem that keeps it out.
-
-    `length` is the number of tokens before anything was cut, `truncated` says that tokens were cut or split off.
-    A row that is kept in spite of a problem, because it was cut, has both examples and the problem. Of a row of
-    preferences `conversation` is the first side, `examples` are all sides, and `preferences` is what training reads.
-    """
-
-    row: Row | None
-    format: str
-    conversation: Conversation | None = None
-    examples: tuple[Example, ...] = ()
-    problem: RowProblem | None = None
-    length: int = 0
-    truncated: bool = False
-    pair: Pair | None = None
-    preferences: tuple[PairTokens | ThumbTokens, ...] = ()
-
-    @property
-    def text(self) -> str:
-        """Return all that the row says, for comparing and searching."""
-        said = self.pair or self.conversation
-        return said.plain_text() if said is not None else ""
-
-    @property
-    def is_kept(self) -> bool:
-        """Say whether the row can be trained."""
-        return bool(self.examples) or self.problem is None
 
 
 @dataclass(frozen=True)
@@ -72,16 +32,6 @@ class _Pending:
     format: str
     conversation: Conversation
     rendered: Rendered
-
-
-class Maker(Protocol):
-    """What makes examples from rows, by one renderer and one set of options."""
-
-    renderer: Renderer
-    options: DataOptions
-
-    def make(self, records: Iterable[Row | RowProblem]) -> Iterator[Outcome]:
-        """Yield an outcome for every record, in order."""
 
 
 class ExampleMaker:
@@ -220,66 +170,6 @@ class ExampleMaker:
             return None
 
 
-def maker_of(renderer: Renderer, options: DataOptions) -> Maker:
-    """Return what makes examples of rows for the options' objective."""
-    if options.objective == "sft":
-        return ExampleMaker(renderer, options)
-    from app.data.dataset.preference_rows import PreferenceMaker  # it builds on this module
-
-    return PreferenceMaker(renderer, options)
-
-
-def outcomes(records: Iterable[Row | RowProblem], options: DataOptions, renderer: Renderer | None) -> Iterator[Outcome]:
-    """Yield an outcome for every record; without a renderer rows are converted and get no tokens."""
-    if renderer is not None:
-        yield from maker_of(renderer, options).make(records)
-        return
-    for record in records:
-        yield _converted(record, options) if isinstance(record, Row) else Outcome(None, "unknown", problem=record)
-
-
-def format_name(row: Row, options: DataOptions) -> str:
-    """Return the format that a row is read by."""
-    return "mapped" if options.mapping else options.format or format_of(row.fields)[0]
-
-
-def _converted(row: Row, options: DataOptions) -> Outcome:
-    name = format_name(row, options)
-    try:
-        if options.objective != "sft":
-            from app.data.dataset.preference_rows import read_sides
-
-            pair, _, sides = read_sides(row, name, options, pairs=row_kind(options.objective) == "pairs")
-            return Outcome(row, name, sides[0], pair=pair)
-        conversation = conversation_of(row.fields, name, options.mapping)
-        conversation = repair(conversation, options.repair, frozenset())
-        refuse_empty(conversation)
-        return Outcome(row, name, conversation)
-    except BadRow as bad:
-        return Outcome(row, name, problem=bad.at(row.line, row.number, row.file))
-
-
-def batches(records: Iterable[Row | RowProblem]) -> Iterator[list[Row | RowProblem]]:
-    """Group records by number and, roughly, by size."""
-    batch: list[Row | RowProblem] = []
-    chars = 0
-    for record in records:
-        batch.append(record)
-        chars += _rough_chars(record)
-        if len(batch) >= BATCH_ROWS or chars >= BATCH_CHARS:
-            yield batch
-            batch, chars = [], 0
-    if batch:
-        yield batch
-
-
-def _rough_chars(record: Row | RowProblem) -> int:
-    if isinstance(record, RowProblem):
-        return 0
-    texts = [value for value in record.fields.values() if isinstance(value, str)]
-    return sum(map(len, texts)) + 1000 * (len(record.fields) - len(texts))
-
-
 def refuse_empty(conversation: Conversation) -> None:
     """Raise BadRow for a conversation with an empty answer or none."""
     if conversation.text is not None:
@@ -310,28 +200,6 @@ def _text_windows(example: Example, max_length: int) -> tuple[Example, ...]:
     return tuple(Example(window, ((1, len(window)),), example.rendered) for window in windows if len(window) > 1)
 
 
-def template_problem(row: Row, error: TemplateError) -> RowProblem:
-    """Return a template's refusal as the row's problem."""
-    message = f"{error.what}. {error.why}" if error.why else error.what
-    return RowProblem(row.line, "template", message, error.remedy, row.number, row.file)
-
-
 def _nothing_trained(row: Row) -> RowProblem:
     message, fix = "No token of this row is trained", "Check that its answers are assistant turns"
     return RowProblem(row.line, "nothing_trained", message, fix, row.number, row.file)
-
-
-def over_limit(
-    row: Row, length: int, max_length: int, way: OverLength, kept: int = 0, at_least: bool = False
-) -> RowProblem:
-    """Say that a row is over the limit and what was done about it."""
-    done = {
-        "drop": "it is dropped",
-        "cut": "its oldest turns are cut" if kept else "its last exchange alone is too long, it is dropped",
-        "split": f"it is split into {kept}" if kept else "no exchange of it fits, it is dropped",
-    }[way]
-    count = f"at least {length:,}" if at_least else f"{length:,}"
-    message = f"The row has {count} tokens, the limit is {max_length:,}; {done}"
-    return RowProblem(
-        row.line, "over_limit", message, "Raise the length, or cut or split long rows", row.number, row.file
-    )

@@ -14,40 +14,20 @@ from itertools import takewhile
 from app.config.objectives import row_kind
 from app.data.chat_template.render import Example, Rendered, Renderer
 from app.data.chat_template.tokens import Tokens
-from app.data.dataset.examples import Outcome, batches, format_name, over_limit, template_problem
 from app.data.dataset.options import DataOptions
+from app.data.dataset.outcomes import (
+    Outcome,
+    PairTokens,
+    ThumbTokens,
+    batches,
+    format_name,
+    over_limit,
+    template_problem,
+)
 from app.data.formats.conversation import Conversation
 from app.data.formats.preferences import Pair, pair_of, thumbs_of
 from app.data.reading.rows import BadRow, Row, RowProblem
 from app.errors import TemplateError
-
-
-@dataclass(frozen=True)
-class PairTokens:
-    """Token ids of a pair: what both sides begin with, and each answer."""
-
-    prompt_ids: list[int]
-    chosen_ids: list[int]
-    rejected_ids: list[int]
-
-    @property
-    def length(self) -> int:
-        """Return the tokens of the longer side."""
-        return len(self.prompt_ids) + max(len(self.chosen_ids), len(self.rejected_ids))
-
-
-@dataclass(frozen=True)
-class ThumbTokens:
-    """Token ids of an answer and its prompt; `label` is True for thumbs up."""
-
-    prompt_ids: list[int]
-    completion_ids: list[int]
-    label: bool
-
-    @property
-    def length(self) -> int:
-        """Return all tokens."""
-        return len(self.prompt_ids) + len(self.completion_ids)
 
 
 @dataclass(frozen=True)

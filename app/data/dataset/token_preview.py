@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import TypedDict
 
 from app.data.chat_template.render import Example, Rendered
-from app.data.dataset.examples import Maker, Outcome
-from app.data.dataset.preference_rows import PairTokens, PreferenceMaker
+from app.data.dataset.outcomes import Maker, Outcome, PairTokens
+from app.data.dataset.preference_rows import PreferenceMaker
 from app.data.formats.preferences import has_sides
 from app.data.messages import RowTokens, ShownToken
 from app.data.reading.rows import Row, RowProblem

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from app.data.dataset.examples import ExampleMaker, Outcome
+from app.data.dataset.examples import ExampleMaker
+from app.data.dataset.outcomes import Outcome
 from app.data.formats import columns
 from app.data.formats.conversation import Conversation, Turn
 from app.data.formats.message_lists import as_list

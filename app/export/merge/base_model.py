@@ -18,9 +18,9 @@ from app.export.merge.tensor_map import Place, places_of
 from app.hub.ids import is_local
 from app.hub.network import fetch_folder
 from app.jobs.directory import holding
-from app.models import mxfp4
 from app.models.adapters import AdapterFolder
 from app.models.loading import load_config, refuse_pickles, stored_method
+from app.models.moe import mxfp4
 from app.models.names import resolve
 from app.models.tensors import StoredTensor, read_checkpoint
 from app.models.text_tower import empty_language_model

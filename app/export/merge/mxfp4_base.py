@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from app.errors import ModelError
-from app.models import mxfp4
+from app.models.moe import mxfp4
 from app.models.tensors import StoredTensor
 
 _GROUP = 32

@@ -233,7 +233,7 @@ class Layer:
         return ops.multiply(ops.scale(up), gated)
 
     def _one_by_one(self, x: Tensor, elements: int, weights: int, rank: int) -> Tensor:
-        """Multiply by each expert's matrix in turn, dequantised for a moment (app/models/experts.py _Product).
+        """Multiply by each expert's matrix in turn, dequantised for a moment (app/models/moe/experts.py _Product).
 
         Without adapters nothing is saved. With them rows and thin products are, and A and B in the compute dtype; their
         gradients are made in it before they are widened.

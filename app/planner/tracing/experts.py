@@ -1,4 +1,4 @@
-"""Experts in 4 bits for a trace: the forward pass of app/models/experts.py over weights without numbers.
+"""Experts in 4 bits for a trace: the forward pass of app/models/moe/experts.py over weights without numbers.
 
 In the tracing child only. Fake tensors cannot say which experts tokens go to. All rows are sent to one: each expert is
 dequantised and let go by itself, so how the rows are spread changes no size.
@@ -11,8 +11,8 @@ from peft.tuners.lora import layer as lora_layer
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
-from app.models import experts as real_experts
-from app.models.experts import ExpertStack, attach, stacked_names
+from app.models.moe import experts as real_experts
+from app.models.moe.experts import ExpertStack, attach, stacked_names
 
 
 class TracedStack(ExpertStack):

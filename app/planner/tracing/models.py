@@ -23,7 +23,7 @@ from transformers.quantizers.quantizers_utils import should_convert_module
 
 from app.errors import PlanError
 from app.models.encoder_decoder import is_encoder_decoder
-from app.models.experts import stacked_names
+from app.models.moe.experts import stacked_names
 from app.models.targets import kept_whole, name_backbone
 
 # More kinds than this are one layer each: a trace of all of them would take minutes.

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, Trainer
 
-from app.models import experts
+from app.models.moe import experts
 from app.planner.step_profile import PARTS, Scope
 from app.training.fast_paths import fused_lora
 from app.training.profile.products import Products, linear_shape

@@ -13,7 +13,7 @@ from app.data.chat_template.render import Renderer
 from app.data.chat_template.tokenizer import load_tokenizer
 from app.data.dataset.auditing.audit import Check
 from app.data.dataset.build import build
-from app.data.dataset.examples import maker_of
+from app.data.dataset.makers import maker_of
 from app.data.dataset.options import DataOptions
 from app.data.dataset.token_preview import find_row, show
 from app.data.reading.readers import read_rows

@@ -14,9 +14,10 @@ from app.data.chat_template.render import Renderer
 from app.data.dataset.auditing.duplicates import FirstSeen, Sketches, content_hash
 from app.data.dataset.auditing.pair_audit import PairAudit
 from app.data.dataset.auditing.sensitive import find_email, has_secret
-from app.data.dataset.examples import Outcome, outcomes
 from app.data.dataset.gc_pause import seldom_collected
+from app.data.dataset.makers import outcomes
 from app.data.dataset.options import DataOptions
+from app.data.dataset.outcomes import Outcome
 from app.data.dataset.packing import PackCount
 from app.data.dataset.repairs import role_order_problem
 from app.data.dataset.validation import Split, SplitCount

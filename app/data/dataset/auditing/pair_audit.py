@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from app.data.dataset.auditing.duplicates import FirstSeen, content_hash
-from app.data.dataset.examples import Outcome
+from app.data.dataset.outcomes import Outcome
 from app.data.formats.conversation import Conversation, Turn
 from app.data.formats.preferences import Pair, has_sides, pair_of
 from app.data.reading.rows import BadRow, Row, RowProblem

@@ -8,8 +8,9 @@ from pathlib import Path
 from app.data.chat_template.render import Renderer
 from app.data.dataset.auditing.audit import Auditor, near_duplicates
 from app.data.dataset.convert import write_jsonl
-from app.data.dataset.examples import Outcome, outcomes
+from app.data.dataset.makers import outcomes
 from app.data.dataset.options import DataOptions
+from app.data.dataset.outcomes import Outcome
 from app.data.messages import RejectedAnswer
 from app.data.reading.rows import Fields, Row, RowProblem
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from app.data.chat_template.render import IGNORED, Renderer
 from app.data.chat_template.tokenizer import load_tokenizer
 from app.data.dataset.build import recorded
-from app.data.dataset.examples import outcomes
+from app.data.dataset.makers import outcomes
 from app.data.dataset.options import DataOptions
 from app.data.reading.readers import read_rows
 from app.errors import DataError, UsageError

@@ -17,7 +17,7 @@ from torch import nn
 
 from app.data.chat_template.render import Renderer
 from app.data.chat_template.tokenizer import load_tokenizer
-from app.data.dataset.examples import outcomes
+from app.data.dataset.makers import outcomes
 from app.data.dataset.options import DataOptions
 from app.data.reading.readers import read_rows
 from app.errors import DataError, ExportError

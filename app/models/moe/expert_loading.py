@@ -29,8 +29,8 @@ from transformers.quantizers.base import HfQuantizer
 from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
 from transformers.quantizers.quantizers_utils import should_convert_module
 
-from app.models import mxfp4
-from app.models.experts import ExpertStack, StandIn, attach, stacked_names
+from app.models.moe import mxfp4
+from app.models.moe.experts import ExpertStack, StandIn, attach, stacked_names
 from app.models.targets import kept_whole
 
 _FOUR_BIT, _MXFP4 = "bitsandbytes_4bit", "mxfp4"
