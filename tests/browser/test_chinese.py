@@ -111,9 +111,13 @@ def _opened(browser: Browser, served: RunningPage) -> Page:
     page = context.new_page()
     page.set_default_timeout(60_000)
     page.goto(served.url)
-    page.wait_for_selector("#tab-plan-button[data-mark]")
-    page.wait_for_selector("#wb-bars .wb-stack")
+    _wait(page)
     return page
+
+
+def _wait(page: Page) -> None:
+    page.wait_for_selector("#tab-plan-button[data-mark]")
+    page.wait_for_selector("#wb-bars .wb-stack", state="attached")
 
 
 def test_no_view_of_a_fresh_workspace_has_a_word_of_english(browser: Browser, served: RunningPage) -> None:
@@ -132,5 +136,8 @@ def test_no_view_with_a_run_has_a_word_of_english(browser: Browser, with_a_run: 
     with RunningPage(with_a_run) as served:
         page = _opened(browser, served)
         found = _looked_through(page, VIEWS)
+        page.reload()  # the second visit finds its language in the browser
+        _wait(page)
+        found += [f"loaded again, {one}" for one in _looked_through(page, VIEWS)]
         page.context.close()
     assert not found, "\n".join(found)

@@ -47,6 +47,9 @@ class Change:
     after: str
 
 
+# The framework's word for: run this handler again, and only this one.
+_ONCE_MORE = "this.dispatch({type:`fn`,fn_index:r.id,event_data:e.event_data,target_id:l})"
+
 CHANGES = (
     # An answered handler has closed a stream only if it had one.
     Change(
@@ -58,11 +61,30 @@ CHANGES = (
     Change(
         "Blocks-",
         "c&&this.clear_submission(r.id,c),o.forEach(",
-        "c&&this.clear_submission(r.id,c),this.queue.delete(r.id)&&this.dispatch(e),o.forEach(",
+        f"c&&this.clear_submission(r.id,c),this.queue.delete(r.id)&&{_ONCE_MORE},o.forEach(",
+    ),
+    # A handler whose change came while it worked runs once more, and with it every other handler of that change ran.
+    # Each that was at work then did the same: two that follow one change kept each other going for ever.
+    Change(
+        "Blocks-",
+        "(this.queue.delete(r.id),this.dispatch(e));return}",
+        f"(this.queue.delete(r.id),{_ONCE_MORE});return}}",
+    ),
+    Change(
+        "Blocks-",
+        "(this.queue.delete(r.id),this.dispatch(e))}}catch{",
+        f"(this.queue.delete(r.id),{_ONCE_MORE})}}}}catch{{",
     ),
     # The clock of the first "Loading" went on sixty times a second for ever after; others did where nobody saw them.
     Change("statustracker-", "/1e3),W&&ze()})}", "/1e3),W&&U?.isConnected&&ze()})}"),
     Change("statustracker-", "W=!0,ze())}function He()", "W=!0,w(Ne)||ze())}function He()"),
+    # What the browser kept was told as a change when the page opened, beside the page's own load: a page that is loaded
+    # again asked everything twice, and each handler that follows the language once for nothing.
+    Change(
+        "Index-",
+        "s.props.value=JSON.parse(t)}catch(e){console.error(`Error reading from localStorage:`",
+        "s.props.value=JSON.parse(t),d=s.props.value}catch(e){console.error(`Error reading from localStorage:`",
+    ),
 )  # fmt: skip
 
 
