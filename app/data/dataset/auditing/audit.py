@@ -13,6 +13,7 @@ from functools import lru_cache
 from app.data.chat_template.render import Renderer
 from app.data.dataset.auditing.duplicates import FirstSeen, Sketches, content_hash
 from app.data.dataset.auditing.pair_audit import PairAudit
+from app.data.dataset.auditing.scripts import ScriptAudit
 from app.data.dataset.auditing.sensitive import find_email, has_secret
 from app.data.dataset.gc_pause import seldom_collected
 from app.data.dataset.makers import outcomes
@@ -246,6 +247,7 @@ class Check:
         control = renderer.tokenizer.added_tokens if renderer else frozenset()
         self._auditor = Auditor(options, control)
         self._pairs = PairAudit()
+        self._scripts = ScriptAudit()
         self._labels = _Labels()
         self._null_words: list[tuple[RowProblem, Row]] = []
         self._formats = FormatCount()
@@ -299,7 +301,9 @@ class Check:
 
     def _keep(self, outcome: Outcome, row: Row, conversation: Conversation) -> None:
         self.report.usable += 1
-        self._sketches.add(len(self._lines), outcome.text)
+        text = outcome.text
+        self._scripts.add(text)
+        self._sketches.add(len(self._lines), text)
         self._lines.append(row.line)
         self._sides.append(self._split.add(conversation))
         self._preferences += len(outcome.preferences)
@@ -319,9 +323,9 @@ class Check:
         self._pack()
         report.tokens = self._token_counts()
         self._outlier()
-        bias = self._pairs.bias()
-        if bias is not None:
-            report.add(bias)
+        unknown = self._scripts.judge(self._renderer.tokenizer.backend) if self._renderer else None
+        for problem in filter(None, (self._pairs.bias(), unknown)):
+            report.add(problem)
         plain = self._options.objective == "sft"
         fill = round(self._packed.fill(), 4) if self._renderer and plain else None
         rows = self._packed.rows if plain else self._preferences
