@@ -43,6 +43,7 @@ MODELS = (
     "mixtral-8x7b",
     "qwen1.5-moe-a2.7b",
     "deepseek-v2-lite",
+    "gpt-oss-20b",
 )
 CASES: dict[str, dict[str, Any]] = {
     "qlora, recomputed, 2048": {"method": "qlora", "seq_len": 2048},
