@@ -123,7 +123,7 @@ def check(path: Path, entries: Sequence[Entry], pause: Callable[[], None] = lamb
     """
     places = _places(path, entries)
     values = beyond = 0
-    largest = torch.zeros(())
+    largest = 0.0
     with path.open("rb") as file:
         for entry in entries:
             file.seek(places[entry.name])
@@ -131,14 +131,10 @@ def check(path: Path, entries: Sequence[Entry], pause: Callable[[], None] = lamb
                 pause()
                 source = block.float()
                 found = formats.decode(_read(file, entry, source.shape), entry.kind, tuple(source.shape))
-                error = (found - source).abs()
-                if error.numel():
-                    largest = torch.maximum(largest, error.max())
-                # Asked this way round, what is no number counts as beyond.
-                allowed = formats.tolerance(source, entry.kind, is_weighed=entry.importance is not None)
-                beyond += int((~(error <= allowed)).sum())
+                off, outside = formats.deviation(found, source, entry.kind, is_weighed=entry.importance is not None)
+                largest, beyond = max(largest, off, key=lambda one: (math.isnan(one), one)), beyond + outside
                 values += source.numel()
-    return Written(len(entries), values, float(largest), beyond)
+    return Written(len(entries), values, largest, beyond)
 
 
 def _read(file: BinaryIO, entry: Entry, shape: torch.Size) -> bytes:

@@ -118,7 +118,7 @@ class Maker:
             if passed:
                 return Made(file, dtype, found, tried, size)
             file.path.unlink()
-        best = max(tried, key=lambda one: one.agreement)
+        best = max(tried, key=lambda one: (one.suite or 0.0, one.agreement, -one.mean_kl))
         raise ExportError(
             f"No format is within {bound.text}",
             f"the best, {best.dtype}, has agreement {best.agreement:.3f}, KL {best.mean_kl:.4f}{_suite(best)}",

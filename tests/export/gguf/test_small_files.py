@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from gguf import GGMLQuantizationType as Type
+from gguf.quants import dequantize
 from safetensors.torch import load_file, save_file
 
 from app.errors import ExportError, UsageError
@@ -58,9 +59,29 @@ def test_what_a_format_loses_is_what_it_is_known_for(kind: Type) -> None:
     assert len(data) == formats.encoded_bytes(values.shape, kind)
     found, source = formats.decode(data, kind, values.shape), torch.from_numpy(values)
     assert float((found - source).norm() / source.norm()) == pytest.approx(ERRORS[kind], rel=0.05)
-    assert bool(((found - source).abs() <= formats.tolerance(source, kind)).all())
-    turned = source.flip(0)  # the wrong rows are seen
-    assert not bool(((found - turned).abs() <= formats.tolerance(turned, kind)).all())
+    largest, beyond = formats.deviation(found, source, kind)
+    assert largest == float((found - source).abs().max()) and beyond == 0
+    assert formats.deviation(found, source.flip(0), kind)[1] > 1000  # the wrong rows are seen
+
+
+@pytest.mark.parametrize("kind", [*ERRORS, Type.Q4_0, Type.Q5_0, Type.Q5_1, Type.IQ4_NL], ids=lambda kind: kind.name)
+def test_llama_cpp_and_the_gguf_package_read_the_same_values(kind: Type, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(5).standard_normal((7, 1024), dtype=np.float32)
+    data = llama_cpp.quantise(values, kind)
+    other = dequantize(np.frombuffer(data, np.uint8).reshape(7, -1), kind)
+    monkeypatch.setattr(llama_cpp, "_PIECE", 1000)  # no whole number of blocks
+    assert np.abs(formats.decode(data, kind, values.shape).numpy() - other).max() < 1e-6
+
+
+@pytest.mark.parametrize("kind", [Type.F32, Type.F16, Type.BF16, Type.Q8_0, Type.Q4_K], ids=lambda kind: kind.name)
+def test_every_value_beyond_its_format_is_counted(kind: Type) -> None:
+    source = torch.randn(96, 256, generator=torch.Generator().manual_seed(1))  # more than is compared at once
+    found = source.clone()
+    found[0, :3] += 5.0
+    found[95, 7] = math.nan
+    largest, beyond = formats.deviation(found, source, kind)
+    assert beyond == 4 and math.isnan(largest)
+    assert formats.deviation(source, source, kind) == (0.0, 0)
 
 
 def test_pieces_of_many_threads_are_those_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,9 +250,10 @@ def test_a_file_that_is_no_suite_is_refused(tmp_path: Path, content: str) -> Non
 
 
 def test_a_bound_that_nothing_meets_is_refused_with_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formats, "FORMATS", {name: formats.FORMATS[name] for name in ("q4_k_m", "q2_k")})
+    monkeypatch.setattr(formats, "FORMATS", {name: formats.FORMATS[name] for name in ("q8_0", "q4_k_m", "q2_k")})
     monkeypatch.setattr("app.export.targets.gguf_file.FORMATS", formats.FORMATS)
-    with pytest.raises(ExportError, match=r"No format is within kl=0\. The best, q4_k_m"):
+    # Q4_K_M was tried first and has the same agreement; Q8_0 is nearer.
+    with pytest.raises(ExportError, match=r"No format is within kl=0\. The best, q8_0"):
         export(tmp_path / "out", "gguf", model=STARTER_FOLDER, smallest="kl=0", dtype="f16")
     assert not (tmp_path / "out").exists()
 

@@ -14,6 +14,9 @@ from gguf.quants import dequantize, quantize
 from app.export.gguf.quantization import llama_cpp
 from app.export.merge.addition import rounded
 
+# Values that are compared at once. They fit into a processor's cache, and torch shares out no fewer than these among
+# threads: on a busy machine its threads wait for one another a hundred times as long as the work takes.
+_COMPARED = 1 << 14
 # Values of one Q8_0 block: 32 bytes that share a 16-bit factor.
 _Q8_BLOCK = 32
 _PLAIN = {Type.F32: torch.float32, Type.F16: torch.float16, Type.BF16: torch.bfloat16}
@@ -95,32 +98,43 @@ def decode(data: bytes, kind: Type, shape: tuple[int, ...]) -> torch.Tensor:
     """Return a block from its bytes, in float32."""
     if kind in _PLAIN:
         return torch.frombuffer(bytearray(data), dtype=_PLAIN[kind]).float().view(shape)
+    if kind != Type.Q8_0:
+        return torch.from_numpy(llama_cpp.dequantise(data, kind)).view(shape)
     rows = np.frombuffer(data, dtype=np.uint8).reshape(*shape[:-1], -1)
     return torch.from_numpy(dequantize(rows, kind)).view(shape)
 
 
-def tolerance(source: torch.Tensor, kind: Type, *, is_weighed: bool = False) -> torch.Tensor:
-    """Return how far each encoded value of a block may be from its source: half a step of the format.
+def deviation(found: torch.Tensor, source: torch.Tensor, kind: Type, *, is_weighed: bool = False) -> tuple[float, int]:
+    """Return the largest difference of encoded values from their source, and how many are beyond half a step.
 
+    Both are float32 in whole rows. A difference that is no number counts as beyond and makes the largest one so.
     `is_weighed`: an importance matrix lets columns that are hardly used be far off, but never by more than the largest
     value of their block.
 
     F16 has 11 bits of mantissa and steps of 2^-24 below its normal range, BF16 has 8 bits; Q8_0 has steps of a 127th
     of its block's largest value, and its factor is rounded to F16.
     """
-    size = source.abs().float()
+    width, largest, beyond = GGML_QUANT_SIZES[kind][0], 0.0, 0
+    pieces = (values.reshape(-1, width).split(_COMPARED // width) for values in (found, source))
+    for mine, theirs in zip(*pieces, strict=True):
+        error = (mine - theirs).abs_()
+        worst, allowed = error.amax(-1, keepdim=True), _tolerance(theirs, kind, is_weighed)
+        largest = max(largest, float(worst.max()), key=lambda size: (math.isnan(size), size))
+        # Asked this way round, what is no number counts as beyond.
+        if not bool((worst <= allowed).all()):
+            beyond += error.numel() - int(torch.count_nonzero(error <= allowed))
+    return largest, beyond
+
+
+def _tolerance(source: torch.Tensor, kind: Type, is_weighed: bool) -> torch.Tensor:
+    """Return how far the values of blocks may be off, (blocks, 1), from their source, (blocks, values)."""
     if kind == Type.F16:
-        return torch.clamp(size * 2.0**-11, min=2.0**-25)
+        return torch.clamp(source.abs() * 2.0**-11, min=2.0**-25)
     if kind == Type.BF16:
-        return size * 2.0**-8
+        return source.abs() * 2.0**-8
+    if kind == Type.F32:
+        return torch.zeros(())
+    largest = source.abs().amax(-1, keepdim=True)
     if kind == Type.Q8_0:
-        return _largest(size, _Q8_BLOCK) * (0.501 / 127 + 2.0**-11) + 2.0**-19
-    if kind in _LOOSEST:
-        return _largest(size, GGML_QUANT_SIZES[kind][0]) * (1.0 if is_weighed else _LOOSEST[kind]) + 2.0**-19
-    return torch.zeros_like(size)
-
-
-def _largest(size: torch.Tensor, block: int) -> torch.Tensor:
-    """Return for each value the largest of its block."""
-    blocks = size.view(*size.shape[:-1], -1, block)
-    return blocks.amax(-1, keepdim=True).expand(blocks.shape).reshape(size.shape)
+        return largest * (0.501 / 127 + 2.0**-11) + 2.0**-19
+    return largest * (1.0 if is_weighed else _LOOSEST[kind]) + 2.0**-19

@@ -23,6 +23,14 @@ from app.jobs.supervisor import spawn_helper
 
 WHEEL, DOWNLOAD = "xllamacpp==2026.10.11549", "34 MB"
 Floats = npt.NDArray[np.float32]
+_DECODERS = {
+    kind: f"dequantize_row_{kind.name.lower().replace('_k', '_K')}"
+    for kind in (
+        *(GGMLQuantizationType.Q2_K, GGMLQuantizationType.Q3_K, GGMLQuantizationType.Q4_K, GGMLQuantizationType.Q5_K),
+        *(GGMLQuantizationType.Q6_K, GGMLQuantizationType.Q4_0, GGMLQuantizationType.Q5_0, GGMLQuantizationType.Q5_1),
+        *(GGMLQuantizationType.IQ4_NL, GGMLQuantizationType.IQ4_XS),
+    )
+}
 # Rows are shared out among threads in pieces of about this many values.
 _PIECE = 1 << 20
 
@@ -65,6 +73,10 @@ def _library() -> ctypes.CDLL:
     # (type, source, destination, first value, rows, columns, importance of each column or null) -> bytes written
     chunk.argtypes = [ctypes.c_int, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 3, ctypes.c_void_p]
     chunk.restype = ctypes.c_size_t
+    for name in _DECODERS.values():
+        # (source, destination, values)
+        decode = getattr(library, name)
+        decode.argtypes, decode.restype = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64], None
     return library
 
 
@@ -91,3 +103,20 @@ def quantise(values: Floats, kind: GGMLQuantizationType, importance: Floats | No
     with ThreadPoolExecutor(os.cpu_count()) as threads:  # the library works without Python's lock
         list(threads.map(piece, range(0, len(rows), step)))
     return made.tobytes()
+
+
+def dequantise(data: bytes, kind: GGMLQuantizationType) -> Floats:
+    """Return the values of whole blocks in float32, (values), as llama.cpp itself reads them."""
+    block, size = GGML_QUANT_SIZES[kind]
+    stored = np.frombuffer(data, dtype=np.uint8)
+    made = np.empty(len(data) // size * block, dtype=np.float32)
+    decode = getattr(_library(), _DECODERS[kind])
+
+    def piece(first: int) -> None:
+        count = min(step, len(made) - first)
+        decode(stored.ctypes.data + first // block * size, made.ctypes.data + first * 4, count)
+
+    step = _PIECE // block * block
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        list(threads.map(piece, range(0, len(made), step)))
+    return made
