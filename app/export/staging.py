@@ -42,11 +42,18 @@ class Staging:
         self.out, self.folder = out, staging_folder(out, resumable=bool(digest))
         self._digest = digest
         self._complete = self._recorded() if digest else {}
+        if digest:
+            self._write_progress()
 
     @property
     def files(self) -> list[Path]:
         """Return all files, relative to the folder."""
         return sorted(path.relative_to(self.folder) for path in self.folder.rglob("*") if path.is_file())
+
+    @property
+    def has_begun(self) -> bool:
+        """Tell whether there is anything to go on with."""
+        return any(path.name != _PROGRESS for path in self.files)
 
     @property
     def bytes(self) -> int:
@@ -66,6 +73,9 @@ class Staging:
     def record(self, name: str, sha256: str) -> None:
         """Record that a file is complete."""
         self._complete[name] = sha256
+        self._write_progress()
+
+    def _write_progress(self) -> None:
         replace_file(self.folder / _PROGRESS, json.dumps({"digest": self._digest, "shards": self._complete}))
 
     def add(self, source: Path, name: str | None = None, pause: Callable[[], None] = lambda: None) -> None:
@@ -145,8 +155,9 @@ def staging_folder(out: Path, *, resumable: bool = False) -> Path:
 def opened(out: Path, digest: str = "", needed_bytes: int = 0) -> Iterator[Staging]:
     """Open the staging folder of one export for one writer.
 
-    Without a digest it begins empty and nothing is left when it ends; with one, what was written stays unless the
-    export can never succeed. Raises ExportError when `out` exists, DiskError when `needed_bytes` do not fit.
+    Without a digest it begins empty and nothing is left when it ends; with one, what was written and not moved away
+    stays unless the export can never succeed. Raises ExportError when `out` exists, DiskError when `needed_bytes` do
+    not fit.
     """
     with sole_writer(out):
         folder = staging_folder(out, resumable=bool(digest))
@@ -154,15 +165,15 @@ def opened(out: Path, digest: str = "", needed_bytes: int = 0) -> Iterator[Stagi
             shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         staging = Staging(out, digest)
-        if needed_bytes:
-            check_disk(folder, needed_bytes - staging.bytes)
         try:
+            if needed_bytes:
+                check_disk(folder, needed_bytes - staging.bytes)
             yield staging
         except (ExportError, ModelError):  # it would end so every time: nothing is left to go on with
             shutil.rmtree(folder, ignore_errors=True)
             raise
         finally:
-            if not digest:
+            if not digest or not staging.has_begun:
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.with_name(f"{folder.name}.zip").unlink(missing_ok=True)
 
@@ -196,8 +207,9 @@ def check_disk(folder: Path, bytes: int) -> None:
     """Raise DiskError when a disk has no room for a model of this size and the small files beside it."""
     needed, free = bytes + _SMALL_FILES_BYTES, disk_free_bytes(folder)
     if needed > free:
+        unit, size = ("GB", 1e9) if needed >= 1e9 else ("MB", 1e6)
         raise DiskError(
-            f"The export needs {needed / 1e9:.1f} GB more on this disk",
-            f"{free / 1e9:.1f} GB are free",
+            f"The export needs {needed / size:,.1f} {unit} more on this disk",
+            f"{free / size:,.1f} {unit} are free",
             "free room or choose another folder",
         )

@@ -17,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from app.errors import ExportError, ModelError
+from app.errors import DiskError, ExportError, ModelError
 from app.export.merge import job as merge_job
 from app.export.merge.base_model import find_base
 from app.export.merge.plan import make_plan
@@ -93,6 +93,19 @@ def test_what_is_doubtful_stands_in_the_receipt(tmp_path: Path, pair: tuple[Path
     reasons = json.loads((out / "receipt.json").read_text())["reasons"]
     assert answer["verdict"] == "warn" and [reason.split()[0] for reason in reasons] == ["the", "the", "not"]
     assert "use_magic" in reasons[0] and "another base" in reasons[1] and str(tmp_path) not in str(reasons)
+
+
+def test_an_export_without_room_leaves_nothing_and_one_that_has_begun_stays(tmp_path: Path) -> None:
+    with pytest.raises(DiskError, match="more on this disk"), opened(tmp_path / "out", "digest", 1 << 60):
+        pass
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(KeyboardInterrupt), opened(tmp_path / "out", "digest") as staging:
+        staging.add_text("weights", "begun")
+        raise KeyboardInterrupt
+    with opened(tmp_path / "out", "digest") as staging:
+        assert (staging.folder / "weights").read_text() == "begun"
+    with opened(tmp_path / "out", "another") as staging:
+        assert not staging.has_begun
 
 
 def test_a_merge_that_can_never_succeed_leaves_nothing(tmp_path: Path, pair: tuple[Path, Path]) -> None:

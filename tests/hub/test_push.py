@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
-from app.errors import UsageError
+from app.errors import NetworkError, UsageError
 from app.hub import push
 from app.hub.push import PushRequest
 from app.jobs import requests
@@ -141,6 +142,15 @@ def test_a_push_goes_on_where_it_was_broken_off(hub: str, folder: Path, workspac
     assert push.newest(workspace, folder).id == job.id  # type: ignore[union-attr]
     for path in workspace.root.rglob("*"):
         assert not path.is_file() or TOKEN.encode() not in path.read_bytes(), path
+
+
+def test_a_hub_that_does_not_answer_is_one_line(hub: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        # The hub's own library reads the address once.
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{probe.getsockname()[1]}")
+        with pytest.raises(NetworkError, match=r"Nothing was pushed to me/mine.*refused.*stays in"):
+            push.push(folder, "me/mine", TOKEN, private=True)
 
 
 def test_without_a_token_or_a_repository_nothing_begins(

@@ -35,7 +35,7 @@ def write_adapter(
     alpha = float(adapter.config.get("lora_alpha") or 8)
     writer.add_float32("adapter.lora.alpha", alpha)
     entries = [entry for update in adapter.updates() for entry in _entries(update, alpha, family, text)]
-    sha256 = files.write(writer, entries, pause)
+    sha256, _ = files.write(path, files.head_of(writer, path, entries), entries, pause)
     return GgufFile(path, sha256, files.check(path, entries, pause), [])
 
 

@@ -54,7 +54,7 @@ def write_model(
     pause: Callable[[], None] = lambda: None,
     progress: Callable[[int, int, str], None] = lambda done_bytes, all_bytes, phase: None,
 ) -> GgufFile:
-    """Write a model folder as one GGUF file and read it back.
+    """Write a model folder as one GGUF file and read it back. A file at `path` that was broken off is gone on with.
 
     `dtype` is one of FORMATS. Raises ExportError for a model or tokenizer that llama.cpp does not have.
     """
@@ -79,9 +79,14 @@ def write_model(
         for one in parts
     ]
     size = files.total_bytes(entries)
-    sha256 = files.write(writer, entries, pause, lambda done: progress(done, size, "writing GGUF"))
-    progress(size, size, "reading GGUF back")
-    return GgufFile(path, sha256, files.check(path, entries, pause), [*notes, *vocabulary.notes])
+    head = files.head_of(writer, path, entries)
+    while True:
+        sha256, kept = files.write(path, head, entries, pause, lambda done: progress(done, size, "writing GGUF"))
+        progress(size, size, "reading GGUF back")
+        written = files.check(path, entries, pause)
+        if written.as_expected or not kept:
+            return GgufFile(path, sha256, written, [*notes, *vocabulary.notes])
+        path.unlink()  # what was there was of other values, or never came onto the disk: all is written anew
 
 
 def _kinds(parts: list[Part], dtype: str, config: PreTrainedConfig) -> dict[str, GGMLQuantizationType]:

@@ -1,6 +1,7 @@
 """Write a GGUF file tensor by tensor and block by block, and read it back the same way.
 
-The head comes from the gguf package; the values are written here, since the package takes a tensor only whole.
+The head comes from the gguf package; the values are written here, since the package takes a tensor only whole. Tensors
+stand one behind the other, so a file that was broken off tells by its length which of them are whole.
 """
 
 from __future__ import annotations
@@ -61,37 +62,73 @@ class Written:
         return asdict(self)
 
 
-def write(
-    writer: GGUFWriter,
-    entries: Sequence[Entry],
-    pause: Callable[[], None] = lambda: None,
-    progress: Callable[[int], None] = lambda done_bytes: None,
-) -> str:
-    """Write head and tensors to the writer's path and return the file's SHA-256."""
+def head_of(writer: GGUFWriter, path: Path, entries: Sequence[Entry]) -> bytes:
+    """Return all that stands before the tensors, by way of a file beside `path`: the package writes to files alone."""
     writer.add_quantization_version(GGML_QUANT_VERSION)
     for entry in entries:
         # The data type is not looked at where the format is given.
         writer.add_tensor_info(entry.name, entry.shape, np.dtype(np.float32), entry.bytes, raw_dtype=entry.kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    assert writer.fout is not None
-    (file,) = writer.fout
+    place = path.with_name(f"{path.name}.head")
     try:
-        _write_tensors(file, entries, pause, progress)
+        writer.write_header_to_file(place)
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        writer.close()
+        return place.read_bytes()
+    finally:
+        place.unlink(missing_ok=True)
+
+
+def write(
+    path: Path,
+    head: bytes,
+    entries: Sequence[Entry],
+    pause: Callable[[], None] = lambda: None,
+    progress: Callable[[int], None] = lambda done_bytes: None,
+) -> tuple[str, int]:
+    """Write head and tensors; return the file's SHA-256 and how many tensors were there already.
+
+    Whole tensors of a file that was broken off stay where it begins with the same head. That they are of the same
+    values is for `check` to tell.
+    """
+    kept, end = _whole_tensors(path, head, entries)
+    with path.open("r+b" if kept else "wb") as file:
+        if kept:
+            file.truncate(end)
+            file.seek(end)
+        else:
+            file.write(head)
+        _write_tensors(file, entries, kept, pause, progress)
         file.flush()
         os.fsync(file.fileno())
-    finally:
-        file.close()
-    assert writer.path is not None
-    return _sha256(writer.path, pause)
+    return _sha256(path, pause), kept
+
+
+def _whole_tensors(path: Path, head: bytes, entries: Sequence[Entry]) -> tuple[int, int]:
+    """Return how many tensors of a file are whole, and where the last of them ends; none where the head differs."""
+    if not path.is_file():
+        return 0, 0
+    with path.open("rb") as file:
+        if file.read(len(head)) != head:
+            return 0, 0
+    size, end, kept = path.stat().st_size, len(head), 0
+    for entry in entries:
+        behind = end + -end % GGUF_DEFAULT_ALIGNMENT + entry.bytes
+        if behind > size:
+            break
+        end, kept = behind, kept + 1
+    return kept, end
 
 
 def _write_tensors(
-    file: BinaryIO, entries: Sequence[Entry], pause: Callable[[], None], progress: Callable[[int], None]
+    file: BinaryIO,
+    entries: Sequence[Entry],
+    kept: int,
+    pause: Callable[[], None],
+    progress: Callable[[int], None],
 ) -> None:
-    done = 0
-    for entry in entries:
+    done = total_bytes(entries[:kept])
+    for entry in entries[kept:]:
         _pad(file)
         before = file.tell()
         for block in entry.blocks():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from app.errors import ExportError
@@ -16,7 +18,7 @@ from app.export.gguf.quantization.formats import FORMATS
 from app.export.merge.base_model import BaseModel
 from app.export.merge.job import allowed_memory
 from app.export.requests import Bound, ExportRequest, Tried
-from app.export.staging import check_disk
+from app.export.staging import opened
 from app.export.targets.report import ExportReceipt
 from app.export.targets.turn_format import Turns
 
@@ -34,13 +36,18 @@ class Made:
 
 @dataclass(frozen=True)
 class Maker:
-    """What every file of an export has in common. `stem` is the file's name without its format."""
+    """What every file of an export has in common. `stem` is the file's name without its format.
+
+    beside: where a file is written until it is whole; one that was broken off is gone on with by the next export of the
+    same values to the same place.
+    """
 
     request: ExportRequest
     model: BaseModel
     turns: Turns
     folder: Path
     stem: str
+    beside: Path
     pause: Callable[[], None]
     progress: Callable[[int, int, str], None]
 
@@ -130,18 +137,31 @@ class Maker:
         return proof.prove(file.path, reference, self.model.config)
 
     def _written(self, dtype: str, weights: Importance) -> GgufFile:
-        check_disk(self.folder, self.model.bytes)
-        return write_model(
-            self.model,
-            self.turns,
-            self.folder / f"{self.stem}-{dtype}.gguf",
-            dtype,
-            allowed_memory(self.request.max_ram_bytes),
-            name=self.stem,
-            importance=weights,
-            pause=self.pause,
-            progress=self.progress,
-        )
+        name = f"{self.stem}-{dtype}.gguf"
+        beside = self.beside.with_name(f"{self.beside.name}.{dtype}")
+        with opened(beside, self._digest(dtype, weights), self.model.bytes) as parts:
+            file = write_model(
+                self.model,
+                self.turns,
+                parts.folder / name,
+                dtype,
+                allowed_memory(self.request.max_ram_bytes),
+                name=self.stem,
+                importance=weights,
+                pause=self.pause,
+                progress=self.progress,
+            )
+            file.path.replace(self.folder / name)
+        return replace(file, path=self.folder / name)
+
+    def _digest(self, dtype: str, weights: Importance) -> str:
+        """Hash what the values of a file come from: the files of weights as they lie there, and what is counted."""
+        stats = [(path.name, path.stat()) for path in sorted(self.model.folder.glob("*.safetensors"))]
+        of = [dtype, self.stem, llama_cpp.WHEEL, *((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)]
+        digest = hashlib.sha256(json.dumps(of).encode())
+        for name, columns in sorted(weights.items()):
+            digest.update(name.encode() + columns.tobytes())
+        return digest.hexdigest()
 
 
 def _note(receipt: ExportReceipt, made: Made) -> None:

@@ -143,6 +143,12 @@ class _Export:
         return safe_name(self.staging.out.stem if self.staging.out.suffix == ".zip" else self.staging.out.name)
 
     @property
+    def unpacked(self) -> Path:
+        """Return the folder of the files that lines to run name; of a zip, where it is unpacked beside itself."""
+        out = self.staging.out
+        return out.with_suffix("") if out.suffix == ".zip" else out
+
+    @property
     def adapter(self) -> AdapterFolder:
         """Return the adapter to take away."""
         return AdapterFolder(Path(self.request.adapter))
@@ -207,10 +213,9 @@ def _to_adapter(export: _Export) -> _Made:
     adapter.refuse_changed_base()
     base = base_name(adapter, request.base)
     pack_adapter(export.staging, adapter, base, export.name, request.repo)
-    folder = export.staging.out if export.staging.out.suffix != ".zip" else export.staging.out.with_suffix("")
     # The line is for this machine, where the base may be a folder; the files call it by its public name.
     words = ["python3", "launch.py", "chat", "--model", named_base(adapter, request.base)]
-    words += ["--adapter", f"{request.name}={folder}", "--prompt", "Hello"]
+    words += ["--adapter", f"{request.name}={export.unpacked}", "--prompt", "Hello"]
     return _Made(shlex.join(words))
 
 
@@ -224,7 +229,7 @@ def _to_hub(export: _Export) -> _Made:
         adapter = export.adapter
         adapter.refuse_changed_base()
         pack_adapter(export.staging, adapter, base_name(adapter, request.base), export.name, request.repo)
-    return _Made(shlex.join(["hf", "upload", request.repo or "OWNER/NAME", str(export.staging.out)]))
+    return _Made(shlex.join(["hf", "upload", request.repo or "OWNER/NAME", str(export.unpacked)]))
 
 
 def _to_vllm(export: _Export) -> _Made:
@@ -236,7 +241,7 @@ def _to_vllm(export: _Export) -> _Made:
     receipt.facts["vllm"] = {"adapter": export.adapter.hash, "max_lora_rank": served.max_lora_rank}
     receipt.lines.append("- The tensors are byte for byte those of the adapter")
     receipt.write(export.staging)
-    return _Made(f"cd {shlex.quote(str(export.staging.out))} && {served.command}", receipt, served)
+    return _Made(f"cd {shlex.quote(str(export.unpacked))} && {served.command}", receipt, served)
 
 
 def _to_gguf(export: _Export) -> _Made:
@@ -246,7 +251,7 @@ def _to_gguf(export: _Export) -> _Made:
         made = _maker(export, model, read_turns(model.folder)).make(receipt)
         _add_licence(export.staging, model)
     receipt.write(export.staging)
-    run = ["llama-cli", "-m", str(export.staging.out / made.file.path.name), "-cnv", "--jinja"]
+    run = ["llama-cli", "-m", str(export.unpacked / made.file.path.name), "-cnv", "--jinja"]
     return _Made(shlex.join(run), receipt, gguf=made)
 
 
@@ -261,7 +266,7 @@ def _to_lmstudio(export: _Export) -> _Made:
         made = maker.make(receipt)
         _add_licence(export.staging, model)
     receipt.write(export.staging)
-    return _Made(f"cp -r {shlex.quote(str(export.staging.out / PUBLISHER))} ~/.lmstudio/models/", receipt, gguf=made)
+    return _Made(f"cp -r {shlex.quote(str(export.unpacked / PUBLISHER))} ~/.lmstudio/models/", receipt, gguf=made)
 
 
 def _adapter_to_gguf(export: _Export) -> _Made:
@@ -273,7 +278,7 @@ def _adapter_to_gguf(export: _Export) -> _Made:
         receipt, write_adapter(adapter, load_config(str(base)), path, name=export.name, pause=export.pause), "f32"
     )
     receipt.write(export.staging)
-    run = ["llama-cli", "-m", "BASE.gguf", "--lora", str(export.staging.out / path.name), "-cnv", "--jinja"]
+    run = ["llama-cli", "-m", "BASE.gguf", "--lora", str(export.unpacked / path.name), "-cnv", "--jinja"]
     return _Made(shlex.join(run), receipt)
 
 
@@ -296,7 +301,7 @@ def _to_ollama(export: _Export) -> _Made:
     receipt.notes += made.notes
     receipt.reasons += made.lost
     receipt.write(staging)
-    run = ollama.command(staging.out, safe_name(export.name).lower().replace(" ", "-"))
+    run = ollama.command(export.unpacked, safe_name(export.name).lower().replace(" ", "-"))
     run = f"ollama run {request.create}" if request.create else run
     return _Made(run, receipt, gguf=file, modelfile=made)
 
@@ -308,13 +313,16 @@ def _to_nf4(export: _Export) -> _Made:
         nf4_folder.write(model, export.staging, receipt, memory, export.pause)
         _add_licence(export.staging, model)
     receipt.write(export.staging)
-    code = f"from transformers import AutoModelForCausalLM as M; M.from_pretrained({str(export.staging.out)!r})"
+    code = f"from transformers import AutoModelForCausalLM as M; M.from_pretrained({str(export.unpacked)!r})"
     return _Made(shlex.join(["python3", "-c", code]), receipt)
 
 
 def _maker(export: _Export, model: BaseModel, turns: Turns) -> gguf_file.Maker:
     stem = export.name.replace(" ", "-")
-    return gguf_file.Maker(export.request, model, turns, export.staging.folder, stem, export.pause, export.progress)
+    staging = export.staging
+    return gguf_file.Maker(
+        export.request, model, turns, staging.folder, stem, staging.out, export.pause, export.progress
+    )
 
 
 def _generation(folder: Path) -> Mapping[str, object]:

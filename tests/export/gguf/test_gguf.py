@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from app.export.gguf.tensors import parts_of
 from app.export.merge.base_model import BaseModel
 from app.export.targets.turn_format import read_turns
 from app.models.adapters import AdapterFolder
+from app.workspace import file_sha256
 from tests.export.gguf import gguf_models
 from tests.models import tiny_models
 
@@ -216,10 +218,58 @@ def test_memory_does_not_grow_with_the_model(tmp_path: Path) -> None:
 def test_a_value_that_is_no_number_in_the_file_is_beyond_rounding(tmp_path: Path) -> None:
     values = torch.ones(4, 32)
     entry = writer.Entry("t", (4, 32), GGMLQuantizationType.F32, lambda: iter([values]))
-    head = GGUFWriter(tmp_path / "x.gguf", "llama")
-    writer.write(head, [entry])
+    path = tmp_path / "x.gguf"
+    writer.write(path, writer.head_of(GGUFWriter(path, "llama"), path, [entry]), [entry])
     assert writer.check(tmp_path / "x.gguf", [entry]).as_expected
     data = (tmp_path / "x.gguf").read_bytes()
     (tmp_path / "x.gguf").write_bytes(data[:-4] + struct.pack("<f", float("nan")))
     found = writer.check(tmp_path / "x.gguf", [entry])
     assert not found.as_expected and found.beyond_rounding == 1 and not found.max_abs_error <= 1
+
+
+class _Broken(Exception):
+    """Stands for a kill between two blocks."""
+
+
+def _whole(model: BaseModel, path: Path, pause: Callable[[], None] = lambda: None) -> list[int]:
+    """Write a model and return how many bytes were done at each report of the writing."""
+    done = []
+
+    def progress(so_far: int, size: int, phase: str) -> None:
+        if phase == "writing GGUF":
+            done.append(so_far)
+
+    file = write_model(model, read_turns(model.folder), path, "f16", 64 << 10, name="n", pause=pause, progress=progress)
+    assert file.written.as_expected and file.sha256 == file_sha256(path)
+    return done
+
+
+def test_a_file_that_was_broken_off_is_gone_on_with(tmp_path: Path) -> None:
+    model = BaseModel("tiny", gguf_models.save(tmp_path / "model", "llama"))
+    whole = _whole(model, tmp_path / "whole.gguf")
+    calls = iter(range(10_000))
+
+    def breaks() -> None:
+        if next(calls) == 30:
+            raise _Broken
+
+    part = tmp_path / "part.gguf"
+    with pytest.raises(_Broken):
+        _whole(model, part, breaks)
+    assert 0 < part.stat().st_size < (tmp_path / "whole.gguf").stat().st_size
+    rest = _whole(model, part)
+    assert part.read_bytes() == (tmp_path / "whole.gguf").read_bytes()
+    assert 0 < len(rest) < len(whole) and rest == whole[-len(rest) :]
+
+
+def test_what_was_broken_off_of_other_values_is_written_anew(tmp_path: Path) -> None:
+    model = BaseModel("tiny", gguf_models.save(tmp_path / "model", "llama"))
+    whole = tmp_path / "whole.gguf"
+    count = len(_whole(model, whole))
+    data, part = bytearray(whole.read_bytes()), tmp_path / "part.gguf"
+    middle = len(data) // 2
+    data[middle : middle + 4096] = bytes(4096)  # as after a power cut, where a file has its length before its values
+    part.write_bytes(data)
+    assert len(_whole(model, part)) == count and part.read_bytes() == whole.read_bytes()
+    part.write_bytes(b"another head" + data[12:])
+    assert len(_whole(model, part)) == count and part.read_bytes() == whole.read_bytes()

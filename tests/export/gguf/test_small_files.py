@@ -7,6 +7,7 @@ import math
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -284,3 +285,12 @@ def test_what_is_for_gguf_files_alone_is_refused_elsewhere() -> None:
     for option in ({"smallest": "kl=1"}, {"imatrix": "rows.json"}, {"rows": "rows.json"}, {"suite": "suite.txt"}):
         with pytest.raises(UsageError, match="is for GGUF files"):
             ExportRequest("vllm", "out", adapter="adapter", **option)
+
+
+@pytest.mark.parametrize("to", ["gguf", "lmstudio", "ollama"])
+def test_the_line_to_run_a_zip_names_where_it_is_unpacked(tmp_path: Path, to: str) -> None:
+    answer = export(tmp_path / "mine.zip", to, model=STARTER_FOLDER, dtype="q8_0")
+    with zipfile.ZipFile(tmp_path / "mine.zip") as archive:
+        archive.extractall(tmp_path)
+    named = [Path(word) for word in re.split(r"[ ']+", answer["run"]) if word.startswith(str(tmp_path))]
+    assert named and all(path.exists() and ".zip" not in str(path) for path in named)
