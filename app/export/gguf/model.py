@@ -26,7 +26,7 @@ from app.export.gguf.writer import Entry, Written
 from app.export.merge.base_model import BaseModel
 from app.export.targets.turn_format import Turns
 
-# How much each column counts, (columns), by the name of the matrix in the file.
+# How much each column counts, (columns) or (experts, columns), by the name of the matrix in the file.
 Importance = Mapping[str, Floats]
 _EMBEDDINGS = "token_embd.weight"
 _PHI3_TOKENS = ("</s>", "<unk>", "<s>", "<|endoftext|>")

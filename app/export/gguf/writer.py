@@ -28,7 +28,8 @@ from app.export.gguf.quantization.llama_cpp import Floats
 class Entry:
     """A tensor of the file: name, shape (rows first), format, and its values in float32 in blocks of whole rows.
 
-    importance: how much each column counts, (columns); None counts all alike.
+    importance: how much each column counts, (columns), or (experts, columns) where each expert has its own; None counts
+    all alike.
     """
 
     name: str
@@ -130,10 +131,12 @@ def _write_tensors(
     done = total_bytes(entries[:kept])
     for entry in entries[kept:]:
         _pad(file)
-        before = file.tell()
+        before, first, weights = file.tell(), 0, entry.importance
         for block in entry.blocks():
             pause()
-            file.write(formats.encode(block, entry.kind, entry.name, entry.importance))
+            its = weights[first : first + len(block)] if weights is not None and weights.ndim == 2 else weights
+            file.write(formats.encode(block, entry.kind, entry.name, its))
+            first += len(block)
         assert file.tell() - before == entry.bytes, entry.name
         done += entry.bytes
         progress(done)

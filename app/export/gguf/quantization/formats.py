@@ -84,7 +84,7 @@ def encoded_bytes(shape: tuple[int, ...], kind: Type) -> int:
 def encode(block: torch.Tensor, kind: Type, name: str, importance: llama_cpp.Floats | None = None) -> bytes:
     """Return the bytes of a block. Raises ExportError when a value does not fit the format.
 
-    importance: how much each column counts, (columns), for the formats that can weigh them.
+    importance: how much each column counts, (columns) or (experts, columns), for the formats that can weigh them.
     """
     if kind == Type.Q8_0:
         return bytes(quantize(block.float().contiguous().numpy(), kind).tobytes())

@@ -1,7 +1,7 @@
 """The importance matrix: how much each column of a matrix is used on the person's own rows.
 
 A quantiser that knows it spends its few bits where they count. The measure is llama.cpp's: the mean square of what a
-column is multiplied by, over all tokens (tools/imatrix).
+column is multiplied by, over all tokens, of a routed expert over those that are sent to it (tools/imatrix).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from app.errors import DataError, ExportError
 from app.export.gguf.architecture import linear_attention
 from app.export.gguf.architecture.families import family_of
 from app.export.gguf.model import Importance
+from app.export.gguf.quantization import experts
 from app.export.gguf.quantization.llama_cpp import Floats
 from app.export.gguf.tensors import Names
 from app.export.merge import check
@@ -36,7 +37,7 @@ _LONGEST = 512
 
 @dataclass(frozen=True)
 class Collected:
-    """The importance of each column, (columns) by the tensor's name in the file, and what it was collected on."""
+    """The importance of each column, (columns) or (experts, columns) by the tensor's name in the file, and of what."""
 
     columns: Importance
     rows: int
@@ -67,8 +68,11 @@ def collect(
         )
     names = Names(family_of(model.config), config)
     with check.loaded(model.folder, None, "none", dtype) as network, torch.no_grad():
-        sums, orders, hooks = {}, {}, []
+        sums, orders, hooks, routed = {}, {}, [], []
         for name, module in network.named_modules():
+            if experts.can_be_weighed(module):
+                routed.append(experts.Inputs(name, module))
+                hooks.append(module.register_forward_pre_hook(routed[-1].add))
             called = names.known(f"{name}.weight") if isinstance(module, nn.Linear) else None
             if isinstance(module, nn.Linear) and called and not (name.endswith("lm_head") and model.tied):
                 sums[called] = torch.zeros(module.in_features, dtype=torch.float64)
@@ -81,6 +85,8 @@ def collect(
     tokens = sum(map(len, texts))
     columns = {name: (total / tokens).to(torch.float32).numpy() for name, total in sums.items()}
     columns |= {name: columns[name][order.numpy()] for name, order in orders.items() if order is not None}
+    for layer in routed:
+        columns |= layer.means()
     digest = hashlib.sha256(source.read_bytes()).hexdigest() if source.is_file() else ""
     return Collected({name: _usable(one) for name, one in columns.items()}, len(texts), tokens, digest)
 
@@ -94,8 +100,8 @@ def _adding_to(place: torch.Tensor) -> Callable[[nn.Module, tuple[torch.Tensor, 
 
 def _usable(columns: Floats) -> Floats:
     """Return the columns with a floor: one that was never used still has to be stored as something."""
-    mean = float(columns.mean()) or 1.0
-    return np.maximum(columns, np.float32(1e-6 * mean))
+    mean = columns.mean(-1, keepdims=True)
+    return np.maximum(columns, np.float32(1e-6) * np.where(mean > 0, mean, np.float32(1)))
 
 
 def _texts(folder: Path, source: Path, held_out: frozenset[tuple[int, ...]]) -> Iterator[list[int]]:

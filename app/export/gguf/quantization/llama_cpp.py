@@ -83,8 +83,11 @@ def _library() -> ctypes.CDLL:
 def quantise(values: Floats, kind: GGMLQuantizationType, importance: Floats | None = None) -> bytes:
     """Return rows of float32 values, (rows, columns) or (experts, rows, columns), in a format of blocks.
 
-    importance: the mean square of what each column is multiplied by, (columns); None counts all alike.
+    importance: the mean square of what each column is multiplied by, (columns), or (experts, columns) for each expert
+    by itself; None counts all alike.
     """
+    if importance is not None and importance.ndim == 2:
+        return b"".join(quantise(one, kind, its) for one, its in zip(values, importance, strict=True))
     columns = values.shape[-1]
     rows = np.ascontiguousarray(values, dtype=np.float32).reshape(-1, columns)
     block, size = GGML_QUANT_SIZES[kind]
