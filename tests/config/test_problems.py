@@ -1,50 +1,48 @@
+"""What is said of wrong settings: the setting that was meant, and what it allows."""
+
+from __future__ import annotations
+
 import pytest
 
-from app.config import parsing
-from app.config.schema import RunConfig
+from app.config import problems
+from app.config.schema import parse
+from app.config.sections import settings
 from app.errors import ConfigError
 
 
-def test_all_problems_are_told_at_once_with_field_limit_and_remedy() -> None:
-    text = """
-training: {learning_rate: 1.0e+308, max_stepps: 3, save_steps: 0}
-adapter: {r: -1, lora_dropout: .nan, target_modules: 5}
-output_path: /etc
-"""
-    with pytest.raises(ConfigError) as caught:
-        parsing.from_yaml(text)
-    lines = {problem.field: problem.line() for problem in caught.value.problems}
-    assert set(lines) == {
-        "training.learning_rate",
-        "training.max_stepps",
-        "training.save_steps",
-        "adapter.r",
-        "adapter.lora_dropout",
-        "adapter.target_modules",
-        "output_path",
-    }
-    assert "at least 1" in lines["adapter.r"]
-    assert "training.max_steps" in lines["training.max_stepps"]
-    assert caught.value.exit_code == 2
-
-
 @pytest.mark.parametrize(
-    ("wrong", "near"),
+    ("name", "meant"),
     [
-        ("training.learning_rte", "training.learning_rate"),
-        ("rank", "adapter.r"),
-        ("adapter.alpha", "adapter.lora_alpha"),
-        ("batch_size", "training.per_device_train_batch_size"),
-        ("training.gradient_checkpointing", "memory.checkpointing"),
-        ("max_steps", "training.max_steps"),
+        ("lr", "training.learning_rate"),
+        ("training.lr", "training.learning_rate"),
+        ("max_seq_length", "data.max_length"),
+        ("learning_rate", "training.learning_rate"),
+        ("data.learning_rate", "training.learning_rate"),
+        ("training.learning_rat", "training.learning_rate"),
+        ("Epochs", "training.num_train_epochs"),
+        ("zzzzzzzz", ""),
     ],
 )
-def test_a_wrong_name_gets_the_nearest_right_one(wrong: str, near: str) -> None:
-    with pytest.raises(ConfigError, match=f"did you mean {near}"):
-        RunConfig().changed({wrong: 1})
+def test_a_wrong_name_leads_to_the_setting_that_was_meant(name: str, meant: str) -> None:
+    assert problems.nearest_name(name) == meant
 
 
-def test_unknown_names_and_wrong_values_are_told_together() -> None:
+def test_every_name_from_elsewhere_leads_to_a_setting_that_is_there() -> None:
+    assert set(problems._KNOWN_ELSEWHERE.values()) <= {name for name, _ in settings()}
+
+
+def test_a_range_is_said_as_limits_or_words_and_not_at_all_where_there_is_none() -> None:
+    assert problems.range_of("adapter.r").startswith("allowed: at least 1")
+    assert problems.range_of("training.optim").startswith("one of adamw_torch_fused, ")
+    assert problems.range_of("data.file") == problems.range_of("no.such") == ""
+
+
+def test_each_wrong_setting_is_told_with_what_was_found() -> None:
     with pytest.raises(ConfigError) as caught:
-        RunConfig().changed({"adapter.rank": 4, "training.max_steps": "many"})
-    assert {problem.field for problem in caught.value.problems} == {"adapter.rank", "training.max_steps"}
+        parse(
+            {"adapter": {"r": "x" * 200, "lora_r": 8, "target_modules": 5}, "training": {"learning_rate": -1}}, "a file"
+        )
+    told = {one.field: one for one in caught.value.problems}
+    assert set(told) == {"adapter.r", "adapter.lora_r", "adapter.target_modules", "training.learning_rate"}
+    assert len(told["adapter.r"].message) < 200 and "found" in told["training.learning_rate"].message
+    assert "adapter.r" in told["adapter.lora_r"].remedy
