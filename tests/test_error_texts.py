@@ -19,7 +19,15 @@ from app.ui.shell.language import NAMES, Translator, texts
 APP = Path(__file__).resolve().parents[1] / "app"
 SOURCES = sorted(APP.rglob("*.py"))
 # What is said at the command line alone.
-_COMMAND_LINE = ("cli/", "ui/shell/serving/server.py", "outputs.py", "support.py", "workspace.py", "export/requests.py")
+_COMMAND_LINE = (
+    "cli/",
+    "ui/shell/serving/server.py",
+    "outputs.py",
+    "support.py",
+    "workspace.py",
+    "export/requests.py",
+    "runs/submission/profiling.py",
+)
 # Texts with fewer letters around their places, such as `{id} is {state}`, are known by no form.
 _LEAST_TELLING = 12
 # What is done at the command line: its options and verbs stay as they are.
