@@ -39,6 +39,8 @@ from app.workspace import Workspace
 # What stands in the list of the followed for each look after the end, and how many there are.
 _LAST_LOOK, _LAST_LOOKS = "last look", 2
 _TELL_LANGUAGE = "(language) => { document.documentElement.lang = language || 'en'; }"
+# On a first visit nothing is chosen yet, and the document has the browser's language.
+_TELL_CHOSEN = "(language) => { if (language) document.documentElement.lang = language; }"
 _WARM_UP_AFTER_S = 4.0
 TABS = ("plan", "data", "train", "playground", "export")
 
@@ -295,6 +297,7 @@ def _wire_language(context: PageContext, switch: gr.Button) -> None:
 
     # A screen reader and the browser's hyphenation take the language from the document itself.
     context.language.change(None, context.language, None, js=_TELL_LANGUAGE, show_progress="hidden")
+    context.blocks.load(None, context.language, None, js=_TELL_CHOSEN, show_progress="hidden")
     switch.click(
         None, context.language, [context.language, *controls], js=context.translated.switching(), **EVENT_DEFAULTS
     )
