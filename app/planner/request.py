@@ -6,13 +6,14 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from app.catalog.modules import EXPERTS
 from app.catalog.spec import ModelSpec
 from app.config import sections
 from app.config.objectives import row_kind
-from app.errors import PlanError
+from app.errors import PlanError, keyed
 from app.planner.correction import Correction, Corrections, chosen
 from app.planner.phrases import Phrase
-from app.planner.simulation.adapter import adapts_experts, unknown_targets
+from app.planner.simulation.adapter import ALL_LINEAR, adapts_experts, unknown_targets
 
 if TYPE_CHECKING:
     from app.planner.tracing.store import Traces
@@ -241,11 +242,26 @@ def _check_targets(request: PlanRequest) -> None:
 
 def _check_experts(request: PlanRequest) -> None:
     """Raise PlanError for what PEFT does not do for adapters on experts, which are parameters and no modules."""
-    asked = {"lora_dropout": ("dropout", "0"), "dora": ("DoRA", "false")}
-    for field, (what, off) in asked.items():
-        if getattr(request, field) and adapts_experts(request.model, request.targets):
-            why = f"it adapts the experts of {request.model.name}, where PEFT has no {what}"
-            raise _wrong(field, why, f"Set it to {off}, or name the attention's modules as targets")
+    if not adapts_experts(request.model, request.targets):
+        return
+    named, model = ALL_LINEAR if ALL_LINEAR in request.targets else EXPERTS, request.model.name
+    remedy = keyed("experts_off", "switch it off, or name the attention's modules as targets")
+    if request.lora_dropout:
+        why = keyed(
+            "experts_no_dropout",
+            "{targets} adapts the experts of {model}, where PEFT has no dropout",
+            targets=named,
+            model=model,
+        )
+        raise _wrong("lora_dropout", why, remedy)
+    if request.dora:
+        why = keyed(
+            "experts_no_dora",
+            "{targets} adapts the experts of {model}, where PEFT has no DoRA",
+            targets=named,
+            model=model,
+        )
+        raise _wrong("dora", why, remedy)
 
 
 def _check_card(request: PlanRequest) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from app.config import presets
 from app.errors import PlanError
-from app.planner.compare import by_method
+from app.planner.alternatives.compare import by_method
 from app.planner.machine import request_on
 from app.planner.tracing import client, store
 

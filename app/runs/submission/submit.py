@@ -235,12 +235,38 @@ def _expert_problems(config: RunConfig, spec: ModelSpec) -> Iterator[Problem]:
     adapter, targets = config.adapter, config.adapter.target_modules
     if not adapts_experts(spec, (targets,) if isinstance(targets, str) else tuple(targets)):
         return
-    why = f"{'all-linear' if targets == ALL_LINEAR else EXPERTS} adapts the experts of {spec.name}, where PEFT has no "
-    remedy = f", or name the attention's modules in adapter.target_modules: {', '.join(attention_names(spec))}"
+    named = ALL_LINEAR if targets == ALL_LINEAR else EXPERTS
+    names = ", ".join(attention_names(spec))
     if adapter.lora_dropout:
-        yield Problem("adapter.lora_dropout", f"{why}dropout", f"set adapter.lora_dropout to 0{remedy}")
+        yield Problem(
+            "adapter.lora_dropout",
+            keyed(
+                "experts_no_dropout",
+                "{targets} adapts the experts of {model}, where PEFT has no dropout",
+                targets=named,
+                model=spec.name,
+            ),
+            keyed(
+                "experts_dropout_off",
+                "set adapter.lora_dropout to 0, or name the attention's modules in adapter.target_modules: {names}",
+                names=names,
+            ),
+        )
     if adapter.use_dora:
-        yield Problem("adapter.use_dora", f"{why}DoRA", f"set adapter.use_dora to false{remedy}")
+        yield Problem(
+            "adapter.use_dora",
+            keyed(
+                "experts_no_dora",
+                "{targets} adapts the experts of {model}, where PEFT has no DoRA",
+                targets=named,
+                model=spec.name,
+            ),
+            keyed(
+                "experts_dora_off",
+                "set adapter.use_dora to false, or name the attention's modules in adapter.target_modules: {names}",
+                names=names,
+            ),
+        )
 
 
 def saved_bytes(config: RunConfig) -> int:
