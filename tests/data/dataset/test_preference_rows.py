@@ -116,6 +116,20 @@ def test_the_audit_of_pairs(tmp_path: Path, objective: str) -> None:
     assert found.usable == (4 if objective == "dpo" else 5)
 
 
+@pytest.mark.parametrize("word", ["None", "null", "N/A"])
+def test_a_word_for_nothing_is_told_on_either_side(tmp_path: Path, word: str) -> None:
+    pairs = [
+        {"prompt": "Name a river.", "chosen": "The Rhine.", "rejected": word},
+        {"prompt": "Name a lake.", "chosen": word, "rejected": "A lake."},
+        {"prompt": "Name a hill.", "chosen": "Uetliberg.", "rejected": f"{word} of them."},
+    ]
+    found = facts(pairs, tmp_path, objective="dpo")
+    assert [(one.line, one.kind) for one in found.problems if one.kind == "null_word"] == [
+        (1, "null_word"),
+        (2, "null_word"),
+    ]
+
+
 def test_length_alone_is_told_where_it_says_which_answer_is_better(tmp_path: Path) -> None:
     pairs = [{"prompt": f"q{i}", "chosen": f"a long answer {i}", "rejected": f"{i}"} for i in range(24)]
     biased = facts(pairs, tmp_path, objective="dpo")

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 
 from app.data.dataset.auditing.duplicates import FirstSeen, content_hash
 from app.data.dataset.outcomes import Outcome
+from app.data.formats import missing
 from app.data.formats.conversation import Conversation, Turn
 from app.data.formats.preferences import Pair, has_sides, pair_of
 from app.data.reading.rows import BadRow, Row, RowProblem
+from app.errors import keyed
 
 # Of fewer pairs a share of longer answers says little: of 20, 16 on one side come by chance in 1 % of the cases.
 _ENOUGH_PAIRS = 20
@@ -35,7 +37,7 @@ class PairAudit:
         except BadRow as bad:
             # A run on preferences has said so already; one on the chosen answers goes on with the row.
             return [] if outcome.conversation is None else [bad.at(row.line, row.number, row.file)]
-        found = [self._length(pair), self._twice(row, pair), self._turned(row, pair)]
+        found = [self._length(pair), self._twice(row, pair), self._turned(row, pair), _null_word(pair)]
         return [bad.at(row.line, row.number, row.file) for bad in found if bad is not None]
 
     def _length(self, pair: Pair) -> BadRow | None:
@@ -81,3 +83,14 @@ class PairAudit:
 
 def _chars(answer: tuple[Turn, ...]) -> int:
     return sum(len(turn.content.strip()) for turn in answer)
+
+
+def _null_word(pair: Pair) -> BadRow | None:
+    """Tell where the rejected answer is a word for nothing; of the chosen one the audit of every row tells."""
+    if missing.null_word(Conversation(pair.chosen)) or not (word := missing.null_word(Conversation(pair.rejected))):
+        return None
+    return BadRow(
+        "null_word",
+        keyed("rejected_is_null_word", "The rejected answer is {word}, which may stand for an empty cell", word=word),
+        keyed("drop_null_words", "Nothing to do where the word is meant; else fill the cell, or drop these rows"),
+    )

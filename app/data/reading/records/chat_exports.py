@@ -1,4 +1,4 @@
-"""Read conversations as chat programs export them: ChatGPT, Claude, DeepSeek, Grok and Open WebUI.
+"""Read conversations as chat programs export them: ChatGPT, Claude, DeepSeek, Grok, LM Studio and Open WebUI.
 
 Most keep a tree of messages, since a question may be edited and an answer given anew; the branch that was last shown is
 read. A conversation that holds what no text says (pictures, files, tools, searches) is refused by its line: its answers
@@ -16,7 +16,7 @@ from app.data.reading.rows import BadRow, Fields
 
 _SPEAKERS = {"system": "system", "user": "user", "human": "user", "assistant": "assistant"}
 # One of these is among the names of every exported conversation.
-_NAMES = frozenset(("mapping", "chat_messages", "responses", "chat", "conversations", "header"))
+_NAMES = frozenset(("mapping", "chat_messages", "responses", "chat", "conversations", "header", "messages"))
 _SILENT_BLOCKS = ("redacted_thinking", "token_budget", "flag")
 # What Open WebUI writes around thinking, calls of tools and code that was run.
 _DETAILS = re.compile(r'<details\s+type="(\w+)"[^<>]{0,2000}>(.*?)</details>\s*', re.DOTALL)
@@ -63,6 +63,8 @@ def _turns(fields: Fields) -> list[Fields] | None:
         return _claude(fields, fields["chat_messages"])
     if isinstance(chat, dict) and ("history" in chat or "messages" in chat):
         return _open_webui(chat)
+    if _is_lm_studio(fields.get("messages")):
+        return _lm_studio(fields, fields["messages"])
     responses = fields.get("responses")
     if isinstance(fields.get("conversation"), dict) and isinstance(responses, list):
         return _grok([one.get("response") for one in responses if isinstance(one, dict)])
@@ -243,6 +245,65 @@ def _of_grok(response: Fields) -> Fields | None:
     return _turn(
         response.get("sender"), text if isinstance(text, str) else "", str(response.get("thinking_trace") or "")
     )
+
+
+def _is_lm_studio(listed: Any) -> bool:
+    first = listed[0] if isinstance(listed, list) and listed else None
+    return isinstance(first, dict) and isinstance(first.get("versions"), list) and "role" not in first
+
+
+def _lm_studio(fields: Fields, listed: list[Any]) -> list[Fields]:
+    """Return the turns of a conversation as LM Studio keeps it: of each message the version that is shown.
+
+    The system text stands beside the messages, or among the settings of the one chat.
+    """
+    system = fields.get("systemPrompt")
+    config = fields.get("perChatPredictionConfig")
+    settings = config.get("fields") if isinstance(config, dict) else None
+    for one in settings if isinstance(settings, list) else ():
+        if isinstance(one, dict) and one.get("key") == "llm.prediction.systemPrompt":
+            system = one.get("value") or system
+    turns = [_turn("system", system)] if isinstance(system, str) else []
+    return _said([*turns, *map(_of_lm_studio, listed)])
+
+
+def _of_lm_studio(message: Any) -> Fields | None:
+    versions = message.get("versions") if isinstance(message, dict) else None
+    shown = message.get("currentlySelected", 0) if isinstance(message, dict) else 0
+    if not isinstance(versions, list) or not isinstance(shown, int) or not 0 <= shown < len(versions):
+        raise BadRow("shape", "A message of this conversation has no version that is shown", "Leave it out")
+    version = versions[shown]
+    if not isinstance(version, dict):
+        raise BadRow("shape", "A message of this conversation is no message", "Leave it out")
+    steps = version.get("steps") if version.get("type") == "multiStep" else [{**version, "type": "contentBlock"}]
+    text, reasoning = "", ""
+    for step in steps if isinstance(steps, list) else ():
+        kind = step.get("type") if isinstance(step, dict) else None
+        if kind == "debugInfoBlock":
+            continue
+        if kind != "contentBlock":
+            raise _uses_tool()
+        style = step.get("style")
+        if isinstance(style, dict) and style.get("type") == "thinking":
+            reasoning += _text_of_parts(step.get("content"))
+        else:
+            text += _text_of_parts(step.get("content"))
+    return _turn(version.get("role"), text, reasoning)
+
+
+def _text_of_parts(parts: Any) -> str:
+    """Return the text of a list of parts. Raises BadRow for a part that is none."""
+    if isinstance(parts, str):
+        return parts
+    text = ""
+    for part in parts if isinstance(parts, list) else ():
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind in ("toolCallRequest", "toolCallResult"):
+            raise _uses_tool()
+        if kind != "text":
+            raise _holds("a file" if kind == "file" else kind)
+        text += str(part.get("text") or "")
+    return text
 
 
 def _joined(turns: list[Fields]) -> list[Fields]:

@@ -49,6 +49,20 @@ def open_webui(*messages: dict[str, Any], **rest: Any) -> dict[str, Any]:
     return {"id": "c", "title": "Grass", "chat": {"title": "Grass", "models": ["m"], "history": history, **rest}}
 
 
+def lm_studio(*versions: dict[str, Any], **rest: Any) -> dict[str, Any]:
+    listed = [{"versions": [one], "currentlySelected": 0} for one in versions]
+    return {"name": "Grass", "createdAt": 1767225600000, "tokenCount": 9, "messages": listed, **rest}
+
+
+def typed(text: str, *more: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "singleStep", "role": "user", "content": [{"type": "text", "text": text}, *more]}
+
+
+def stepped(text: str, *before: dict[str, Any]) -> dict[str, Any]:
+    said = {"type": "contentBlock", "stepIdentifier": "1", "content": [{"type": "text", "text": text}]}
+    return {"type": "multiStep", "role": "assistant", "steps": [*before, said, {"type": "debugInfoBlock"}]}
+
+
 QUESTION, ANSWER = "Why is grass green?", "Chlorophyll."
 ASKED, SAID = {"type": "REQUEST", "content": QUESTION}, {"type": "RESPONSE", "content": ANSWER}
 PLAIN = {
@@ -64,6 +78,7 @@ PLAIN = {
         "projects": [],
         "tasks": [],
     },
+    "lm-studio": lm_studio(typed(QUESTION), stepped(ANSWER)),
     "open-webui": [open_webui({"role": "user", "content": QUESTION}, {"role": "assistant", "content": ANSWER})],
 }
 
@@ -88,6 +103,11 @@ def test_the_plain_conversation_of_every_program(tmp_path: Path, name: str, file
 
 def test_thinking_goes_where_templates_look_for_it(tmp_path: Path) -> None:
     thinking = '<details type="reasoning" done="true" duration="2">\n<summary>Thought for 2 seconds</summary>\n'
+    thought = {
+        "type": "contentBlock",
+        "content": [{"type": "text", "text": "Plants & light.\nSo."}],
+        "style": {"type": "thinking", "ended": True, "title": "Thought for 2 seconds"},
+    }
     answer = thinking + "&gt; Plants &amp; light.\n> So.\n</details>\n" + ANSWER
     for export in (
         [
@@ -98,6 +118,7 @@ def test_thinking_goes_where_templates_look_for_it(tmp_path: Path) -> None:
         ],
         [deepseek([ASKED], [{"type": "THINK", "content": "Plants & light.\nSo."}, SAID])],
         [open_webui({"role": "user", "content": QUESTION}, {"role": "assistant", "content": answer})],
+        [lm_studio(typed(QUESTION), stepped(ANSWER, thought))],
     ):
         (record,) = read(tmp_path, export)
         assert turns(record) == [ASKED_AND_SAID[0], ("assistant", ANSWER, "Plants & light.\nSo.")]
@@ -121,6 +142,10 @@ def test_the_branch_that_was_shown_last_is_read(tmp_path: Path) -> None:
     chat["chat"]["history"]["messages"]["2"]["parentId"] = "0"
     for record in read(tmp_path, [claude(*messages), tree, chat]):
         assert turns(record) == ASKED_AND_SAID
+    shown = lm_studio(typed(QUESTION), stepped("Paint."))
+    shown["messages"][1] = {"versions": [stepped("Paint."), stepped(ANSWER)], "currentlySelected": 1}
+    (record,) = read(tmp_path, [shown])
+    assert turns(record) == ASKED_AND_SAID
     (record,) = read(tmp_path, [claude(*messages, current_leaf_message_uuid="1")])
     assert turns(record)[1] == ("assistant", "Paint.", "")
 
@@ -132,6 +157,10 @@ def test_a_pasted_text_is_part_of_the_question_and_a_system_text_stands_in_front
     first, second = read(tmp_path, [claude(asked, block("assistant", "Short.")), chat])
     assert turns(first)[0] == ("user", "Sum it up.\n\nthe article", "")
     assert turns(second)[0] == ("system", "S", "")
+    settings = {"fields": [{"key": "llm.prediction.systemPrompt", "value": "S"}]}
+    for told in ({"systemPrompt": "S"}, {"systemPrompt": "", "perChatPredictionConfig": settings}):
+        (record,) = read(tmp_path, [lm_studio(typed("q"), stepped("a"), **told)])
+        assert turns(record) == [("system", "S", ""), ("user", "q", ""), ("assistant", "a", "")]
 
 
 def test_what_no_text_says_is_refused_at_its_line(tmp_path: Path) -> None:
@@ -158,6 +187,9 @@ def test_what_no_text_says_is_refused_at_its_line(tmp_path: Path) -> None:
         ("media", open_webui({**asked, "files": [{"type": "image"}]}, said)),
         ("tool_call", grok(human, {**answer, "message": 'so <grok:render card_id="1">'})),
         ("media", grok({**human, "file_attachments": ["f"]}, answer)),
+        ("media", lm_studio(typed("q", {"type": "file", "fileIdentifier": "1.png"}), stepped("a"))),
+        ("tool_call", lm_studio(typed("q"), stepped("a", {"type": "toolStatus"}))),
+        ("shape", lm_studio({"type": "x"}, stepped("a")) | {"messages": [{"versions": [], "currentlySelected": 0}]}),
         ("empty", claude()),
         ("shape", {"header": "Gemini Apps", "title": "Prompted q", "time": "2026-01-01"}),
     ]
