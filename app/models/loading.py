@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Iterator
@@ -84,6 +85,10 @@ def load_config(model: str, *, revision: str | None = None) -> Any:
         )
 
 
+# What a configuration says of where it lies and who wrote it.
+_NO_SETTINGS = ("_name_or_path", "name_or_path", "transformers_version")
+
+
 def load_base(
     model: str,
     *,
@@ -115,25 +120,43 @@ def load_base(
         del config.quantization_config  # read on the way; transformers would take it for the wish
     identity = None
     if store is not None and quantization is not None and quantization.load_in_4bit and not stored:
-        identity = _identity(model, revision, quantization, base_dtype)
-        if identity is not None and (kept := store.find(identity)) is not None:
-            loaded = load_base(
-                str(kept),
-                quant=quant,
-                double_quant=double_quant,
-                compute_dtype=compute_dtype,
-                dtype=dtype,
-                attn_implementation=attn_implementation,
-            )
-            loaded.config.name_or_path = loaded.name_or_path = model
-            return loaded
+        identity = _identity(model, config, revision, quantization, base_dtype)
+        kept = store.find(identity) if identity is not None else None
+        if kept is not None:
+            wishes = {"quant": quant, "double_quant": double_quant, "dtype": dtype, "compute_dtype": compute_dtype}
+            try:
+                loaded = load_base(str(kept), attn_implementation=attn_implementation, **wishes)  # type: ignore[arg-type]
+            except ModelError as error:  # what is kept is no use; the base itself is
+                print(f"The kept 4-bit weights cannot be read and are made anew: {error}", flush=True)
+            else:
+                loaded.config.name_or_path = loaded.name_or_path = model
+                return loaded
+    loaded = _from_files(model, config, stored, quantization, base_dtype, attn_implementation, revision)
+    keep_layout(loaded)
+    if store is not None and identity is not None and _is_kept_whole(loaded):
+        store.keep(identity, loaded)
+    name_backbone(loaded)
+    loaded.requires_grad_(False)
+    return loaded.eval()
+
+
+def _from_files(
+    model: str,
+    config: Any,
+    stored: str,
+    quantization: BitsAndBytesConfig | None,
+    dtype: torch.dtype,
+    attn_implementation: str,
+    revision: str | None,
+) -> PreTrainedModel:
+    """Read the weights of a base, of one with a vision tower the language model alone. Raises ModelError."""
     kind, built_from = language_class(config)
     with explained(model), experts_one_by_one(stored):
         loaded, read = kind.from_pretrained(
             model,
             config=built_from,
             revision=revision,
-            dtype=base_dtype,
+            dtype=dtype,
             quantization_config=quantization,
             # Left open, transformers takes sdpa where the architecture has it and eager where not (BLOOM).
             attn_implementation=None if attn_implementation == "sdpa" else attn_implementation,
@@ -146,23 +169,23 @@ def load_base(
     if place_of(loaded) and read["missing_keys"]:
         lacking = ", ".join(sorted(read["missing_keys"])[:3])
         raise ModelError(f"The model {model} cannot be loaded", f"its files have no {lacking}", "fetch it again")
-    keep_layout(loaded)
-    if store is not None and identity is not None and _is_kept_whole(loaded):
-        store.keep(identity, loaded)
-    name_backbone(loaded)
-    loaded.requires_grad_(False)
-    return loaded.eval()
+    return loaded
 
 
 def _identity(
-    model: str, revision: str | None, quantization: BitsAndBytesConfig, dtype: torch.dtype
+    model: str, config: Any, revision: str | None, quantization: BitsAndBytesConfig, dtype: torch.dtype
 ) -> Identity | None:
-    """Return what the bits of a base in 4 bits depend on, None where the base's own identity is not known."""
+    """Return what the bits of a base in 4 bits depend on, None where the base's own identity is not known.
+
+    Its configuration is among that: equal weights with another RoPE or window are another model.
+    """
     base = fingerprint(model, revision=revision)
     if not base:
         return None
+    settings = {name: value for name, value in config.to_dict().items() if name not in _NO_SETTINGS}
     return Identity(
         base,
+        hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest(),
         quantization.bnb_4bit_quant_type,
         quantization.bnb_4bit_use_double_quant,
         str(quantization.bnb_4bit_compute_dtype),

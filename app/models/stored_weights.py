@@ -1,9 +1,9 @@
 """4-bit weights of bases, kept on disk as they were quantised: the next load reads them as they are.
 
 Quantising takes most of a load (on a processor nearly all of it) and gives the same bits each time. What is kept is
-found by everything that the bits depend on: the hash of every byte of the base's weights, the format, the compute
-format, the kind of device and the versions of the libraries. It is a folder as `save_pretrained` writes it, complete or
-not there.
+found by everything that the bits depend on: the hash of every byte of the base's weights, its configuration, the
+format, the compute format, the kind of device and the versions of the libraries. It is a folder as `save_pretrained`
+writes it, complete or not there.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class Identity:
     """What the bits of a quantised base depend on. `base_sha256` is its fingerprint."""
 
     base_sha256: str
+    config_sha256: str
     quant: str
     double_quant: bool
     compute_dtype: str

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from app.models.stored_weights import Identity, StoredWeights
 from app.training.assembly import load_model
 from tests.models import tiny_models
 
-SOME = Identity("0" * 64, "nf4", True, "torch.float32", "torch.float32", "cpu")
+SOME = Identity("0" * 64, "1" * 64, "nf4", True, "torch.float32", "torch.float32", "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +66,34 @@ def test_kept_weights_are_the_quantised_ones_bit_by_bit(
     assert_equal(plain, first)
     assert_equal(plain, second)
     assert (tmp_path / "quantized" / kept / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_equal_weights_under_another_configuration_are_another_base(
+    base: Path, store: StoredWeights, tmp_path: Path
+) -> None:
+    first = load_base(str(base), store=store)
+    other = Path(shutil.copytree(base, tmp_path / "other"))
+    settings = json.loads((other / "config.json").read_text())
+    settings["rope_parameters"] = {**(settings.get("rope_parameters") or {}), "rope_theta": 77.0}
+    (other / "config.json").write_text(json.dumps(settings))
+    second = load_base(str(other), store=store)
+    assert second.config.rope_parameters["rope_theta"] == 77.0
+    assert not torch.equal(first(torch.arange(40)[None]).logits, second(torch.arange(40)[None]).logits)
+    # A copy of the same base finds what is kept of the first.
+    load_base(str(shutil.copytree(base, tmp_path / "copy")), store=store)
+    assert len(folders(tmp_path)) == 2
+
+
+def test_what_is_kept_and_cannot_be_read_costs_no_run(
+    base: Path, store: StoredWeights, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = load_base(str(base), store=store)
+    (kept,) = folders(tmp_path)
+    weights = tmp_path / "quantized" / kept / "model.safetensors"
+    weights.write_bytes(b"\xff" * weights.stat().st_size)
+    assert_equal(plain, load_base(str(base), store=store))
+    assert "made anew" in capsys.readouterr().out
+    assert weights.read_bytes()[:8] != b"\xff" * 8, "written anew"
 
 
 def test_the_second_load_reads_what_is_kept(base: Path, store: StoredWeights, tmp_path: Path) -> None:
