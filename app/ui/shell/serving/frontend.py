@@ -47,6 +47,9 @@ class Change:
     after: str
 
 
+# The document loads a script that tells a frame around it how tall it is; no page may be put into a frame here.
+_RESIZER = b"document.head.appendChild(script);"
+
 # The framework's word for: run this handler again, and only this one.
 _ONCE_MORE = "this.dispatch({type:`fn`,fn_index:r.id,event_data:e.event_data,target_id:l})"
 
@@ -218,6 +221,8 @@ class _Packing:
             return
         headers = MutableHeaders(raw=list(self._start["headers"]))
         self._body = self._body.replace(b"</head>", self._into_head + b"</head>", 1)
+        if self._body.count(_RESIZER) == 1:
+            self._body = self._body.replace(_RESIZER, b"")
         headers["content-length"] = str(len(self._body))
         if "content-encoding" not in headers and len(self._body) >= _SMALLEST_BYTES:
             self._body, coding = packed(self._body, self._accepted)

@@ -50,6 +50,12 @@ def test_the_documents_are_compressed(served: RunningPage) -> None:
     assert json.loads(gzip.decompress(config.body))["connect_heartbeat"] is False
 
 
+def test_the_document_loads_no_script_for_frames(served: RunningPage) -> None:
+    template = (frontend.ASSETS.parent / "index.html").read_text(encoding="utf-8")
+    assert template.count("document.head.appendChild(script);") == 1, "the framework loads it there"
+    assert "document.head.appendChild(script);" not in served.get("/").body.decode()
+
+
 def test_one_style_sheet_stands_for_those_of_the_components(served: RunningPage) -> None:
     document = served.get("/").body.decode()
     sheet = frontend.style_sheet(frozenset({"textbox", "html", "no such kind"}))
