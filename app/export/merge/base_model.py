@@ -242,22 +242,27 @@ def _skeleton(model: PreTrainedModel) -> Skeleton:
     modules = dict(model.named_modules())
     names = {id(module): name for name, module in modules.items()}
     text = model.config.get_text_config(decoder=True)
+    output_embedding = names.get(id(model.get_output_embeddings()), "")
     return Skeleton(
         shapes={name: tuple(parameter.shape) for name, parameter in model.named_parameters()},
         transposed=frozenset(name for name, module in modules.items() if hasattr(module, "nx")),
         transposed_experts=frozenset(n for n, module in modules.items() if getattr(module, "is_transposed", False)),
         input_embedding=names[id(model.get_input_embeddings())],
-        output_embedding=names.get(id(model.get_output_embeddings()), ""),
+        output_embedding=output_embedding,
         tied=bool(getattr(text, "tie_word_embeddings", False)),
-        aliases=_aliases(model),
+        aliases=_aliases(model, output_embedding),
     )
 
 
-def _aliases(model: PreTrainedModel) -> dict[str, tuple[str, ...]]:
-    """Return of every parameter that has several names the others."""
+def _aliases(model: PreTrainedModel, output_embedding: str) -> dict[str, tuple[str, ...]]:
+    """Return of every parameter that has several names the others, but for the output layer's.
+
+    Whether the two ends are one is looked at in the file, and an adapter may part them: they are never one by name.
+    """
     groups: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
-        groups.setdefault(id(parameter), []).append(name)
+        if name != f"{output_embedding}.weight":
+            groups.setdefault(id(parameter), []).append(name)
     return {
         name: tuple(other for other in group if other != name)
         for group in groups.values()
