@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -44,8 +45,25 @@ def supervisors(workspace: Workspace) -> list[psutil.Process]:
 
 
 def warm_workers(workspace: Workspace) -> list[psutil.Process]:
-    children = [child for each in supervisors(workspace) for child in each.children()]
-    return [child for child in children if "--warm" in child.cmdline()]
+    found = []
+    for each in supervisors(workspace):
+        with suppress(psutil.NoSuchProcess):  # of one that ends in between two looks, a zombie among them
+            found += [child for child in each.children() if is_warm(child)]
+    return found
+
+
+def is_warm(process: psutil.Process) -> bool:
+    try:
+        return "--warm" in process.cmdline()
+    except psutil.NoSuchProcess:
+        return False
+
+
+def has_ended(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 @pytest.mark.slow
@@ -59,7 +77,7 @@ def test_the_expected_run_is_handed_to_the_worker_that_waits(expected: Workspace
     assert not warm_workers(expected) or warm_workers(expected) == [waiting]
     assert requests.wait(job, timeout_s=180).state == "finished", job.log_file.read_text()
     assert "train_runtime" in job.log_file.read_text()
-    until(lambda: not psutil.pid_exists(waiting.pid) or waiting.status() == psutil.STATUS_ZOMBIE)
+    until(lambda: has_ended(waiting))
     until(lambda: not is_held(job.lock_file))
 
 
@@ -68,7 +86,7 @@ def test_a_killed_supervisor_takes_it_along(expected: Workspace) -> None:
     until(lambda: warm_workers(expected))
     (waiting,), (above,) = warm_workers(expected), supervisors(expected)
     above.kill()
-    until(lambda: not psutil.pid_exists(waiting.pid) or waiting.status() == psutil.STATUS_ZOMBIE)
+    until(lambda: has_ended(waiting))
 
 
 def test_it_is_let_go_when_another_job_owns_the_accelerator_or_nobody_wishes(expected: Workspace) -> None:
