@@ -181,11 +181,13 @@ def explain(error: BaseException) -> tuple[str, str]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error means that memory ran out, on the accelerator or on the machine."""
+    """Tell whether an error means that memory ran out, on the accelerator or on the machine.
+
+    A thread that cannot be started lacks room for its stack: Python says no more of it.
+    """
     text = str(error).lower()
-    return isinstance(error, MemoryError) or any(
-        words in text for words in ("out of memory", "can't allocate memory", "cannot allocate memory")
-    )
+    told = ("out of memory", "can't allocate memory", "cannot allocate memory", "can't start new thread")
+    return isinstance(error, MemoryError) or any(words in text for words in told)
 
 
 def is_disk_full(error: BaseException) -> bool:

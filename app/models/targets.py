@@ -100,7 +100,7 @@ def not_read_back(model: nn.Module) -> list[str]:
         key = f"base_model.model.{name}.lora_A.weight"
         if isinstance(module, nn.Linear):
             renamed, pattern = rename_source_key(key, renamings, converters)
-            plain = ".lora_A".join(part.replace(".default", "") for part in renamed.rsplit(".lora_A", 1))
+            plain = ".lora_A".join(half.replace(".default", "") for half in renamed.rsplit(".lora_A", 1))
             if pattern is None and not key.endswith(plain):
                 found.append(name)
     return found
