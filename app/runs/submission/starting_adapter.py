@@ -76,7 +76,7 @@ def refuse_misfit(spec: ModelSpec, folder: Path) -> None:
             why,
             keyed("start_own_base", "train on its own base: {base}", base=f"{own:.120}")
             if own
-            else keyed("start_of_base", "choose an adapter of this base"),
+            else keyed("choose_an_adapter_of_this_base", "choose an adapter of this base"),
         )
 
 
