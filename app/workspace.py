@@ -24,7 +24,8 @@ from pathlib import Path
 from app.errors import WorkspaceError, keyed
 
 ENVIRONMENT_VARIABLE = "WORKBENCH_HOME"
-_ROOMS = ("jobs", "datasets", "uploads", "presets", "mappings", "outputs")
+OUTPUTS = "outputs"
+_ROOMS = ("jobs", "datasets", "uploads", "presets", "mappings", OUTPUTS)
 _JOB_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,79}")
 # Names that Windows keeps for devices, whatever their ending.
 _RESERVED = {"con", "prn", "aux", "nul", *(f"com{n}" for n in range(10)), *(f"lpt{n}" for n in range(10))}

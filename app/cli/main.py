@@ -19,7 +19,7 @@ from app.cli.verbs import (
     evaluate,
     export,
     jobs,
-    models,
+    on_disk,
     page,
     plan,
     playground,
@@ -30,7 +30,7 @@ from app.cli.verbs import (
 from app.errors import UsageError, WorkbenchError, WorkspaceError
 from app.redaction import redact
 
-_VERBS = (page, demo, doctor, plan, data, train, profile, jobs, models, playground, votes, evaluate, export)
+_VERBS = (page, demo, doctor, plan, data, train, profile, jobs, on_disk, playground, votes, evaluate, export)
 _LAUNCHER_VERBS = {
     "test": "install the development requirements and run the tests",
     "check": "check format, lint and types of the project",

@@ -130,6 +130,11 @@ def _writes_unicode() -> bool:
     return (getattr(sys.stdout, "encoding", "") or "").lower().replace("-", "") == "utf8"
 
 
+def size_text(size_bytes: int) -> str:
+    """Return a size as a table of files shows it."""
+    return f"{size_bytes / 1e9:.2f} GB" if size_bytes >= 1e8 else f"{size_bytes / 1e6:.1f} MB"
+
+
 def progress(text: str, *, end: str = "\n") -> None:
     """Print a progress line on standard error."""
     print(text, file=sys.stderr, end=end, flush=True)

@@ -41,6 +41,7 @@ GROUPS = {
         *("compare", "rename", "again", "restore", "trash", "script", "preset"),
     ),
     "models": ("list", "fetch", "remove"),
+    "exports": ("list", "show", "remove"),
     "votes": ("list", "export"),
 }
 # Understood for one version, and listed by no help.

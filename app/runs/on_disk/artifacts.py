@@ -17,7 +17,7 @@ from app.models.names import resolve
 from app.reading import parsed_json
 from app.runs import dataset_selection, request_paths
 from app.training import checkpoints
-from app.workspace import Workspace, safe_name
+from app.workspace import OUTPUTS, Workspace, safe_name
 
 # The newest are offered; older ones are reached by the command line, other checkpoints by the slider.
 _MOST_RUNS = 40
@@ -144,7 +144,8 @@ def _of_job(job: JobDirectory, workspace: Workspace) -> list[Artifact]:
 def _of_blend(job: JobDirectory, workspace: Workspace) -> list[Artifact]:
     """Return the adapter of a finished blend that was made here of a run that is still there."""
     status, run = job.recorded_status(), str(job.config.get("run") or "")
-    folder = Path(str(status.result.get("adapter") or ""))
+    made = Path(str(status.result.get("adapter") or ""))
+    folder = made if made.is_dir() else output_place(job)
     if status.state != "finished" or not run or not (folder / "adapter_config.json").is_file():
         return []
     try:
@@ -154,9 +155,27 @@ def _of_blend(job: JobDirectory, workspace: Workspace) -> list[Artifact]:
     return [Artifact(job, config, folder, made_rank=int(status.result.get("rank") or 0) or None)]
 
 
+def output_place(job: JobDirectory) -> Path:
+    """Return where a job's output lies: where it was put, or in this workspace's outputs when both were moved since.
+
+    A workspace was moved when its former folder has no jobs any more.
+    """
+    place = Path(str(job.config.get("out") or ""))
+    here = job.path.parent.parent / OUTPUTS / place.name
+    was_in_outputs = place.is_absolute() and place.parent.name == OUTPUTS
+    if (
+        was_in_outputs
+        and not place.exists()
+        and here.exists()
+        and not (place.parents[1] / job.path.parent.name).exists()
+    ):
+        return here
+    return place
+
+
 def merged_model(job: JobDirectory) -> Path | None:
     """Return the model of a finished merge, or None where it is no longer where the merge put it."""
-    folder = Path(str(job.config.get("out")))
+    folder = output_place(job)
     there = job.recorded_status().state == "finished" and (folder / "config.json").is_file()
     return folder if there else None
 

@@ -52,6 +52,11 @@ _START_S, _BYTES_PER_S = 12.0, 50e6
 _QUANTISED_PER_S, _PROOF_S = 10e6, 10.0
 
 
+def is_zip(out: Path) -> bool:
+    """Tell whether an export to this place is one file, however its ending is written."""
+    return out.suffix.lower() == ".zip"
+
+
 def model_class(folder: Path) -> str:
     """Return the class of transformers that loads a merged model."""
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from app.files import disk_free_bytes, folder_bytes
 from app.jobs import directory as jobs
 from app.jobs import supervisor, trash
 from app.jobs.directory import JobDirectory
+from app.reading import read_object
+from app.runs.on_disk import artifacts
 from app.workspace import Workspace
 
 # The newest are listed; older ones are in `jobs list`.
@@ -28,6 +31,7 @@ class MadeExport:
     """A finished merge or export whose folder or file is still where it was put. `ended` in seconds since 1970.
 
     receipt and verdict are empty where none was written. can_be_removed: it lies in the workspace's own outputs.
+    missing: files that were written and are no longer there.
     """
 
     job: JobDirectory
@@ -39,6 +43,22 @@ class MadeExport:
     receipt: str
     verdict: str
     can_be_removed: bool
+    missing: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, object]:
+        """Return plain data, as `exports list --json` answers it."""
+        return {
+            "id": self.job.id,
+            "to": self.target,
+            "path": str(self.place),
+            "dtype": self.dtype or None,
+            "bytes": self.bytes,
+            "ended": self.ended,
+            "verdict": self.verdict or None,
+            "receipt": self.receipt or None,
+            "can_be_removed": self.can_be_removed,
+            "missing": list(self.missing),
+        }
 
 
 def listed(workspace: Workspace) -> list[MadeExport]:
@@ -60,6 +80,19 @@ def find(workspace: Workspace, job_id: str) -> MadeExport:
             keyed("choose_another", "choose another"),
         )
     return found
+
+
+def made_before(workspace: Workspace, asked: Mapping[str, object], sources: Sequence[Path]) -> MadeExport | None:
+    """Return the newest export that was asked for in the same words, is there whole, and is newer than its sources."""
+    for job in jobs.all_jobs(workspace, "export")[::-1]:
+        one = _of(workspace, job) if job.config == asked else None
+        if one is not None and not one.missing and _newest_change(sources) <= one.ended:
+            return one
+    return None
+
+
+def _newest_change(sources: Sequence[Path]) -> float:
+    return max((path.stat().st_mtime for folder in sources for path in folder.glob("*") if path.is_file()), default=0.0)
 
 
 def remove(workspace: Workspace, job_id: str) -> None:
@@ -137,10 +170,11 @@ def _of(workspace: Workspace, job: JobDirectory) -> MadeExport | None:
     if job.job["kind"] not in ("merge", "export"):
         return None
     status = job.recorded_status()
-    place = Path(str(job.config.get("out") or ""))
+    place = artifacts.output_place(job)
     if status.state != "finished" or not place.is_absolute() or not place.exists():
         return None
     result = status.result
+    receipt = Path(str(result.get("receipt") or ""))
     return MadeExport(
         job=job,
         target=str(job.config.get("to") or "model"),
@@ -148,12 +182,41 @@ def _of(workspace: Workspace, job: JobDirectory) -> MadeExport | None:
         dtype=str(result.get("dtype") or ""),
         bytes=folder_bytes(place) if place.is_dir() else place.stat().st_size,
         ended=float(status.ended or 0.0),
-        receipt=str(result.get("receipt") or ""),
+        receipt=str(place / receipt.name) if receipt.name and (place / receipt.name).is_file() else "",
         verdict=str(result.get("verdict") or ""),
-        can_be_removed=place.parent == workspace.outputs and not place.is_symlink(),
+        can_be_removed=_is_same(place.parent, workspace.outputs) and not place.is_symlink(),
+        missing=_missing(place, result),
     )
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Tell whether two names are one folder: a workspace may have been named by a link."""
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
+def _missing(place: Path, result: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the files of an export that are gone; of a merge, which names none, those that its model is loaded by."""
+    if place.is_file():
+        return ()
+    named = result.get("files")
+    files = [str(name) for name in named] if isinstance(named, list) else _files_of_model(place)
+    return tuple(name for name in files if not (place / name).is_file())
+
+
+def _files_of_model(folder: Path) -> list[str]:
+    try:
+        shards = read_object(folder / "model.safetensors.index.json").get("weight_map")
+    except (OSError, ValueError):
+        shards = None
+    return [
+        "config.json",
+        *(sorted(set(map(str, shards.values()))) if isinstance(shards, dict) else ["model.safetensors"]),
+    ]
 
 
 def _reads(job: JobDirectory, place: Path) -> bool:
     named = (job.config.get(name) for name in ("model", "base", "adapter"))
-    return any(Path(str(one)) == place for one in named if one) and not job.status().final
+    return any(_is_same(Path(str(one)), place) for one in named if one) and not job.status().final

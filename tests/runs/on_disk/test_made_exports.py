@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from app.jobs import directory as jobs
 from app.jobs import trash
 from app.jobs.directory import JobDirectory, Status
 from app.runs.on_disk import made_exports
-from app.workspace import Workspace
+from app.workspace import Workspace, open_workspace
 
 
 def made(workspace: Workspace, out: Path, kind: str = "export", **config: str) -> JobDirectory:
@@ -21,9 +22,17 @@ def made(workspace: Workspace, out: Path, kind: str = "export", **config: str) -
     else:
         (out / "inner").mkdir(parents=True)
         (out / "model.gguf").write_bytes(b"x" * 1000)
+        (out / "receipt.json").write_text("{}")
         (out / "inner" / "card.md").write_text("card")
     job = jobs.create(workspace, kind, {"out": str(out), **config})
-    result = {"out": str(out), "verdict": "pass", "receipt": str(out / "receipt.json"), "dtype": "q4_k_m"}
+    result: dict[str, object] = {
+        "out": str(out),
+        "verdict": "pass",
+        "receipt": str(out / "receipt.json"),
+        "dtype": "q4_k_m",
+    }
+    if kind == "export":
+        result |= {"files": [out.name] if out.suffix == ".zip" else ["inner/card.md", "model.gguf", "receipt.json"]}
     job.write_status(Status(state="finished", ended=1.7e9, result=result))
     return job
 
@@ -38,7 +47,7 @@ def test_what_is_there_is_listed_with_size_date_and_report(workspace: Workspace,
     )
     found = {one.target: one for one in made_exports.listed(workspace)}
     assert set(found) == {"gguf", "model"}
-    assert found["gguf"].bytes == 1004 and found["gguf"].dtype == "q4_k_m" and found["gguf"].ended == 1.7e9
+    assert found["gguf"].bytes == 1006 and found["gguf"].dtype == "q4_k_m" and found["gguf"].ended == 1.7e9
     assert found["gguf"].verdict == "pass" and found["gguf"].job.id == job.id
     assert found["gguf"].can_be_removed and not found["model"].can_be_removed
 
@@ -89,10 +98,66 @@ def test_a_folder_is_packed_whole_and_a_zip_is_taken_as_it_is(
     for _ in range(2):
         packed = made_exports.packed(workspace, job.id)
         with zipfile.ZipFile(packed) as archive:
-            assert sorted(archive.namelist()) == ["mine/inner/card.md", "mine/model.gguf"]
+            assert sorted(archive.namelist()) == ["mine/inner/card.md", "mine/model.gguf", "mine/receipt.json"]
             assert archive.read("mine/model.gguf") == b"x" * 1000
     zipped = made_exports.packed(workspace, made(workspace, workspace.output_dir("a.zip"), to="adapter").id)
     assert zipped.read_bytes() == b"zip" and zipped.is_relative_to(workspace.uploads)
     monkeypatch.setattr(made_exports, "MOST_PACKED_BYTES", 1003)
     with pytest.raises(UsageError, match="too large to go through a browser"):
         made_exports.packed(workspace, job.id)
+
+
+def test_what_somebody_deleted_in_part_is_told(workspace: Workspace) -> None:
+    job = made(workspace, workspace.output_dir("mine"), to="gguf")
+    zipped = made(workspace, workspace.output_dir("all.zip"), to="adapter")
+    merged = made(workspace, workspace.output_dir("merged"), "merge")
+    Path(job.config["out"], "model.gguf").unlink()
+    for name in ("config.json", "model-1.safetensors"):
+        Path(merged.config["out"], name).write_text("{}")
+    index = Path(merged.config["out"], "model.safetensors.index.json")
+    index.write_text('{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}')
+    missing = {one.job.id: one.missing for one in made_exports.listed(workspace)}
+    assert missing == {job.id: ("model.gguf",), zipped.id: (), merged.id: ("model-2.safetensors",)}
+    index.unlink()
+    assert made_exports.find(workspace, merged.id).missing == ("model.safetensors",)
+    made_exports.remove(workspace, job.id)
+    assert not Path(job.config["out"]).exists()
+
+
+def test_exports_move_with_their_workspace(workspace: Workspace, tmp_path: Path) -> None:
+    job = made(workspace, workspace.output_dir("mine"), to="gguf")
+    elsewhere = made(workspace, tmp_path / "elsewhere", to="gguf")
+    gone = made(workspace, workspace.output_dir("gone"), to="gguf")
+    shutil.rmtree(gone.config["out"])
+    workspace.root.rename(tmp_path / "moved")
+    moved = open_workspace(tmp_path / "moved")
+    found = {one.job.id: one for one in made_exports.listed(moved)}
+    assert set(found) == {job.id, elsewhere.id}
+    mine = found[job.id]
+    assert mine.place == moved.output_dir("mine") and mine.receipt == str(mine.place / "receipt.json")
+    assert mine.can_be_removed and not mine.missing
+    made_exports.remove(moved, job.id)
+    assert not list(moved.outputs.iterdir()) and (tmp_path / "elsewhere").is_dir()
+
+
+def test_an_export_into_another_workspace_is_not_taken_for_one_of_the_same_name_here(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    other = open_workspace(tmp_path / "other")
+    job = made(workspace, other.output_dir("mine"), to="gguf")
+    shutil.rmtree(job.config["out"])
+    made(workspace, workspace.output_dir("mine"), to="adapter")
+    assert [one.target for one in made_exports.listed(workspace)] == ["adapter"]
+
+
+def test_a_workspace_named_by_a_link_may_remove_its_own(workspace: Workspace, tmp_path: Path) -> None:
+    place = workspace.output_dir("mine")
+    job = made(workspace, place, to="gguf")
+    (tmp_path / "link").symlink_to(workspace.root)
+    linked = open_workspace(tmp_path / "link")
+    reader = jobs.create(linked, "export", {"model": str(linked.outputs / "mine"), "out": "/x", "to": "gguf"})
+    with pytest.raises(ExportError, match=reader.id):
+        made_exports.remove(linked, job.id)
+    reader.write_status(Status(state="stopped"))
+    made_exports.remove(linked, job.id)
+    assert not place.exists()

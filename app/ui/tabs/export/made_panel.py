@@ -44,6 +44,7 @@ def _row(one: MadeExport, t: Translator) -> Html:
     title = t(f"take.card.{one.target}") + (f" {one.dtype.upper()}" if one.dtype else "")
     colour = "wb-good" if one.verdict == "pass" else "wb-warn"
     word = element("span", t.known(f"take.verdict.{one.verdict}", one.verdict), class_=colour) if one.verdict else "-"
+    gone = element("p", t("take.made.gone", name=one.missing[0]), class_="wb-warn") if one.missing else ""
     verbs = ["show"] + (["fetch"] if one.bytes <= made_exports.MOST_PACKED_BYTES else [])
     verbs += ["remove"] if one.can_be_removed else []
     buttons = [
@@ -55,7 +56,7 @@ def _row(one: MadeExport, t: Translator) -> Html:
         element("td", title),
         element("td", number_format.size(one.bytes)),
         element("td", number_format.moment(one.ended, t), class_="wb-number"),
-        element("td", word, title=one.receipt),
+        element("td", word, gone, title=one.receipt),
         element("td", element("code", one.place)),
         element("td", *buttons),
     )
