@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,7 +17,7 @@ from app.outputs import refuse_inputs
 from app.reading import parsed_as, parsed_json, read_object
 from app.runs.on_disk import exports
 from app.runs.on_disk.exports import GGUF_TARGETS
-from app.workspace import Workspace
+from app.workspace import Workspace, existing_file, existing_source
 
 # A merge is a job of its own.
 TARGETS = tuple(target for target in exports.TARGETS if target != "model")
@@ -25,11 +27,19 @@ GGUF_DTYPES = ("f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_k_s", "iq4
 OLLAMA_NAME = re.compile(
     r"([A-Za-z0-9][A-Za-z0-9._-]{0,79}/)?[A-Za-z0-9][A-Za-z0-9._-]{0,79}(:[A-Za-z0-9][A-Za-z0-9._-]{0,79})?"
 )
+_NOT_IN_OLLAMA = re.compile(r"[^a-z0-9._]+")
 # What a model is asked once Ollama has made it.
 OLLAMA_QUESTION = "Who are you?"
 METHODS = ("linear", "cat", "svd", "ties", "dare")
 INSPECTION_FILE = "inspection.json"
 _ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+
+
+def ollama_name(text: str) -> str:
+    """Return what an export of any name is called in Ollama, which takes ASCII alone, where nobody says."""
+    plain = "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c))
+    name = _NOT_IN_OLLAMA.sub("-", plain).strip("-._")[:80].rstrip("-._")
+    return name or f"model-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
 @dataclass(frozen=True)
@@ -74,6 +84,13 @@ def start_merge(workspace: Workspace, request: MergeRequest) -> JobDirectory:
     _check_out(out, [adapter, *_local(request.base)])
     request = replace(request, adapter=str(adapter), out=str(out))
     return jobs.submit(workspace, "merge", asdict(request), name=f"merge: {out.name}")
+
+
+# What serves for a model where an export is for adapters alone.
+_FOR_MODELS = {
+    "adapter": "give --adapter DIR, or pack the model with --to hub",
+    "vllm": "give --adapter DIR; vLLM takes a model's folder as it is: vllm serve DIR",
+}
 
 
 @dataclass(frozen=True)
@@ -125,7 +142,8 @@ class ExportRequest:
         if bool(self.adapter) == bool(self.model):
             raise UsageError("An export takes one adapter or one model", "", "give either --adapter or --model")
         if self.model and (self.to in ("adapter", "vllm") or self.lora_only):
-            raise UsageError(f"An export to {self.to} like this takes an adapter", "", "give --adapter DIR")
+            what = f"{Path(self.model).name!r:.80} is a model, and this export is for an adapter alone"
+            raise UsageError(what, "", _FOR_MODELS.get(self.to, "give --adapter DIR"))
         if self.lora_only and self.to != "gguf":
             raise UsageError("--lora-only writes a GGUF file", "", "use it with --to gguf")
         for option in ("safetensors", "create"):
@@ -133,8 +151,10 @@ class ExportRequest:
                 raise UsageError(f"--{option} is for Ollama", "", "use it with --to ollama")
         if self.create and not OLLAMA_NAME.fullmatch(self.create):
             raise UsageError(f"{self.create!r:.80} is no name for Ollama", "", "use letters, digits, - . _ and :")
-        if self.create and Path(self.out).suffix == ".zip":
+        if self.create and exports.is_zip(Path(self.out)):
             raise UsageError("Ollama takes no zip", "", "leave .zip out of --out")
+        if self.repo and exports.is_zip(Path(self.out)):
+            raise UsageError("The hub takes a folder, not a zip", "", "leave .zip out of --out")
         if self.replace and not self.create:
             raise UsageError("--replace is for --create", "", "name the model with --create")
 
@@ -252,7 +272,8 @@ class ExportAnswer:
 def start_export(workspace: Workspace, request: ExportRequest) -> JobDirectory:
     """Hand in an export and return its job at once.
 
-    Raises ExportError when its place is taken or the source is not what it should be.
+    Raises ExportError when its place is taken or the source is not what it should be, WorkspaceError where a file of
+    rows or prompts is missing.
     """
     if request.adapter:
         _check_adapter(Path(request.adapter))
@@ -263,6 +284,11 @@ def start_export(workspace: Workspace, request: ExportRequest) -> JobDirectory:
             keyed("name_a_merged_model", "name a merged model"),
         )
     _refuse_encoder(request)
+    for source in (request.imatrix, request.rows):
+        if source:
+            existing_source(source)
+    if request.suite:
+        existing_file(request.suite, "suite")
     out = Path(request.out)
     _check_out(out, [Path(request.adapter or request.model), *_local(request.base)])
     return jobs.submit(workspace, "export", asdict(request), name=f"{request.to}: {out.name}")
@@ -450,12 +476,28 @@ def _check_adapter(folder: Path) -> None:
             why,
             keyed("convert_them_to_safetensors_first", "convert them to safetensors first"),
         )
+    if missing and _is_model(folder):
+        raise ExportError(
+            keyed("is_not_an_adapter_folder", "{folder} is not an adapter folder", folder=folder),
+            keyed("it_is_a_whole_model", "it is a whole model"),
+            "`export` takes it with --model",
+            on_page=keyed("choose_another", "choose another"),
+        )
     if missing:
+        near = next((one for one in (folder / "adapter", folder / "result" / "adapter") if _is_adapter(one)), None)
         raise ExportError(
             keyed("is_not_an_adapter_folder", "{folder} is not an adapter folder", folder=folder),
             keyed("it_has_no", "it has no {missing}", missing=missing[0]),
-            keyed("name_result_adapter", "name result/adapter"),
+            f"name {near}" if near else keyed("name_result_adapter", "name result/adapter"),
         )
+
+
+def _is_adapter(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in _ADAPTER_FILES)
+
+
+def _is_model(folder: Path) -> bool:
+    return (folder / "config.json").is_file() and not (folder / "adapter_config.json").exists()
 
 
 def _check_out(out: Path, inputs: Sequence[Path]) -> None:

@@ -15,6 +15,7 @@ from app.files import disk_free_bytes, replace_file, sync_folder
 from app.jobs.lock import FileLock
 from app.reading import parsed_json
 from app.redaction import SECRET
+from app.runs.on_disk.exports import is_zip
 from app.workspace import file_sha256
 
 # What trainers leave beside an adapter; training_args.bin holds a hub token in clear (measured).
@@ -100,7 +101,7 @@ class Staging:
         sync_folder(self.folder)
         refuse_existing(self.out)
         try:
-            if self.out.suffix == ".zip":
+            if is_zip(self.out):
                 self._zipped().rename(self.out)
                 shutil.rmtree(self.folder)
             else:

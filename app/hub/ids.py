@@ -6,13 +6,14 @@ import re
 from pathlib import Path
 
 # One part of owner/name, as huggingface_hub's validate_repo_id allows it.
-_PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
+_PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
 _REPOSITORY = re.compile(f"{_PART}/{_PART}")
 
 
 def is_repository(text: str) -> bool:
     """Tell whether a text can be the name of a repository on the hub, of any type: OWNER/NAME."""
-    return bool(_REPOSITORY.fullmatch(text)) and ".." not in text and "--" not in text
+    forbidden = ".." in text or "--" in text or text.endswith(".git")
+    return bool(_REPOSITORY.fullmatch(text)) and not forbidden
 
 
 def is_model_id(text: str) -> bool:

@@ -6,11 +6,13 @@ finds the token where this machine keeps it; it is written nowhere.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from app.errors import NetworkError, UsageError, keyed, one_line
+from app.errors import NetworkError, UsageError, WorkbenchError, keyed, one_line
 from app.hub import token as tokens
 from app.hub import transfer
 from app.hub.ids import is_repository
@@ -20,6 +22,14 @@ from app.jobs.child import JobChild, Outcome
 from app.jobs.directory import JobDirectory
 from app.redaction import REDACTED, redact
 from app.workspace import Workspace
+
+if TYPE_CHECKING:
+    from httpx2 import Client
+
+# What the hub answers to a token that it does not know, to one that may not do this, and to too many questions.
+_UNKNOWN, _FORBIDDEN, _TOO_OFTEN = 401, 403, 429
+# A hub that takes a file or a commit answers sooner.
+SILENT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -98,24 +108,95 @@ def push(
 ) -> str:
     """Push a folder and return its address: large files one by one, then one commit that names all.
 
-    A file that the hub has already is not sent again. Raises NetworkError; the folder stays as it is.
+    A file that the hub has already is not sent again. A repository that is there and public takes no private push.
+    Raises NetworkError; the folder stays as it is.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
+    _set_library_up()
     api = HfApi(token=token)
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     sizes = [path.stat().st_size for path in paths]
     try:
         api.create_repo(repo, private=private, exist_ok=True)
+        if private and api.repo_info(repo).private is False:  # it was there before
+            raise _public(repo)
         added = [CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in paths]
         for number, operation in enumerate(added):
             progress(sum(sizes[:number]), sum(sizes))
             api.preupload_lfs_files(repo, [operation])
         api.create_commit(repo, added, commit_message="Add the model and its card")
+    except WorkbenchError:
+        raise
     except Exception as error:  # broad on purpose: where no answer comes, the classes are the transport library's
-        raise NetworkError(
-            f"Nothing was pushed to {repo}",
-            redact(one_line(error, 2000).replace(token, REDACTED))[:300],
-            f"the prepared folder stays in {folder}; try again with `hf upload {repo} {folder}`",
-        ) from None
+        remedy = f"the prepared folder stays in {folder}; try again with `hf upload {shlex.join([repo, str(folder)])}`"
+        raise _failed(error, repo, token, remedy) from None
     return f"https://huggingface.co/{repo}"
+
+
+def refuse_token(repo: str, token: str) -> None:
+    """Ask the hub whose token this is, before work begins that ends in a push. Raises NetworkError."""
+    from huggingface_hub import HfApi
+
+    _set_library_up()
+    try:
+        HfApi(token=token).whoami()
+    except Exception as error:  # broad on purpose, as in `push`
+        if _status(error) == _TOO_OFTEN:  # this question alone is limited so; the push itself may go through
+            return
+        raise _failed(error, repo, token, "leave --repo out to prepare the folder alone") from None
+
+
+def _set_library_up() -> None:
+    """Let the hub's own library give up on a silent hub, for which it waits for ever, and draw no bars beside ours."""
+    from huggingface_hub import set_client_factory
+    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils._http import default_client_factory
+
+    def patient() -> Client:
+        client: Client = default_client_factory()
+        client.timeout = SILENT_S
+        return client
+
+    set_client_factory(patient)
+    disable_progress_bars()
+
+
+def _public(repo: str) -> NetworkError:
+    return NetworkError(
+        keyed("is_public_at_the_hub", "{repo} is there already, and everybody can read it", repo=repo),
+        keyed("the_push_was_to_be_private", "the push was to be private, so nothing was sent"),
+        "name another repository, make this one private at the hub, or add --public",
+        on_page=keyed(
+            "name_another_repository_or_untick_private",
+            'name another repository, make this one private at the hub, or untick "Private"',
+        ),
+    )
+
+
+def _failed(error: Exception, repo: str, token: str, remedy: str) -> NetworkError:
+    """Return what went wrong at the hub in one line: a refused token by its name, all else in the hub's words."""
+    from httpx2 import TimeoutException
+
+    status = _status(error)
+    if status == _UNKNOWN:
+        return NetworkError(
+            keyed("the_hub_does_not_know_the_token", "The hub does not know the token"),
+            keyed("nothing_went_to", "nothing was pushed to {repo}", repo=repo),
+            keyed("make_a_token_that_may_write", "make one that may write at huggingface.co/settings/tokens"),
+        )
+    if status == _FORBIDDEN:
+        return NetworkError(
+            keyed("the_token_may_not_write_to", "The token may not write to {repo}", repo=repo),
+            keyed("the_hub_answered_403", "the hub answered with 403"),
+            keyed("make_a_token_that_may_write", "make one that may write at huggingface.co/settings/tokens"),
+        )
+    why = redact(one_line(error, 2000).replace(token, REDACTED))[:300]
+    if isinstance(error, TimeoutException):
+        why = f"the hub said nothing for {SILENT_S:g} s"
+    return NetworkError(f"Nothing was pushed to {repo}", why, remedy)
+
+
+def _status(error: Exception) -> int:
+    """Return the status of a hub's answer, 0 where there was none."""
+    return int(getattr(getattr(error, "response", None), "status_code", 0))

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,24 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from app.errors import ExportError, NetworkError, OtherBaseError, UsageError
-from app.export.requests import ExportAnswer, ExportRequest, start_export, wait_for_answer
+from app.errors import ExportError, NetworkError, OtherBaseError, UsageError, WorkspaceError
+from app.export.requests import (
+    OLLAMA_NAME,
+    ExportAnswer,
+    ExportRequest,
+    MergeRequest,
+    ollama_name,
+    start_export,
+    start_merge,
+    wait_for_answer,
+)
 from app.export.staging import refuse_private
 from app.export.targets import nf4_folder
 from app.hub import push
 from app.jobs import requests as jobs
 from app.jobs.directory import JobDirectory
 from app.models.identity import fingerprint, write_note
-from app.workspace import Workspace
+from app.workspace import Workspace, open_workspace
 from tests.export.exporting import export
 from tests.models import tiny_models
 
@@ -86,10 +96,11 @@ def test_the_adapter_folder_is_clean_and_loads(tmp_path: Path, run: JobDirectory
         assert torch.equal(ours, model(torch.arange(40)[None]).logits)
 
 
-def test_a_zip_holds_the_same_files(tmp_path: Path, run: JobDirectory) -> None:
-    answer = export(tmp_path / "mine.zip", "adapter", adapter=run.result / "adapter")
-    assert answer["files"] == ["mine.zip"] and answer["bytes"] == (tmp_path / "mine.zip").stat().st_size
-    with zipfile.ZipFile(tmp_path / "mine.zip") as archive:
+@pytest.mark.parametrize("name", ["mine.zip", "mine.ZIP"])
+def test_a_zip_holds_the_same_files(tmp_path: Path, run: JobDirectory, name: str) -> None:
+    answer = export(tmp_path / name, "adapter", adapter=run.result / "adapter")
+    assert answer["files"] == [name] and answer["bytes"] == (tmp_path / name).stat().st_size
+    with zipfile.ZipFile(tmp_path / name) as archive:
         archive.extractall(tmp_path / "unpacked")
         assert "mine/adapter_model.safetensors" in archive.namelist()
     assert_clean(tmp_path / "unpacked")
@@ -104,6 +115,54 @@ def test_the_card_is_made_from_the_run(tmp_path: Path, run: JobDirectory) -> Non
     picture = (tmp_path / "out" / "loss.svg").read_text()
     assert picture.startswith("<svg") and "validation loss" in picture and "nan" not in picture
     assert_clean(tmp_path / "out")
+
+
+def test_the_card_of_a_checkpoint_ends_where_the_checkpoint_does(tmp_path: Path, run: JobDirectory) -> None:
+    checkpoint = Path(shutil.copytree(run.result / "adapter", run.checkpoints / "step-4"))
+    export(tmp_path / "out", "hub", adapter=checkpoint)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "A checkpoint after step 4, not the end of the run." in card and "0.750 at the end" in card
+    assert_clean(tmp_path / "out")
+
+
+def test_no_file_of_weights_has_a_blank_in_its_name(tmp_path: Path, run: JobDirectory) -> None:
+    answer = export(tmp_path / "海盗 ü", "gguf", adapter=run.result / "adapter", lora_only=True)
+    assert "海盗-ü-lora-f32.gguf" in answer["files"] and f"'{tmp_path}/海盗 ü/海盗-ü-lora-f32.gguf'" in answer["run"]
+
+
+@pytest.mark.parametrize("option", ["imatrix", "rows", "suite"])
+def test_a_file_that_is_missing_is_said_before_work_begins(tmp_path: Path, run: JobDirectory, option: str) -> None:
+    workspace, adapter = open_workspace(tmp_path / "workspace"), str(run.result / "adapter")
+    request = ExportRequest("gguf", str(tmp_path / "out"), adapter, **{option: str(tmp_path / "none")})  # type: ignore[arg-type]
+    with pytest.raises(WorkspaceError, match="none cannot be read"):
+        start_export(workspace, request)
+    assert not list(workspace.jobs.iterdir())
+
+
+def test_what_is_no_adapter_is_told_from_what_is_a_model(tmp_path: Path, run: JobDirectory) -> None:
+    workspace = open_workspace(tmp_path / "workspace")
+    base = run.config["model"]["name"]
+    for start, kind in ((start_export, partial(ExportRequest, "gguf")), (start_merge, MergeRequest)):
+        with pytest.raises(ExportError, match=r"[Ii]t is a whole model.*--model"):
+            start(workspace, kind(adapter=base, out=str(tmp_path / "out")))  # type: ignore[operator]
+    near = ExportRequest("gguf", str(tmp_path / "out"), adapter=str(run.path))
+    with pytest.raises(ExportError, match=f"Name {re.escape(str(run.result / 'adapter'))}"):
+        start_export(workspace, near)
+    with pytest.raises(UsageError, match=r"is a model, and this export is for an adapter alone.*vllm serve DIR"):
+        ExportRequest("vllm", "out", model=base)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("Mein Pirat ü", "mein-pirat-u"), ("v1.2_x", "v1.2_x"), ("a/b:c", "a-b-c"), ("x" * 200, "x" * 80), (".-ß", "ss")],
+)
+def test_every_name_has_a_form_for_ollama(text: str, name: str) -> None:
+    assert ollama_name(text) == name and OLLAMA_NAME.fullmatch(name)
+
+
+def test_names_without_a_letter_for_ollama_stay_apart() -> None:
+    one, other = ollama_name("海盗"), ollama_name("猫")
+    assert one != other and all(OLLAMA_NAME.fullmatch(name) for name in (one, other))
 
 
 def test_a_merged_model_goes_out_with_its_receipt(tmp_path: Path, run: JobDirectory) -> None:

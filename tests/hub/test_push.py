@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import json
 import socket
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
 
 import pytest
 
@@ -17,103 +13,11 @@ from app.hub import push
 from app.hub.push import PushRequest
 from app.jobs import requests
 from app.workspace import Workspace
-from tests.hub.stand_in import Silent, serving
+from tests.hub.pushed_to import TOKEN, Hub, hub
 
-TOKEN = "hf_" + "a" * 34
+__all__ = ["hub"]
+
 WEIGHTS = b"w" * 300_000
-
-
-class Hub(Silent):
-    """Repositories, blobs under their hash, and commits that may name only blobs that are there."""
-
-    protocol_version = "HTTP/1.1"
-    repos: ClassVar[dict[str, bool]] = {}
-    blobs: ClassVar[dict[str, bytes]] = {}
-    files: ClassVar[dict[str, bytes]] = {}
-    sent: ClassVar[list[str]] = []
-    breaks: ClassVar[bool] = False
-
-    def _body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding") == "chunked":
-            pieces = []
-            while size := int(self.rfile.readline(), 16):
-                pieces.append(self.rfile.read(size))
-                self.rfile.readline()
-            self.rfile.readline()
-            return b"".join(pieces)
-        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-
-    def _answer(self, status: int, body: object = None) -> None:
-        data = json.dumps(body if body is not None else {}).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def do_GET(self) -> None:
-        self._answer(200, {"id": "me/mine", "sha": "0" * 40, "siblings": []})
-
-    def do_PUT(self) -> None:
-        data, oid = self._body(), self.path.rpartition("/")[2]
-        if Hub.breaks or hashlib.sha256(data).hexdigest() != oid:
-            self._answer(400, {"error": "broken off"})
-            return
-        Hub.blobs[oid] = data
-        Hub.sent.append(oid)
-        self._answer(200)
-
-    def do_POST(self) -> None:
-        body = self._body()
-        if self.headers.get("Authorization") not in (f"Bearer {TOKEN}", None) or (
-            "Authorization" not in self.headers and "/blob/" not in self.path
-        ):
-            self._answer(401, {"error": "who are you"})
-        elif self.path == "/api/repos/create":
-            asked = json.loads(body)
-            is_private = asked.get("private") is True or asked.get("visibility") == "private"
-            Hub.repos[f"{asked.get('organization')}/{asked['name']}"] = is_private
-            self._answer(200, {"url": f"http://{self.headers['Host']}/me/mine"})
-        elif self.path.endswith("/preupload/main"):
-            found = [self._mode(one) for one in json.loads(body)["files"]]
-            self._answer(200, {"files": found})
-        elif self.path.endswith("/info/lfs/objects/batch"):
-            self._answer(
-                200, {"transfer": "basic", "objects": [self._batch(one) for one in json.loads(body)["objects"]]}
-            )
-        elif "/commit/main" in self.path:
-            self._commit([json.loads(line) for line in body.splitlines() if line.strip()])
-        else:
-            self._answer(200)
-
-    @staticmethod
-    def _mode(one: dict[str, Any]) -> dict[str, Any]:
-        mode = "lfs" if one["path"].endswith(".safetensors") else "regular"
-        return {"path": one["path"], "uploadMode": mode, "shouldIgnore": False, "oid": None}
-
-    def _batch(self, one: dict[str, Any]) -> dict[str, Any]:
-        found = {"oid": one["oid"], "size": one["size"]}
-        if one["oid"] in Hub.blobs:
-            return found
-        return found | {"actions": {"upload": {"href": f"http://{self.headers['Host']}/blob/{one['oid']}"}}}
-
-    def _commit(self, lines: list[dict[str, Any]]) -> None:
-        for line in lines:
-            value = line["value"]
-            if line["key"] == "file":
-                Hub.files[value["path"]] = base64.b64decode(value["content"])
-            elif line["key"] == "lfsFile":
-                Hub.files[value["path"]] = Hub.blobs[value["oid"]]
-        place = f"http://{self.headers['Host']}/me/mine/commit/{'0' * 40}"
-        self._answer(200, {"success": True, "commitOid": "0" * 40, "commitUrl": place, "hookOutput": ""})
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    Hub.repos, Hub.blobs, Hub.files, Hub.sent, Hub.breaks = {}, {}, {}, [], False
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    with serving(Hub, monkeypatch) as address:
-        yield address
 
 
 @pytest.fixture
@@ -167,3 +71,57 @@ def test_without_a_token_or_a_repository_nothing_begins(
         push.start(workspace, PushRequest(str(folder), "../mine"))
     with pytest.raises(UsageError, match="no folder for the hub"):
         push.start(workspace, PushRequest(str(tmp_path / "gone"), "me/mine"))
+
+
+def test_what_exists_and_is_public_takes_no_private_push(hub: str, folder: Path, workspace: Workspace) -> None:
+    Hub.repos["me/mine"] = False
+    refused = requests.wait(push.start(workspace, PushRequest(str(folder), "me/mine")), timeout_s=120)
+    assert refused.state == "failed" and "me/mine is there already, and everybody can read it" in refused.reason
+    assert "add --public" in refused.reason and not Hub.sent and not Hub.files
+    public = PushRequest(str(folder), "me/mine", private=False)
+    assert requests.wait(push.start(workspace, public), timeout_s=120).state == "finished"
+    assert Hub.files and Hub.repos == {"me/mine": False}
+
+
+def test_a_hub_that_says_nothing_is_given_up(hub: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    point_at(hub, monkeypatch)
+    monkeypatch.setattr(push, "SILENT_S", 0.2)
+    Hub.waits_s = 3.0
+    with pytest.raises(NetworkError, match=r"Nothing was pushed to me/mine\. The hub said nothing for 0\.2 s"):
+        push.refuse_token("me/mine", TOKEN)
+
+
+@pytest.mark.parametrize(("status", "said"), [(401, "does not know the token"), (403, "may not write to me/mine")])
+def test_a_refused_token_is_called_so(
+    hub: str, folder: Path, monkeypatch: pytest.MonkeyPatch, status: int, said: str
+) -> None:
+    point_at(hub, monkeypatch)
+    Hub.refuses = status
+    with pytest.raises(NetworkError, match=said) as refused:
+        push.push(folder, "me/mine", TOKEN, private=True)
+    assert TOKEN not in refused.value.line() and len(refused.value.line()) < 200
+
+
+def test_a_token_is_looked_at_before_work_begins(hub: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    point_at(hub, monkeypatch)
+    push.refuse_token("me/mine", TOKEN)
+    with pytest.raises(NetworkError, match="does not know the token"):
+        push.refuse_token("me/mine", "hf_" + "b" * 34)
+
+
+@pytest.mark.parametrize(
+    "name", ["me/mine-", "me/mine.", "me-/mine", "me/mine.git", "me/a--b", "me/" + "a" * 97, "me/海盗"]
+)
+def test_names_that_the_hub_would_refuse_in_the_end_are_refused_at_once(name: str) -> None:
+    with pytest.raises(UsageError, match="is no hub repository"):
+        push.checked(name)
+
+
+def test_capital_letters_and_all_marks_are_names() -> None:
+    assert [push.checked(name) for name in ("Me/Mine-7B_v1.0", "a/b")] == ["Me/Mine-7B_v1.0", "a/b"]
+
+
+def point_at(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Point the hub's own library at the stand-in; it reads its settings once, and other tests may have let it."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)

@@ -13,13 +13,13 @@ from app.cli.verbs.jobs import follow
 from app.errors import UsageError
 from app.export.requests import (
     GGUF_DTYPES,
-    OLLAMA_NAME,
     OLLAMA_QUESTION,
     TARGETS,
     ExportAnswer,
     ExportRequest,
     MergeAnswer,
     MergeRequest,
+    ollama_name,
     start_export,
     start_merge,
     wait_for_answer,
@@ -27,7 +27,9 @@ from app.export.requests import (
 from app.export.targets.ollama_api import Ollama
 from app.hub import push
 from app.hub import token as hub_token
-from app.workspace import user_path
+from app.runs.on_disk import made_exports
+from app.runs.on_disk.exports import is_zip
+from app.workspace import Workspace, user_path
 
 
 def register(verbs: Verbs) -> None:
@@ -81,7 +83,11 @@ def _add_export(verbs: Verbs) -> None:
         default="",
         help="hub: push there; the token is HF_TOKEN's, the login's or the keyring's",
     )
-    parser.add_argument("--public", action="store_true", help="hub: make a new repository public (default private)")
+    parser.add_argument(
+        "--public",
+        action="store_true",
+        help="hub: push where everybody can read it, and make a new repository so (default private)",
+    )
     parser.add_argument("--max-ram", default="2GB", metavar="SIZE", help="memory above the interpreter's (default 2GB)")
     parser.add_argument("--dequantise", action="store_true", help="merge into a base that exists in 4 bits only")
 
@@ -114,20 +120,45 @@ def export(arguments: argparse.Namespace) -> None:
     if request.to == "ollama" and not request.create and sys.stdin.isatty():
         request = _asked(request)
     token = _token() if request.repo else ""
-    job = start_export(workspace_of(arguments), request)
+    made = (
+        _prepared(workspace_of(arguments), request, token) if request.repo else _made(workspace_of(arguments), request)
+    )
+    pushed = {"url": _pushed(made, request.repo, token, private=not arguments.public)} if request.repo else {}
+    answer(arguments, {**made.as_dict(), **pushed}, [*_lines(made), pushed.get("url", made.run)])
+
+
+def _made(workspace: Workspace, request: ExportRequest) -> ExportAnswer:
+    job = start_export(workspace, request)
     follow(job)
-    made = wait_for_answer(job, ExportAnswer)
-    pushed: dict[str, object] = {}
-    if request.repo:
-        progress(f"pushing to {request.repo}")
-        pushed["url"] = push.push(Path(made.out), request.repo, token, private=not arguments.public)
-    answer(arguments, {**made.as_dict(), **pushed}, [*_lines(made), str(pushed.get("url") or made.run)])
+    return wait_for_answer(job, ExportAnswer)
+
+
+def _prepared(workspace: Workspace, request: ExportRequest, token: str) -> ExportAnswer:
+    """Return the folder to push: the one that this very request made before, where its push was broken off, or anew."""
+    before = made_exports.made_before(workspace, asdict(request), [Path(request.adapter or request.model)])
+    if before is None:
+        push.refuse_token(request.repo, token)
+        return _made(workspace, request)
+    progress(f"{before.place} was made before; only its push is left")
+    return wait_for_answer(before.job, ExportAnswer)
+
+
+def _pushed(made: ExportAnswer, repo: str, token: str, *, private: bool) -> str:
+    progress(f"pushing to {repo}")
+    try:
+        return push.push(Path(made.out), repo, token, private=private, progress=_pushing)
+    finally:
+        progress("")  # an error begins in a line of its own
+
+
+def _pushing(done_bytes: int, all_bytes: int) -> None:
+    progress(f"\r{done_bytes / 1e6:,.1f} of {all_bytes / 1e6:,.1f} MB", end="")
 
 
 def _asked(request: ExportRequest) -> ExportRequest:
     """Ask whether an Ollama that is here shall make the model, and whether it may replace one of the name."""
-    server, name = Ollama.of(), Path(request.out).stem.lower().replace(" ", "-")
-    if not OLLAMA_NAME.fullmatch(name) or Path(request.out).suffix == ".zip" or not server.is_here():
+    server, name = Ollama.of(), ollama_name(Path(request.out).name)
+    if is_zip(Path(request.out)) or not server.is_here():
         return request
     taken = server.has(name)
     question = f"Ollama has a model {name}. Replace it?" if taken else f"Ollama is here. Create {name} in it?"

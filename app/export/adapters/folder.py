@@ -55,8 +55,8 @@ def pack_model(
     staging.add_text("config.json", json.dumps(scrubbed(config), indent=2, ensure_ascii=False))
     add_tokenizer(staging, model)
     receipt = read_receipt(model)
-    base = str((receipt or {}).get("base", {}).get("name") or "its base model")
     run = run_of(model)
+    base = str((receipt or {}).get("base", {}).get("name") or (run.base if run else ""))
     encodes = config.get("is_encoder_decoder") is True
     card = Card(name, base, False, run, receipt, repo, tuple(limits), "vision_config" in config, encodes)
     _add_card(staging, card, run)

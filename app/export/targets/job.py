@@ -17,7 +17,7 @@ from app.export.gguf.quantization.formats import FORMATS
 from app.export.merge.base_model import BaseModel, base_place, named_base
 from app.export.merge.job import Merge, Stopped, allowed_memory
 from app.export.merge.report import RECEIPT
-from app.export.requests import ExportAnswer, ExportRequest, MergeRequest
+from app.export.requests import ExportAnswer, ExportRequest, MergeRequest, ollama_name
 from app.export.staging import Staging, check_disk, opened
 from app.export.targets import gguf_file, nf4_folder, ollama, vllm
 from app.export.targets.base_fit import fit_of
@@ -29,6 +29,7 @@ from app.models.adapters import AdapterFolder
 from app.models.loading import load_config
 from app.models.names import resolve
 from app.reading import read_object
+from app.runs.on_disk.exports import is_zip
 from app.workspace import safe_name
 
 # What stands above a model of one's own in LM Studio's folder of models (lmstudio.ai/docs/app/advanced/import-model).
@@ -57,7 +58,7 @@ def run(child: JobChild) -> tuple[Outcome, Result]:
         return "stopped", {}
     finally:
         shutil.rmtree(child.directory.path / "base", ignore_errors=True)
-    if out.suffix == ".zip":
+    if is_zip(out):
         files, size = [out.name], out.stat().st_size
     return "finished", _answer(request, made, files, size, time.monotonic() - began).as_dict()
 
@@ -112,12 +113,12 @@ def _answer(request: ExportRequest, made: _Made, files: list[str], size: int, se
 def _with_file(answer: ExportAnswer, made: gguf_file.Made, out: Path) -> ExportAnswer:
     """Add what is known of the GGUF file. A zip has it inside, and its own size counts."""
     place = next(Path(name) for name in [*answer.files, made.file.path.name] if name.endswith((".gguf", ".zip")))
-    whole = out if out.suffix == ".zip" else out / place
+    whole = out if is_zip(out) else out / place
     found = made.proof
     return replace(
         answer,
         path=str(whole),
-        bytes=answer.bytes if out.suffix == ".zip" else made.bytes,
+        bytes=answer.bytes if is_zip(out) else made.bytes,
         dtype=made.dtype,
         agreement=found.agreement if found else None,
         mean_kl=found.mean_kl if found else None,
@@ -140,13 +141,18 @@ class _Export:
     @property
     def name(self) -> str:
         """Return what the export is called: the name of its place."""
-        return safe_name(self.staging.out.stem if self.staging.out.suffix == ".zip" else self.staging.out.name)
+        return safe_name(self.staging.out.stem if is_zip(self.staging.out) else self.staging.out.name)
+
+    @property
+    def file_stem(self) -> str:
+        """Return what its GGUF files are called: the name without blanks, which lines to run would have to quote."""
+        return self.name.replace(" ", "-")
 
     @property
     def unpacked(self) -> Path:
         """Return the folder of the files that lines to run name; of a zip, where it is unpacked beside itself."""
         out = self.staging.out
-        return out.with_suffix("") if out.suffix == ".zip" else out
+        return out.with_suffix("") if is_zip(out) else out
 
     @property
     def adapter(self) -> AdapterFolder:
@@ -257,7 +263,7 @@ def _to_gguf(export: _Export) -> _Made:
 
 def _to_lmstudio(export: _Export) -> _Made:
     """Lay the file out as LM Studio keeps models: PUBLISHER/MODEL/FILE.gguf below its folder of models."""
-    name = export.name.replace(" ", "-")
+    name = export.file_stem
     with export.model(FORMATS[export.request.dtype].merged) as (model, receipt):
         maker = replace(
             _maker(export, model, read_turns(model.folder)), folder=export.staging.folder / PUBLISHER / name
@@ -272,7 +278,7 @@ def _to_lmstudio(export: _Export) -> _Made:
 def _adapter_to_gguf(export: _Export) -> _Made:
     adapter = export.adapter
     _, base = base_place(adapter, export.request.base)
-    path = export.staging.folder / f"{export.name}-lora-f32.gguf"
+    path = export.staging.folder / f"{export.file_stem}-lora-f32.gguf"
     receipt = ExportReceipt(export.name)
     gguf_file.note_file(
         receipt, write_adapter(adapter, load_config(str(base)), path, name=export.name, pause=export.pause), "f32"
@@ -301,7 +307,7 @@ def _to_ollama(export: _Export) -> _Made:
     receipt.notes += made.notes
     receipt.reasons += made.lost
     receipt.write(staging)
-    run = ollama.command(export.unpacked, safe_name(export.name).lower().replace(" ", "-"))
+    run = ollama.command(export.unpacked, ollama_name(export.name))
     run = f"ollama run {request.create}" if request.create else run
     return _Made(run, receipt, gguf=file, modelfile=made)
 
@@ -318,10 +324,9 @@ def _to_nf4(export: _Export) -> _Made:
 
 
 def _maker(export: _Export, model: BaseModel, turns: Turns) -> gguf_file.Maker:
-    stem = export.name.replace(" ", "-")
     staging = export.staging
     return gguf_file.Maker(
-        export.request, model, turns, staging.folder, stem, staging.out, export.pause, export.progress
+        export.request, model, turns, staging.folder, export.file_stem, staging.out, export.pause, export.progress
     )
 
 

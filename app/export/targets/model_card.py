@@ -50,17 +50,28 @@ class Card:
         if "/" in self.base:
             lines.append(f"base_model: {json.dumps(self.base)}")
             lines.append("base_model_relation: " + ("adapter" if self.is_adapter else "finetune"))
-        return "\n".join(["---", *lines, "tags:", "- lora", "- lora-workbench", "---"])
+        tags = ["- lora"] if self.is_adapter or self.receipt else []
+        return "\n".join(["---", *lines, "tags:", *tags, "- lora-workbench", "---"])
 
     def _opening(self) -> str:
-        what = "A LoRA adapter for" if self.is_adapter else "A merged model: a LoRA adapter added to"
-        return f"{what} `{self.base}`, made with LoRA Workbench."
+        """Return what the files are, as far as it is known: a folder may come from another program."""
+        if self.is_adapter:
+            what = f"A LoRA adapter for `{self.base}`, made"
+        elif self.receipt:
+            what = f"A merged model: a LoRA adapter added to `{self.base or 'its base model'}`, made"
+        elif self.run and self.run.is_full:
+            what = f"A model fine-tuned as a whole from `{self.base}`, made"
+        else:
+            what = "A model, packed"
+        return f"{what} with LoRA Workbench."
 
     def _run(self) -> list[str]:
         run = self.run
         if run is None:
             return []
         facts = [f"SHA-256 of the data file: `{run.data_sha256}`."] if run.data_sha256 else []
+        if run.checkpoint is not None:
+            facts.append(f"A checkpoint after step {run.checkpoint}, not the end of the run.")
         if run.rows:
             facts.append(f"{run.rows:,} rows.")
         table = ["| setting | value |", "|---|---|", *(f"| {name} | {_value(v)} |" for name, v in run.settings.items())]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from app.errors import ModelError
 from app.evaluation.held_out import records
 from app.evaluation.held_out.records import Evaluated
+from app.export.merge.base_model import public_name
 from app.jobs.directory import JobDirectory, holding
 from app.jobs.metrics import Row, read_rows, steps_of, thin
 from app.models.adapters import AdapterFolder
@@ -35,12 +37,17 @@ _SETTINGS = (
     "training.optim",
     "training.seed",
 )
+_CHECKPOINT = re.compile(r"step-([0-9]+)")
+_OF_ADAPTERS = ("adapter.", "quantization.")
 _MOST_POINTS = 300
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run in figures. `losses` and `eval_losses` are (step, value); `evaluations` are of these very weights."""
+    """A run in figures. `losses` and `eval_losses` are (step, value); `evaluations` are of these very weights.
+
+    base: the public name of the model that it started from. checkpoint: the step of a checkpoint, None for a result.
+    """
 
     settings: dict[str, object]
     data_sha256: str
@@ -50,6 +57,13 @@ class RunRecord:
     eval_losses: list[tuple[int, float]]
     versions: dict[str, str]
     evaluations: tuple[Evaluated, ...] = ()
+    base: str = ""
+    checkpoint: int | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Tell whether the run trained the model as a whole, without an adapter."""
+        return self.settings.get("adapter.method") == "full"
 
 
 def run_of(folder: Path) -> RunRecord | None:
@@ -58,9 +72,11 @@ def run_of(folder: Path) -> RunRecord | None:
     if job is None or job.job["kind"] != "train":
         return None
     report = job.recorded_status().result
-    rows = thin(steps_of(read_rows(job.metrics_file)), _MOST_POINTS)
+    step = _step(folder)
+    rows = steps_of(read_rows(job.metrics_file))
+    rows = thin([row for row in rows if step is None or int(row["step"]) <= step], _MOST_POINTS)
     return RunRecord(
-        {name: value for name in _SETTINGS if (value := _setting(job.config, name)) is not None},
+        _settings(job.config),
         str(job.job.get("data_sha256") or ""),
         report.get("rows"),
         report.get("steps"),
@@ -68,7 +84,22 @@ def run_of(folder: Path) -> RunRecord | None:
         _curve(rows, "eval_loss"),
         dict(job.job.get("versions") or {}),
         _evaluations(job, folder),
+        public_name(str(_setting(job.config, "model.name") or "")),
+        step,
     )
+
+
+def _step(folder: Path) -> int | None:
+    """Return the step of a checkpoint's folder, None for any other."""
+    named = _CHECKPOINT.fullmatch(folder.name)
+    return int(named[1]) if named else None
+
+
+def _settings(config: Mapping[str, object]) -> dict[str, object]:
+    """Return the settings that had a part in a run: without an adapter those of adapters had none."""
+    is_full = _setting(config, "adapter.method") == "full"
+    names = [name for name in _SETTINGS if not is_full or not name.startswith(_OF_ADAPTERS) or name == "adapter.method"]
+    return {name: value for name in names if (value := _setting(config, name)) is not None}
 
 
 def _evaluations(job: JobDirectory, folder: Path) -> tuple[Evaluated, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from app.errors import ExportError, UsageError, WorkbenchError, keyed
-from app.export.requests import OLLAMA_NAME
+from app.export.requests import OLLAMA_NAME, ollama_name
 from app.export.targets.ollama_api import Ollama
 from app.jobs.directory import JobDirectory
 from app.runs.on_disk import exports
@@ -60,11 +60,6 @@ def create(workspace: Workspace, about: object) -> JobDirectory:
     return make(
         workspace, about.value, "ollama", about.file, create=about.name, replace=about.is_taken, ollama=about.address
     )
-
-
-def ollama_name(stem: str) -> str:
-    """Return what an export is called in Ollama when nobody says."""
-    return stem.lower().replace(" ", "-")
 
 
 @dataclass(frozen=True)
