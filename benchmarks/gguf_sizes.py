@@ -143,6 +143,7 @@ def _kl_of_rows(file: Path, reference: Reference) -> list[float]:
 
 def _written(model: Tuned, dtype: str, weights: importance.Importance) -> Path:
     path = model.folder.parent / f"{model.folder.name}-{dtype}.gguf"
+    path.unlink(missing_ok=True)  # a whole file of other values would be taken for one that was broken off, and stay
     base = BaseModel("tuned", model.folder)
     file = write_model(base, read_turns(model.folder), path, dtype, MEMORY, name="tuned", importance=weights)
     assert file.written.as_expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ GGUF_DTYPES = ("f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_k_s", "iq4
 OLLAMA_NAME = re.compile(
     r"([A-Za-z0-9][A-Za-z0-9._-]{0,79}/)?[A-Za-z0-9][A-Za-z0-9._-]{0,79}(:[A-Za-z0-9][A-Za-z0-9._-]{0,79})?"
 )
+# Bytes of a name: a file system takes 255, and what is written beside an export adds up to 24 (".merged.merging").
+_LONGEST_NAME = 230
 _NOT_IN_OLLAMA = re.compile(r"[^a-z0-9._]+")
 # What a model is asked once Ollama has made it.
 OLLAMA_QUESTION = "Who are you?"
@@ -501,6 +504,12 @@ def _is_model(folder: Path) -> bool:
 
 
 def _check_out(out: Path, inputs: Sequence[Path]) -> None:
+    if len(os.fsencode(out.name)) > _LONGEST_NAME:
+        raise ExportError(
+            keyed("the_name_of_the_export_is_too_long", "The name {name} is too long", name=f"{out.name[:20]}…"),
+            keyed("files_beside_it_add_to_it", "files that are written beside it add to its name"),
+            keyed("choose_a_shorter_name", "choose a shorter name"),
+        )
     if out.exists() or out.is_symlink():
         raise ExportError(
             keyed("exists", "{out} exists", out=out),

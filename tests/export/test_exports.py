@@ -17,7 +17,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from app.errors import ExportError, NetworkError, OtherBaseError, UsageError, WorkspaceError
+from app.errors import ExportError, ModelError, NetworkError, OtherBaseError, UsageError, WorkspaceError
 from app.export.requests import (
     OLLAMA_NAME,
     ExportAnswer,
@@ -130,6 +130,14 @@ def test_no_file_of_weights_has_a_blank_in_its_name(tmp_path: Path, run: JobDire
     assert "海盗-ü-lora-f32.gguf" in answer["files"] and f"'{tmp_path}/海盗 ü/海盗-ü-lora-f32.gguf'" in answer["run"]
 
 
+def test_a_name_that_files_beside_it_would_make_too_long_is_refused_at_once(tmp_path: Path, run: JobDirectory) -> None:
+    workspace, adapter = open_workspace(tmp_path / "workspace"), str(run.result / "adapter")
+    for name in ("n" * 231, "海" * 77):
+        with pytest.raises(ExportError, match="too long"):
+            start_export(workspace, ExportRequest("gguf", str(tmp_path / name), adapter))
+    export(tmp_path / ("海" * 76), "adapter", adapter=adapter)
+
+
 @pytest.mark.parametrize("option", ["imatrix", "rows", "suite"])
 def test_a_file_that_is_missing_is_said_before_work_begins(tmp_path: Path, run: JobDirectory, option: str) -> None:
     workspace, adapter = open_workspace(tmp_path / "workspace"), str(run.result / "adapter")
@@ -178,6 +186,22 @@ def test_a_merged_model_goes_out_with_its_receipt(tmp_path: Path, run: JobDirect
     for folder in (tmp_path / "ollama", model):
         assert_clean(folder)
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_model_whose_weights_are_not_whole_is_not_packed(tmp_path: Path) -> None:
+    sharded = tmp_path / "sharded"
+    model = AutoModelForCausalLM.from_pretrained(tiny_models.save_model(tmp_path / "base"))
+    model.save_pretrained(sharded, max_shard_size="200KB")
+    export(tmp_path / "whole", "hub", model=sharded)
+    shard = sorted(sharded.glob("model-*.safetensors"))[0]
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ModelError, match="is damaged"):
+        export(tmp_path / "cut", "hub", model=sharded)
+    shard.unlink()
+    with pytest.raises(ModelError):
+        export(tmp_path / "lost", "hub", model=sharded)
+    assert not (tmp_path / "cut").exists() and not (tmp_path / "lost").exists()
 
 
 def test_gguf_for_ollama_says_what_was_merged(tmp_path: Path, run: JobDirectory) -> None:

@@ -16,6 +16,7 @@ from app.export.targets import loss_plot
 from app.export.targets.model_card import PICTURE, Card
 from app.export.targets.run_record import RunRecord, run_of
 from app.models.adapters import CONFIG_FILE, AdapterFolder
+from app.models.tensors import read_checkpoint
 from app.reading import read_object
 
 _MODEL_FILES = ("*.safetensors", "model.safetensors.index.json", "generation_config.json", RECEIPT, "receipt.md")
@@ -42,13 +43,15 @@ def pack_model(
     pause: Callable[[], None] = lambda: None,
     limits: Sequence[str] = (),
 ) -> None:
-    """Write a model folder, its receipt and its card. Raises ExportError when it is no model folder.
+    """Write a model folder, its receipt and its card. Raises ExportError when it is no model folder,
+    ModelError when its weights are not whole.
 
     `limits` is what the model does not do in this form; the card says it.
     """
     weights = sorted(path for pattern in _MODEL_FILES for path in model.glob(pattern) if path.is_file())
     if not any(path.suffix == ".safetensors" for path in weights):
         raise ExportError(f"{model} is not a model folder", "it has no *.safetensors file", "name a merged model")
+    read_checkpoint(model)
     for path in weights:
         staging.add(path, pause=pause)
     config = base_config(model)
