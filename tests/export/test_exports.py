@@ -17,7 +17,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from app.errors import ExportError, ModelError, NetworkError, OtherBaseError, UsageError, WorkspaceError
+from app.errors import ExportError, ModelError, NetworkError, OtherBaseError, UsageError, WorkbenchError, WorkspaceError
 from app.export.requests import (
     OLLAMA_NAME,
     ExportAnswer,
@@ -202,6 +202,19 @@ def test_a_model_whose_weights_are_not_whole_is_not_packed(tmp_path: Path) -> No
     with pytest.raises(ModelError):
         export(tmp_path / "lost", "hub", model=sharded)
     assert not (tmp_path / "cut").exists() and not (tmp_path / "lost").exists()
+
+
+def test_a_tokenizer_that_the_model_cannot_have_is_refused_before_it_is_asked(tmp_path: Path) -> None:
+    tokens = len(tiny_models.tokenizer())
+    short = tiny_models.save_model(tmp_path / "short", vocab_size=tokens - 5)
+    with pytest.raises(ExportError, match=f"the model has {tokens - 5} embeddings"):
+        export(tmp_path / "out", "gguf", model=short, dtype="q8_0")
+    lost = tiny_models.save_model(tmp_path / "lost")
+    for path in lost.glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(WorkbenchError, match="tokenizer"):
+        export(tmp_path / "out", "gguf", model=lost, dtype="q8_0")
+    assert not (tmp_path / "out").exists()
 
 
 def test_gguf_for_ollama_says_what_was_merged(tmp_path: Path, run: JobDirectory) -> None:

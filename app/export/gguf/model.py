@@ -89,6 +89,13 @@ def write_model(
         path.unlink()  # what was there was of other values, or never came onto the disk: all is written anew
 
 
+def refuse_unfit_tokenizer(model: BaseModel, turns: Turns) -> None:
+    """Raise ExportError for a tokenizer that the file cannot hold, before anything is asked of the model with it."""
+    config = model.config.get_text_config(decoder=True)
+    parts, _ = parts_of(model.tensors, family_of(model.config), config, model.tied)
+    read_vocabulary(turns, _embedding_rows(parts))
+
+
 def _kinds(parts: list[Part], dtype: str, config: PreTrainedConfig) -> dict[str, GGMLQuantizationType]:
     """Return the format of each tensor."""
     wanted, shapes = FORMATS[dtype], {part.name: part.source.shape for part in parts}

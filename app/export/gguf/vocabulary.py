@@ -103,6 +103,9 @@ def _pieces(stored: Mapping[str, Any], rows: int) -> tuple[list[str], list[Token
     pieces, kinds = [f"[PAD{number}]" for number in range(rows)], [TokenType.UNUSED] * rows
     by_text: dict[str, int] = stored["model"]["vocab"]
     added: list[dict[str, Any]] = stored.get("added_tokens") or []
+    if not by_text.keys() - {str(token["content"]) for token in added}:
+        # What transformers makes up for a folder without the files of its tokenizer.
+        raise _foreign("it has no words, as where a model's folder has lost its tokenizer")
     highest = max([*by_text.values(), *(int(token["id"]) for token in added)])
     if highest >= rows:
         raise _foreign(f"it has the token {highest}, the model has {rows} embeddings")

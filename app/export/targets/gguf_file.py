@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from app.errors import ExportError
-from app.export.gguf.model import GgufFile, Importance, write_model
+from app.export.gguf.model import GgufFile, Importance, refuse_unfit_tokenizer, write_model
 from app.export.gguf.quality import probes, proof
 from app.export.gguf.quality.probes import HeldOut
 from app.export.gguf.quality.proof import Proof, Reference
@@ -53,6 +53,7 @@ class Maker:
 
     def make(self, receipt: ExportReceipt) -> Made:
         """Write the file and put what was found on the receipt. Raises ExportError."""
+        refuse_unfit_tokenizer(self.model, self.turns)
         wanted, memory = self.request.smallest, allowed_memory(self.request.max_ram_bytes)
         if wanted or FORMATS[self.request.dtype].is_mix:
             self.progress(0, 1, f"fetching llama.cpp ({llama_cpp.DOWNLOAD})")
