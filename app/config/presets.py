@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import yaml
@@ -69,7 +70,11 @@ def _plain(name: str) -> str:
 
 def read(path: Path) -> Preset:
     """Read a preset or a run's YAML file. Raises ConfigError with every problem; takes nothing outside the schema."""
-    text = _text(path)
+    return _parsed(path, _text(path))
+
+
+@lru_cache(maxsize=128)  # the page asks for all of them at every change of its form
+def _parsed(path: Path, text: str) -> Preset:
     try:
         tree = read_yaml(text)
     except (yaml.YAMLError, RecursionError, ValueError, TypeError):

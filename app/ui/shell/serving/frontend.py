@@ -1,9 +1,7 @@
-"""The framework's script with a few places changed on its way to the browser, and the page's document made small.
+"""The framework's own files as the page sends them: some changed, all compressed once and kept, the document small.
 
-The framework (gradio 6.31) takes every input of every handler that was ever answered for one that shows a status, and
-sets the status of all of them anew twice for each event: nine tenths of the script's work at a click, and more with
-each click. Each change is an exact piece of text that stands once in a file; where it does not, as in another version
-of the framework, the file is served as it is, and the page works as before, only slower.
+The framework (gradio 6.31) reads and compresses each of the sixty files of a page anew for every browser, and makes the
+document, which is the same for all, anew each time: half of what the server did while a page opened.
 """
 
 from __future__ import annotations
@@ -15,13 +13,14 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 import brotli  # type: ignore[import-untyped]
-import gradio
 from starlette.datastructures import Headers, MutableHeaders
+
+from app.ui.shell.serving.script_changes import ASSETS, changed_files
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -29,78 +28,20 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-ASSETS = Path(gradio.__file__).parent / "templates" / "frontend" / "assets"
 # What the framework itself leaves uncompressed: its own compression stops at bodies that are made in one piece.
 _DOCUMENTS = ("/", "/config")
 _SMALLEST_BYTES = 1000
 # Asked by the page when an answer does not come. Another server, or the same one started anew, says another word.
 ALIVE = "/assets/workbench-alive"
 THIS_SERVER = secrets.token_hex(8)
-
-
-@dataclass(frozen=True)
-class Change:
-    """A piece of the framework's script, by the beginning of its file's name, and what stands in its place."""
-
-    file: str
-    before: str
-    after: str
-
-
+_KINDS = {".js": "application/javascript", ".css": "text/css"}
+# The document names its own address, which it takes from these; behind a proxy it is made anew each time.
+_FORWARDED = ("x-forwarded-host", "x-forwarded-proto", "x-forwarded-prefix", "forwarded")
+_MOST_DOCUMENTS = 16
+# The name of a file that is not changed holds a sum of its contents.
+_FRESH_S = 86_400
 # The document loads a script that tells a frame around it how tall it is; no page may be put into a frame here.
 _RESIZER = b"document.head.appendChild(script);"
-
-# The framework's word for: run this handler again, and only this one.
-_ONCE_MORE = "this.dispatch({type:`fn`,fn_index:r.id,event_data:e.event_data,target_id:l})"
-
-CHANGES = (
-    # An answered handler has closed a stream only if it had one.
-    Change(
-        "Blocks-",
-        "if(s.stage===`complete`){n=`closed`,",
-        "if(s.stage===`complete`){r.connection_type===`stream`&&(n=`closed`),",
-    ),
-    # A change that came while the handler worked is still to be shown when that work failed.
-    Change(
-        "Blocks-",
-        "c&&this.clear_submission(r.id,c),o.forEach(",
-        f"c&&this.clear_submission(r.id,c),this.queue.delete(r.id)&&{_ONCE_MORE},o.forEach(",
-    ),
-    # A handler whose change came while it worked runs once more, and with it every other handler of that change ran.
-    # Each that was at work then did the same: two that follow one change kept each other going for ever.
-    Change(
-        "Blocks-",
-        "(this.queue.delete(r.id),this.dispatch(e));return}",
-        f"(this.queue.delete(r.id),{_ONCE_MORE});return}}",
-    ),
-    Change(
-        "Blocks-",
-        "(this.queue.delete(r.id),this.dispatch(e))}}catch{",
-        f"(this.queue.delete(r.id),{_ONCE_MORE})}}}}catch{{",
-    ),
-    # The clock of the first "Loading" went on sixty times a second for ever after; others did where nobody saw them.
-    Change("statustracker-", "/1e3),W&&ze()})}", "/1e3),W&&U?.isConnected&&ze()})}"),
-    Change("statustracker-", "W=!0,ze())}function He()", "W=!0,w(Ne)||ze())}function He()"),
-    # What the browser kept was told as a change when the page opened, beside the page's own load: a page that is loaded
-    # again asked everything twice, and each handler that follows the language once for nothing.
-    Change(
-        "Index-",
-        "s.props.value=JSON.parse(t)}catch(e){console.error(`Error reading from localStorage:`",
-        "s.props.value=JSON.parse(t),d=s.props.value}catch(e){console.error(`Error reading from localStorage:`",
-    ),
-)  # fmt: skip
-
-
-@lru_cache(maxsize=1)
-def changed_files() -> dict[str, bytes]:
-    """Return the files that are changed, by name; those without any of the pieces are not among them."""
-    found: dict[str, str] = {}
-    for change in CHANGES:
-        for path in ASSETS.glob(f"{change.file}*.js"):
-            script = found.get(path.name) or path.read_text(encoding="utf-8")
-            if script.count(change.before) == 1:
-                found[path.name] = script.replace(change.before, change.after)
-    return {name: script.encode() for name, script in found.items()}
 
 
 def packed(body: bytes, accepted: str) -> tuple[bytes, str]:
@@ -154,8 +95,45 @@ def style_sheet(kinds: frozenset[str]) -> StyleSheet | None:
     return StyleSheet(tuple(found), b"\n".join((ASSETS / name).read_bytes() for name in found))
 
 
+@dataclass(frozen=True)
+class Asset:
+    """A file of the page as it is sent: what it is, its bytes, and a mark that is another one for other bytes."""
+
+    kind: str
+    body: bytes
+    # A file that is changed keeps the framework's name, so that a browser asks each time whether it is still the same.
+    changed: bool
+
+    @property
+    def mark(self) -> str:
+        """Return the mark, an HTTP entity tag."""
+        return f'"{hashlib.sha256(self.body).hexdigest()[:32]}"'
+
+
+@cache
+def asset(name: str) -> Asset | None:
+    """Return one of the framework's scripts or style sheets by its name; None for what is not served from here."""
+    changed = changed_files().get(name)
+    if changed is not None:
+        return Asset(_KINDS[".js"], changed, changed=True)
+    kind = _KINDS.get(Path(name).suffix)
+    if kind is None or name not in _names():
+        return None
+    return Asset(kind, (ASSETS / name).read_bytes(), changed=False)
+
+
+@lru_cache(maxsize=1)
+def _names() -> frozenset[str]:
+    return frozenset(path.name for path in ASSETS.iterdir() if path.is_file())
+
+
+@lru_cache(maxsize=512)
+def _packed_once(one: Asset, accepted: str) -> tuple[bytes, str]:
+    return packed(one.body, accepted)
+
+
 class Frontend:
-    """The layer that serves the changed files and sends the documents compressed.
+    """The layer that serves the framework's files and sends the documents compressed.
 
     `kinds` returns the names of the kinds of components that stand in the page, once it is built.
     """
@@ -163,46 +141,78 @@ class Frontend:
     def __init__(self, app: App, kinds: Callable[[], frozenset[str]]) -> None:
         self.app = app
         self._kinds = kinds
+        self._documents: dict[tuple[str, ...], tuple[Message, bytes]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a changed file, or pass the request on."""
+        """Serve a file of the framework's, or pass the request on."""
         if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
             await self.app(scope, receive, send)
             return
-        accepted = Headers(scope=scope).get("accept-encoding", "")
+        headers = Headers(scope=scope)
         if scope["path"] == ALIVE:
-            await _serve(THIS_SERVER.encode(), "", send, head_only=scope["method"] == "HEAD", kind="text/plain")
+            await _serve(Asset("text/plain", THIS_SERVER.encode(), changed=True), scope, send)
             return
         folder, _, name = str(scope["path"]).rpartition("/")
-        script = changed_files().get(name) if folder == "/assets" else None
-        sheet = (
-            style_sheet(self._kinds())
-            if (scope["path"], scope["method"]) == ("/", "GET") or name.startswith("workbench-")
-            else None
-        )
-        if script is not None:
-            await _serve(script, accepted, send, head_only=scope["method"] == "HEAD")
-        elif sheet is not None and folder == "/assets" and name == sheet.name:
-            await _serve(sheet.text, accepted, send, head_only=scope["method"] == "HEAD", kind="text/css")
+        found = self._asset(name) if folder == "/assets" else None
+        if found is not None:
+            await _serve(found, scope, send)
         elif scope["path"] in _DOCUMENTS and scope["method"] == "GET":
-            await self.app(scope, receive, _Packing(send, accepted, sheet.links() if sheet else b""))
+            await self._document(scope, receive, send, headers)
         else:
             await self.app(scope, receive, send)
 
+    def _asset(self, name: str) -> Asset | None:
+        if not name.startswith("workbench-"):
+            return asset(name)
+        sheet = style_sheet(self._kinds())
+        return Asset("text/css", sheet.text, changed=False) if sheet and name == sheet.name else None
 
-async def _serve(
-    script: bytes, accepted: str, send: Send, *, head_only: bool, kind: str = "application/javascript"
-) -> None:
-    body, coding = packed(script, accepted)
-    headers = {"content-type": kind, "content-length": str(len(body)), "vary": "Accept-Encoding"}
-    headers |= {"cache-control": "no-cache", **({"content-encoding": coding} if coding else {})}
+    async def _document(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
+        """Send a document: as it was sent before to the same address, where nothing else decides what is in it."""
+        accepted = headers.get("accept-encoding", "")
+        key = (scope["scheme"], headers.get("host", ""), scope["path"], accepted)
+        same_for_all = not scope["query_string"] and not any(name in headers for name in _FORWARDED)
+        if same_for_all and key in self._documents:
+            start, body = self._documents[key]
+            await send(start)
+            await send({"type": "http.response.body", "body": body})
+            return
+        sheet = style_sheet(self._kinds()) if scope["path"] == "/" else None
+        sending = _Packing(send, accepted, sheet.links() if sheet else b"")
+        await self.app(scope, receive, sending)
+        if same_for_all and sending.sent is not None and len(self._documents) < _MOST_DOCUMENTS:
+            self._documents[key] = sending.sent
+
+
+async def _serve(one: Asset, scope: Scope, send: Send) -> None:
+    asked = Headers(scope=scope)
+    body, coding = _packed_once(one, _coding(asked.get("accept-encoding", "")))
+    headers = {"etag": one.mark, "vary": "Accept-Encoding"}
+    headers["cache-control"] = "no-cache" if one.changed else f"public, max-age={_FRESH_S}"
+    known = asked.get("if-none-match", "")
+    if one.mark in known:
+        await _send(send, 304, headers, b"")
+        return
+    headers |= {"content-type": one.kind, "content-length": str(len(body))}
+    headers |= {"content-encoding": coding} if coding else {}
+    await _send(send, 200, headers, b"" if scope["method"] == "HEAD" else body)
+
+
+async def _send(send: Send, status: int, headers: dict[str, str], body: bytes) -> None:
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": 200, "headers": raw})
-    await send({"type": "http.response.body", "body": b"" if head_only else body})
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _coding(accepted: str) -> str:
+    return next((coding for coding in ("br", "gzip") if coding in accepted), "")
 
 
 class _Packing:
-    """Sends an answer compressed: it waits for the whole of it, which for a document comes in one piece."""
+    """Sends an answer compressed: it waits for the whole of it, which for a document comes in one piece.
+
+    `sent` is what was sent in the end, where it may be sent again: a whole document that sets no cookie.
+    """
 
     def __init__(self, send: Send, accepted: str, into_head: bytes) -> None:
         self._send = send
@@ -210,6 +220,7 @@ class _Packing:
         self._into_head = into_head
         self._start: Message = {}
         self._body = b""
+        self.sent: tuple[Message, bytes] | None = None
 
     async def __call__(self, message: Message) -> None:
         """Take a message of the answer; send it all with the last one."""
@@ -230,5 +241,8 @@ class _Packing:
                 headers["content-encoding"] = coding
             headers["content-length"] = str(len(self._body))
             headers.add_vary_header("Accept-Encoding")
-        await self._send({**self._start, "headers": headers.raw})
+        start = {**self._start, "headers": headers.raw}
+        if start["status"] == 200 and "set-cookie" not in headers:
+            self.sent = (start, self._body)
+        await self._send(start)
         await self._send({"type": "http.response.body", "body": self._body})

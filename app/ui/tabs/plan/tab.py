@@ -329,8 +329,12 @@ def _wire_changes(context: PageContext, tab: PlanTab, filling: Filling) -> None:
         answer = filling.answered(mine, filled, t)
         return Updates({**form.showing(filled), **answer, target: offered, tab.refused: Html("")})
 
+    built = form.showing(FormValues.showing(first().config))
+
     def restore(language: object, mine: Draft, request: gr.Request) -> Updates:
-        return fill(mine, FormValues.showing(mine.config), spoken(language, request.headers))
+        """Show the draft in a page that has just opened: its form stands as it was built, so the rest is enough."""
+        shown = fill(mine, FormValues.showing(mine.config), spoken(language, request.headers))
+        return Updates({one: value for one, value in shown.items() if one not in built or value != built[one]})
 
     def choose(name: str, t: Translator, mine: Draft) -> Updates:
         try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from copy import copy
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -16,7 +18,7 @@ from app.runs import draft
 from app.runs.dataset_selection import DatasetSelection
 from app.ui.components.markup import Html
 from app.ui.shell.language import Translator
-from app.ui.shell.serving.blocks import plain_text, sendable
+from app.ui.shell.serving.blocks import Described, plain_text, sendable
 from app.ui.shell.stored_state import settled
 from app.workspace import Workspace
 from tests.ui.running_page import RunningPage
@@ -155,3 +157,16 @@ def test_what_can_be_shown_is_left_alone(workspace: Workspace) -> None:
     )
     assert found.line == "" and found.fresh == {}
     assert settled({"draft": None, "look": None, "conversation": None}, Translator()).line == ""
+
+
+def test_an_open_page_describes_no_component() -> None:
+    """The page's own description is whole; the copy that each open page has is spared it, for each is kept."""
+    box = gr.Textbox(label="Name", render=False)
+    box.rendered_in = None  # as where it stands in a page
+    known = Described(SimpleNamespace(renderables=[]))
+    known.blocks = {box._id: box}
+    assert known.config_for_block(box._id, [], box)["props"]["label"] == "Name"
+    of_a_page = copy(known)
+    assert of_a_page.config_for_block(box._id, [], box) == {}
+    assert of_a_page.blocks == {box._id: box} and of_a_page.blocks is not known.blocks
+    assert known.config_for_block(box._id, [], box) != {}

@@ -5,12 +5,11 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import brotli
 import pytest
 
-from app.ui.shell.serving import frontend
+from app.ui.shell.serving import frontend, script_changes
 from tests.ui.running_page import RunningPage
 
 
@@ -20,21 +19,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPage]:
         yield running
 
 
-@pytest.mark.parametrize("change", frontend.CHANGES, ids=lambda change: change.file)
-def test_every_change_fits_the_installed_framework(change: frontend.Change) -> None:
-    """A new version of the framework, in which a piece reads otherwise, is slow and says nothing: here it fails."""
-    files = [path.read_text(encoding="utf-8") for path in frontend.ASSETS.glob(f"{change.file}*.js")]
-    assert [text.count(change.before) for text in files if change.before in text] == [1]
-
-
-def test_a_piece_that_is_not_there_leaves_the_script_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "Blocks-1.js").write_text("another version", encoding="utf-8")
-    monkeypatch.setattr(frontend, "ASSETS", tmp_path)
-    assert frontend.changed_files.__wrapped__() == {}
-
-
 def test_the_changed_scripts_are_served(served: RunningPage) -> None:
-    for name, script in frontend.changed_files().items():
+    for name, script in script_changes.changed_files().items():
         assert served.get(f"/assets/{name}").body == script
         assert gzip.decompress(served.get(f"/assets/{name}", "Accept-Encoding: gzip").body) == script
         assert served.get(f"/assets/{name}", method="HEAD").body == b""
@@ -51,7 +37,7 @@ def test_the_documents_are_compressed(served: RunningPage) -> None:
 
 
 def test_the_document_loads_no_script_for_frames(served: RunningPage) -> None:
-    template = (frontend.ASSETS.parent / "index.html").read_text(encoding="utf-8")
+    template = (script_changes.ASSETS.parent / "index.html").read_text(encoding="utf-8")
     assert template.count("document.head.appendChild(script);") == 1, "the framework loads it there"
     assert "document.head.appendChild(script);" not in served.get("/").body.decode()
 
@@ -66,7 +52,7 @@ def test_one_style_sheet_stands_for_those_of_the_components(served: RunningPage)
     answer = served.get(name.removeprefix("."))
     assert answer.headers["content-type"] == ["text/css"] and len(answer.body) > len(sheet.text)
     for file in sheet.files:
-        assert (frontend.ASSETS / file).read_bytes() in answer.body
+        assert (script_changes.ASSETS / file).read_bytes() in answer.body
 
 
 def test_the_page_can_be_installed_with_an_icon_that_is_large_enough(served: RunningPage) -> None:
@@ -77,3 +63,31 @@ def test_the_page_can_be_installed_with_an_icon_that_is_large_enough(served: Run
     drawn = served.get("/favicon.ico").body
     assert drawn[:8] == b"\x89PNG\r\n\x1a\n"
     assert tuple(int.from_bytes(drawn[place : place + 4], "big") for place in (16, 20)) == (512, 512)
+
+
+def test_a_script_is_asked_for_once(served: RunningPage) -> None:
+    """A file that is changed keeps the framework's name: the browser asks each time, and is told that it has it."""
+    changed = next(iter(script_changes.changed_files()))
+    others = {path.name for path in script_changes.ASSETS.glob("*.js")} - set(script_changes.changed_files())
+    for name, kept in ((changed, "no-cache"), (min(others), "public, max-age=86400")):
+        answer = served.get(f"/assets/{name}", "Accept-Encoding: br")
+        assert brotli.decompress(answer.body) == served.get(f"/assets/{name}").body
+        assert answer.headers["cache-control"] == [kept] and answer.headers["vary"] == ["Accept-Encoding"]
+        [mark] = answer.headers["etag"]
+        again = served.get(f"/assets/{name}", f"If-None-Match: {mark}")
+        assert (again.status, again.body) == (304, b"") and again.headers["etag"] == [mark]
+        other = served.get(f"/assets/{name}", 'If-None-Match: "another"')
+        assert other.status == 200 and other.body
+
+
+def test_no_other_file_is_served_from_there(served: RunningPage) -> None:
+    for name in ("../index.html", "..%2findex.html", "no-such.js", "workbench-0123456789abcdef.css", ".js"):
+        assert served.get(f"/assets/{name}").status != 200
+
+
+def test_a_document_that_was_sent_before_is_the_same(served: RunningPage) -> None:
+    first, second = served.get("/"), served.get("/")
+    assert first.body == second.body and first.headers == {**second.headers, "date": first.headers["date"]}
+    packed = served.get("/", "Accept-Encoding: br")
+    assert brotli.decompress(packed.body) == first.body
+    assert b"</html>" in served.get("/?__theme=dark").body
