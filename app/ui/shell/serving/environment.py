@@ -6,9 +6,12 @@ address from the command line only, so every such variable is removed, and the u
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 _PREFIX = "GRADIO_"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -30,6 +33,27 @@ def settle(uploads: Path, environment: MutableMapping[str, str] = os.environ) ->
         no_proxy=_with_loopback(environment.get("no_proxy", "")),
     )
     return [name for name in found if name not in ("GRADIO_ANALYTICS_ENABLED", "GRADIO_TEMP_DIR")]
+
+
+@contextmanager
+def no_type_stubs() -> Iterator[None]:
+    """Keep the framework, which is imported within, from writing type stubs of its own components.
+
+    Gradio (6.31) parses the source of each of its eighty components at every import, to write a `.pyi` beside it in its
+    own package: half of the processor time that its import takes. It leaves out a class whose file cannot be told.
+    """
+    told = inspect.getfile
+
+    def getfile(object_: Any) -> str:
+        if isinstance(object_, type) and object_.__module__.startswith("gradio."):
+            raise OSError("no stub is written for this one")
+        return told(object_)
+
+    inspect.getfile = getfile  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        inspect.getfile = told
 
 
 def _with_loopback(hosts: str) -> str:

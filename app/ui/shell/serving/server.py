@@ -201,10 +201,10 @@ async def _guarded(rules: guard.Rules, app: Starlette) -> AsyncIterator[None]:
 
 def _launch(workspace: Workspace, host: str, port: int, token: str | None) -> gr.Blocks:
     """Build the page and launch it with every value that matters given."""
-    from app.ui.shell import page, theme  # here, so that the environment is settled before the framework is imported
-    from app.ui.shell.serving import (
-        frontend,  # here, so that the environment is settled before the framework is imported
-    )
+    with environment.no_type_stubs():
+        import gradio  # noqa: F401  # here, so that the environment is settled before the framework is imported
+    from app.ui.shell import page, theme
+    from app.ui.shell.serving import frontend
     from app.ui.shell.serving.blocks import MOST_SESSIONS
 
     rules = guard.Rules(guard.authorities(allowed_names(host), port), token, launching=True)
