@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.ui.components import icons
+from app.ui.components import icons, library_names
 from app.ui.shell.language import NAMES, of_scripts
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _declarations(colours: dict[str, str]) -> str:
 
 def style() -> str:
     """Return the page's style sheet."""
-    return (_FOLDER / "page.css").read_text(encoding="utf-8")
+    return (_FOLDER / "page.css").read_text(encoding="utf-8") + library_names.style()
 
 
 def head() -> str:

@@ -223,7 +223,7 @@ def build(context: PageContext) -> PlanTab:
             card = make(gr.Radio, label=Key("plan.card"), choices=cards, value=0, elem_id="wb-card")
             kinds = [(Key(f"method.{name}"), name) for name in forms.METHODS]
             method = make(gr.Radio, label=Key("plan.method"), choices=kinds, value=start.method, elem_id="wb-method")
-            settings = _settings(context)
+            settings = _settings(context, start)
         with gr.Column(scale=6, min_width=320, elem_id="wb-plan-answer"):
             remedies = gr.HTML(place("wb-remedies-place"), elem_id="wb-remedies", js_on_load=CLICK_JS)
             bars = gr.HTML(place("wb-bars-place"), elem_id="wb-bars")
@@ -244,14 +244,14 @@ def build(context: PageContext) -> PlanTab:
     return tab
 
 
-def _settings(context: PageContext) -> dict[str, Control]:
-    """Build the controls of forms.ORDER: the main ones open, the rest folded."""
+def _settings(context: PageContext, start: FormValues) -> dict[str, Control]:
+    """Build the controls of forms.ORDER: the main ones open, the rest folded. They show the form `start`."""
     controls: dict[str, Control] = {}
 
     def pair(names: tuple[str, ...]) -> None:
         with gr.Row(elem_classes="wb-pair"):
             for name in names:
-                controls[name] = forms.control(context.translated, name, min_width=150)
+                controls[name] = forms.control(context.translated, name, value=start.values[name], min_width=150)
 
     for first_of_pair in range(0, len(forms.MAIN), 2):
         pair(forms.MAIN[first_of_pair : first_of_pair + 2])
@@ -329,7 +329,7 @@ def _wire_changes(context: PageContext, tab: PlanTab, filling: Filling) -> None:
         answer = filling.answered(mine, filled, t)
         return Updates({**form.showing(filled), **answer, target: offered, tab.refused: Html("")})
 
-    built = form.showing(FormValues.showing(first().config))
+    built = form.showing(FormValues.showing(first().config))  # as `build` has made it
 
     def restore(language: object, mine: Draft, request: gr.Request) -> Updates:
         """Show the draft in a page that has just opened: its form stands as it was built, so the rest is enough."""

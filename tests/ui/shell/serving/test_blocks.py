@@ -16,6 +16,7 @@ from hypothesis import strategies as some
 
 from app.runs import draft
 from app.runs.dataset_selection import DatasetSelection
+from app.ui.components import forms, messages
 from app.ui.components.markup import Html
 from app.ui.shell.language import Translator
 from app.ui.shell.serving.blocks import Described, plain_text, sendable
@@ -170,3 +171,14 @@ def test_an_open_page_describes_no_component() -> None:
     assert of_a_page.config_for_block(box._id, [], box) == {}
     assert of_a_page.blocks == {box._id: box} and of_a_page.blocks is not known.blocks
     assert known.config_for_block(box._id, [], box) != {}
+
+
+def test_the_form_stands_as_the_first_draft_fills_it(served: tuple[RunningPage, dict[str, Any]]) -> None:
+    """What fills the form when the page opens sends only what is another than it was built."""
+    shown = forms.FormValues.showing(draft.first().config)
+    values = {part["props"].get("elem_id"): part["props"].get("value") for part in served[1]["components"]}
+    built = {name: values[messages.element_id(name)] for name in forms.ORDER}
+    wanted = {name: value for name, value in shown.values.items() if value not in (None, "")}
+    assert {name: built[name] for name in wanted} == wanted
+    assert all(built[name] in (None, "") for name in forms.ORDER if name not in wanted)
+    assert (values["wb-model"], values["wb-method"]) == (shown.model, shown.method)
