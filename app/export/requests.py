@@ -233,7 +233,8 @@ class ExportAnswer:
     Of a GGUF file: path, dtype, and beside the 16-bit model in llama.cpp agreement, mean_kl and tokens_per_s, which are
     null where they were not measured; `tried` are the formats tried for --smallest; bytes is the file's size. rows and
     suite: how it reads held-out rows and answers a suite, where there are any; memory: bytes by context.
-    created and answer: the model that Ollama made, and its answer to a question.
+    created and answer: the model that Ollama made, and its answer to a question. create_error: why it made none, though
+    the files stand; `run` is then the line that has it made.
 
     receipt: None where none was written. run: the line that runs the outcome. command and max_lora_rank: for vLLM.
     verdict, notes and reasons: the receipt's. The last three figures: the merge's, where one was measured. What is None
@@ -265,6 +266,7 @@ class ExportAnswer:
     memory: dict[str, int] | None = None
     created: str | None = None
     answer: str | None = None
+    create_error: str | None = None
 
     def as_dict(self) -> dict[str, object]:
         """Return plain data."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from app.cli.terminal import Verbs, answer, progress, size_bytes, workspace_of
 from app.cli.verbs.jobs import follow
-from app.errors import UsageError
+from app.errors import ExportError, UsageError
 from app.export.requests import (
     GGUF_DTYPES,
     OLLAMA_QUESTION,
@@ -125,6 +125,8 @@ def export(arguments: argparse.Namespace) -> None:
     )
     pushed = {"url": _pushed(made, request.repo, token, private=not arguments.public)} if request.repo else {}
     answer(arguments, {**made.as_dict(), **pushed}, [*_lines(made), pushed.get("url", made.run)])
+    if made.create_error:
+        raise ExportError(f"The files stand, and Ollama has no {request.create}", made.create_error, f"run {made.run}")
 
 
 def _made(workspace: Workspace, request: ExportRequest) -> ExportAnswer:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from app.errors import WorkbenchError
 from app.export.adapters.folder import base_name, pack_adapter, pack_model, read_receipt
 from app.export.gguf.adapter import write_adapter
 from app.export.gguf.architecture.families import family_of
@@ -53,7 +54,7 @@ def run(child: JobChild) -> tuple[Outcome, Result]:
             staging.look_through(export.secrets())
             staging.publish()
         if server and made.modelfile:
-            made = replace(made, answer=_created(server, export, made.modelfile))
+            made = _handed_over(server, export, made, made.modelfile)
     except Stopped:
         return "stopped", {}
     finally:
@@ -73,6 +74,17 @@ class _Made:
     gguf: gguf_file.Made | None = None
     modelfile: ollama.Modelfile | None = None
     answer: str | None = None
+    # Why Ollama has no such model, though the files of it stand.
+    refused: str | None = None
+
+
+def _handed_over(server: Ollama, export: _Export, made: _Made, modelfile: ollama.Modelfile) -> _Made:
+    """Let Ollama make the model. Where that fails the export stands all the same, with the line that makes it later."""
+    try:
+        return replace(made, answer=_created(server, export, modelfile))
+    except (Stopped, WorkbenchError) as error:
+        why = "it was stopped" if isinstance(error, Stopped) else str(error)
+        return replace(made, run=ollama.command(export.unpacked, export.request.create), refused=why)
 
 
 def _created(server: Ollama, export: _Export, modelfile: ollama.Modelfile) -> str:
@@ -104,8 +116,9 @@ def _answer(request: ExportRequest, made: _Made, files: list[str], size: int, se
         greedy_agreement=gap.greedy_agreement if gap else None,
         mean_kl=gap.mean_kl if gap else None,
         max_logit_diff=gap.max_logit_diff if gap else None,
-        created=request.create or None,
+        created=None if made.refused else request.create or None,
         answer=made.answer,
+        create_error=made.refused,
     )
     return answer if made.gguf is None else _with_file(answer, made.gguf, Path(request.out))
 

@@ -84,6 +84,8 @@ def create(body: dict[str, Any]) -> tuple[int, object]:
         return 400, {"error": "invalid file magic"}
     if set(body) - {"model", "files", "stream", "template", "parameters", "system", "license"}:
         return 400, {"error": "unknown field"}
+    if body["model"] == "no-room":  # as the real one says it when its disk is full
+        return 500, {"error": "write /usr/share/ollama/.ollama/models/blobs: no space left on device"}
     MODELS[body["model"]] = {"weights": weights, **body}
     return 200, {"status": "success"}
 

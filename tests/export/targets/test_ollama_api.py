@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from app.cli.main import main
 from app.errors import ExportError, TakenError, UsageError
 from app.export.requests import ExportRequest
 from app.export.targets.ollama_api import Ollama
@@ -46,6 +47,24 @@ def test_the_model_is_made_asked_and_never_replaced_unasked(
     assert not (tmp_path / "second").exists() and seen(address).count("POST /api/create") == 1
     again = export(tmp_path / "first2", "ollama", model=STARTER_FOLDER, dtype="q8_0", create="mine", replace=True)
     assert again["answer"] == answer["answer"] and seen(address).count("POST /api/create") == 2
+
+
+def test_an_export_that_ollama_does_not_take_stands_and_says_how_it_is_made_later(
+    tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An hour of writing is not lost for a full disk of Ollama's; the export is listed, and the line to run is said."""
+    monkeypatch.setenv("OLLAMA_HOST", address)
+    words = ["export", "--model", str(STARTER_FOLDER), "--to", "ollama", "--out", str(tmp_path / "kept"), "--json"]
+    words += ["--dtype", "q8_0", "--create", "no-room", "--workspace", str(tmp_path / "workspace")]
+    assert main(words) == ExportError.exit_code
+    said = capsys.readouterr()
+    answer = json.loads(said.out)
+    assert "no space left on device" in answer["create_error"] and "created" not in answer
+    assert answer["run"].startswith("cd ") and "ollama create no-room" in answer["run"]
+    assert "The files stand, and Ollama has no no-room" in said.err and "no space left" in said.err
+    assert (tmp_path / "kept" / "Modelfile").is_file() and answer["verdict"]
+    assert main(["exports", "list", "--json", "--workspace", str(tmp_path / "workspace")]) == 0
+    assert str(tmp_path / "kept") in capsys.readouterr().out
 
 
 def test_what_ollama_refuses_is_said_in_its_words(tmp_path: Path, address: str) -> None:

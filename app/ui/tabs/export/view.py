@@ -126,6 +126,9 @@ def _done(target: str, result: Mapping[str, Any], t: Translator) -> Html:
     parts: list[object] = [receipt(result, t)] if result.get("verdict") else []
     if result.get("created"):
         parts.append(element("p", t("take.ollama.answers", name=result["created"]), " ", result.get("answer") or ""))
+    if result.get("create_error"):
+        said = t("take.ollama.refused"), " ", t.heard_line(str(result["create_error"]))
+        parts.append(element("p", *said, class_="wb-warn"))
     parts += [element("p", note, class_="wb-muted") for note in result.get("notes") or []]
     line = str(result.get("run") or _python_line(result))
     return _article(target, "", facts, t, copyable(t("take.use"), line, t), before=parts)
