@@ -35,6 +35,7 @@ from app.planner.tracing.models import (
     four_bit_names,
     layers_of,
     refused,
+    refusing,
     shallow,
 )
 from app.planner.tracing.polynomials import ZERO, Fit, Point, points_for
@@ -103,11 +104,8 @@ def trained(request: PlanRequest, decoder: Decoder) -> tuple[tuple[TrainedTensor
 
 def _adapted(request: PlanRequest, model: Any) -> Any:
     """Put the adapter on a model. Raises PlanError with PEFT's reason where it cannot."""
-    try:
+    with refusing(request.model.name, "PEFT cannot adapt it", "Name other target modules"):
         return with_adapter(request, model)
-    except Exception as error:
-        why = " ".join(str(error).split())[:200]
-        raise refused(request.model.name, f"PEFT cannot adapt it: {why}", "Name other target modules") from error
 
 
 def step_trace(

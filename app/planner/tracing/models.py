@@ -7,7 +7,8 @@ code that a folder brings along is run.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +55,15 @@ def refused(what: str, why: str, remedy: str = "Choose another model") -> PlanEr
     return PlanError(f"The model {what} cannot be planned", why, remedy)
 
 
+@contextmanager
+def refusing(what: str, why: str, remedy: str = "Choose another model") -> Iterator[None]:
+    """Turn what a library raises about a model that nobody here knows into a PlanError, with the library's reason."""
+    try:
+        yield
+    except Exception as error:  # broad on purpose: a model's own code may raise anything
+        raise refused(what, f"{why}: {_line(error)}", remedy) from error
+
+
 def text_config(config: Mapping[str, Any], name: str) -> PretrainedConfig:
     """Return the configuration of the text decoder. Raises PlanError where transformers has no class for it."""
     family = str(config.get("model_type", ""))
@@ -63,10 +73,8 @@ def text_config(config: Mapping[str, Any], name: str) -> PretrainedConfig:
     # A copy: transformers writes into the parts of what it is given.
     held = copy.deepcopy(dict(config))
     values = {key: value for key, value in held.items() if key not in (*_NOT_OF_A_MODEL, "model_type")}
-    try:
+    with refusing(name, "its configuration is not valid", "Restore its config.json"):
         whole = AutoConfig.for_model(family, **values)
-    except Exception as error:
-        raise refused(name, f"its configuration is not valid: {_line(error)}", "Restore its config.json") from error
     if is_encoder_decoder(whole):
         return whole
     if whole.is_encoder_decoder:
@@ -95,14 +103,12 @@ def _from_config(text: PretrainedConfig, name: str, dtype: torch.dtype, attentio
     """Build with the attention asked for, or with the one that the class has."""
     kind = AutoModelForSeq2SeqLM if is_encoder_decoder(text) else AutoModelForCausalLM
     for kernel in dict.fromkeys((attention, "eager")):
-        try:
-            return kind.from_config(copy.deepcopy(text), dtype=dtype, attn_implementation=kernel)
-        except ValueError as error:
-            if "attention implementation" in str(error) and kernel != "eager":
-                continue
-            raise refused(name, _line(error)) from error
-        except Exception as error:
-            raise refused(name, f"transformers cannot build it: {_line(error)}") from error
+        with refusing(name, "transformers cannot build it"):
+            try:
+                return kind.from_config(copy.deepcopy(text), dtype=dtype, attn_implementation=kernel)
+            except ValueError as error:
+                if "attention implementation" not in str(error) or kernel == "eager":
+                    raise
     raise refused(name, "transformers cannot build it")
 
 
