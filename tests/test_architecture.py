@@ -44,6 +44,7 @@ ARROWS = {
     "support": BASE | {"hardware", "jobs"},
     "config": {"errors", "workspace"},
     "hardware": BASE,
+    "devices": set(),
     "hub": BASE | {"jobs", "data"},
     "catalog": BASE | {"hub"},
     # The history of measurements is a metrics file like any other, and the supervisor starts the tracing child.
@@ -51,11 +52,11 @@ ARROWS = {
     "planner": BASE | {"catalog", "hardware", "jobs", "models.moe.experts", "models.encoder_decoder", "models.targets"},
     "data": BASE,
     "jobs": BASE,
-    "models": BASE | {"catalog", "hub", "data", "hardware"},
+    "models": BASE | {"catalog", "devices", "hub", "data", "hardware"},
     "runs": CORE | ENGINE | {"training.checkpoints", "training.memory.oom_fallback", "training.trainers.settings"},
     "evaluation": BASE | {"jobs", "data", "models", "engine", "training.checkpoints"},
-    "training": BASE | {"jobs", "data", "planner", "catalog", "models", "hardware", "hub"},
-    "engine": BASE | {"jobs", "data", "planner", "catalog", "models", "hardware", "hub"},
+    "training": BASE | {"jobs", "data", "planner", "catalog", "models", "devices", "hardware", "hub"},
+    "engine": BASE | {"jobs", "data", "planner", "catalog", "models", "devices", "hardware", "hub"},
     # A suite's prompts are read and judged as the playground does it.
     "export": BASE
     | {"jobs", "data", "planner", "catalog", "models", "hardware", "hub", "runs", "outputs"}
@@ -186,6 +187,28 @@ def test_only_the_supervisor_starts_processes() -> None:
             starters.add(module)
     # The data client and the trace hold a process that the supervisor started and need subprocess's types only.
     assert starters - {"app.data.client"} == {"app.jobs.supervisor"}
+
+
+def asks_cuda(source: str) -> bool:
+    """Say whether a module's code, not its texts, names `torch.cuda`."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == "torch.cuda":
+            return True
+        if isinstance(node, ast.Import) and any(alias.name.startswith("torch.cuda") for alias in node.names):
+            return True
+        if isinstance(node, ast.ImportFrom):
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            if any(name.startswith("torch.cuda") for name in names):
+                return True
+    return False
+
+
+def test_one_module_asks_for_cards() -> None:
+    asking = {name for name, path in SOURCES.items() if asks_cuda(path.read_text(encoding="utf-8"))}
+    assert asking == {"app.devices"}
+    assert asks_cuda("import torch\nif torch.cuda.is_available(): pass") and asks_cuda("from torch import cuda")
+    assert asks_cuda("from torch.cuda import amp") and asks_cuda("import torch.cuda as c")
+    assert not asks_cuda("text = 'torch.cuda.is_available()'")
 
 
 def test_only_the_hub_talks_to_the_hub() -> None:

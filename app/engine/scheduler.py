@@ -10,8 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-import torch
-
+from app import devices
 from app.engine.batching.decode_batch import DecodeBatch
 from app.engine.batching.kept_prefix import KeptPrefixes
 from app.engine.batching.sequence import DecodeSequence
@@ -188,8 +187,7 @@ class Decoder:
             for row in joining or ():
                 if row.finish is None:
                     row.fail(one_line(error))
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            devices.here().empty_cache()
 
     def _drop_lanes(self, message: str) -> None:
         """End all rows under way with an error."""

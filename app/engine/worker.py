@@ -14,10 +14,10 @@ from functools import partial
 from typing import cast
 
 import psutil
-import torch
 import uvicorn
 from starlette.types import ASGIApp
 
+from app import devices
 from app.data.chat_template.templates import PLAIN_TEMPLATES, render_limit
 from app.engine.http import endpoint
 from app.engine.http.endpoint import Endpoint
@@ -81,8 +81,9 @@ def _load(child: JobChild, request: EngineRequest) -> VariantSet:
 
 def _cache_bytes() -> int:
     """Return the memory that keys and values may take."""
-    if torch.cuda.is_available():
-        return int(torch.cuda.mem_get_info()[0] * _CACHE_SHARE_CARD)
+    free = devices.here().free_bytes()
+    if free is not None:
+        return int(free * _CACHE_SHARE_CARD)
     return int(psutil.virtual_memory().available * _CACHE_SHARE_RAM)
 
 

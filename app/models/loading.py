@@ -20,6 +20,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from app import devices
 from app.data.chat_template.tokenizer import refuse_sentencepiece
 from app.errors import ModelError, NetworkError, one_line
 from app.hub.client import fetch_tokenizer
@@ -41,7 +42,7 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 def device() -> torch.device:
     """Return the accelerator if there is one, else the CPU."""
-    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    return devices.here().torch_device
 
 
 def resolve_dtype(name: str) -> torch.dtype:
@@ -49,11 +50,7 @@ def resolve_dtype(name: str) -> torch.dtype:
 
     `auto` is bf16 where the card can, else fp16 on a card; fp32 on a CPU.
     """
-    if name != "auto":
-        return _DTYPES[name]
-    if not torch.cuda.is_available():
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    return devices.here().auto_dtype() if name == "auto" else _DTYPES[name]
 
 
 def load_tokenizer(model: str, *, revision: str | None = None) -> PreTrainedTokenizerBase:

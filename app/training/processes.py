@@ -25,6 +25,7 @@ from pathlib import Path
 import torch
 from torch import distributed
 
+from app import devices
 from app.errors import WorkbenchError
 from app.files import replace_file
 from app.jobs.child import JobChild, Work, explain
@@ -184,12 +185,10 @@ def run_one(directory: JobDirectory, work: Work) -> int:
     child = JobChild(directory) if rank == 0 else Follower(directory)
     child.begin()
     try:
-        on_card = torch.cuda.is_available()
-        if on_card:
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        device = devices.here()
+        device.take(int(os.environ["LOCAL_RANK"]))
         meeting = f"file://{os.environ['WORKBENCH_MEETING']}"
-        backend = "nccl" if on_card else "gloo"
-        distributed.init_process_group(backend, meeting, timeout=_PATIENCE, rank=rank, world_size=processes)
+        distributed.init_process_group(device.collectives, meeting, timeout=_PATIENCE, rank=rank, world_size=processes)
         outcome, result = work(child)
         wait_for_all()
         child.end(outcome, result=result)

@@ -14,9 +14,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
+from app import devices
 from app.config.schema import RunConfig, parse
 from app.errors import DataError, JobError, MemoryShortError, keyed, one_line
 from app.jobs.child import JobChild, Outcome, is_out_of_memory
@@ -260,8 +260,7 @@ def step_down(child: JobChild, config: RunConfig, said: str) -> RunConfig:
         raise processes.StartAgain
     child.event("memory step", rung.message)
     gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    devices.here().empty_cache()
     return config.changed(rung.changes)
 
 
@@ -343,7 +342,7 @@ def report(child: JobChild, trainer: WorkbenchTrainer, rows: TrainingRows) -> di
         "best_eval_loss": trainer.state.best_metric,
         "rows": rows.count,
         "dataset": rows.content_hash,
-        "vram_peak_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
+        "vram_peak_bytes": devices.here().peak_bytes(),
         "ended": time.time(),
     }
     path = child.directory.result / "report.json"

@@ -6,9 +6,9 @@ import threading
 from typing import Protocol
 
 import psutil
-import torch
 
-from app.models.loading import device
+from app import devices
+from app.devices import Device
 
 _SAMPLE_S = 0.002
 
@@ -31,23 +31,24 @@ class MemoryMeter(Protocol):
 class CardMeter:
     """Count live tensors on the card, as torch does."""
 
-    def __init__(self) -> None:
-        self.device = torch.cuda.get_device_name()
+    def __init__(self, card: Device) -> None:
+        self._card = card
+        self.device = card.name
 
     def now(self) -> int:
         """Return the bytes of live tensors."""
-        torch.cuda.synchronize()
-        return int(torch.cuda.memory_allocated())
+        self._card.synchronize()
+        return self._card.allocated_bytes() or 0
 
     def mark(self) -> None:
         """Begin to look for the highest value."""
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
+        self._card.synchronize()
+        self._card.forget_peak()
 
     def peak(self) -> int:
         """Return the highest value since the mark."""
-        torch.cuda.synchronize()
-        return int(torch.cuda.max_memory_allocated())
+        self._card.synchronize()
+        return self._card.peak_bytes() or 0
 
 
 class ProcessMeter:
@@ -80,4 +81,5 @@ class ProcessMeter:
 
 def memory_meter() -> MemoryMeter:
     """Return the meter of the device that trains."""
-    return CardMeter() if device().type == "cuda" else ProcessMeter()
+    device = devices.here()
+    return ProcessMeter() if device.allocated_bytes() is None else CardMeter(device)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from app import devices
 from app.config.schema import RunConfig
 from app.errors import DivergedError, keyed
 from app.jobs.child import JobChild
@@ -91,7 +91,7 @@ class JobReporter(TrainerCallback):  # type: ignore[misc]
             "tokens": fresh_tokens,
             "tokens_per_s": pace,
             **rewards_of(logs),
-            "vram_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
+            "vram_bytes": devices.here().peak_bytes(),
             "rss_bytes": self._process.memory_info().rss,
             **self._machine.row(),
         }

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from app import devices
 from app.data.chat_template.templates import PLAIN_TEMPLATES, render_limit
 from app.models.encoder_decoder import has_encoder
 from app.models.prompts import Prompts
@@ -70,13 +71,9 @@ class Sampler:
 def _untouched(model: PreTrainedModel) -> Iterator[None]:
     """Put the model into eval mode, and afterwards mode and random numbers back as they were."""
     training = model.training
-    on_cpu = torch.get_rng_state()
-    on_cards = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
-        torch.set_rng_state(on_cpu)
-        if on_cards:
-            torch.cuda.set_rng_state_all(on_cards)
+    with devices.random_numbers_kept():
+        model.eval()
+        try:
+            yield
+        finally:
+            model.train(training)

@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from app import devices
 from app.config.schema import RunConfig, parse
 from app.jobs.child import JobChild, Outcome
 from app.models.loading import device, load_tokenizer
 from app.models.names import resolve
-from app.planner.history import CPU
 from app.planner.step_profile import Part, StepProfile
 from app.training.assembly import build_model, build_trainer, keep_start, starting_folder, watchers
 from app.training.profile.instrument import INSTRUMENTS, STEP, around_optimiser, instrumented, seconds_of_parts
@@ -152,7 +152,7 @@ def profiled(child: JobChild, config: RunConfig, rows: TrainingRows, wanted: int
     dtype = trainer.model.get_input_embeddings().weight.dtype
     found, alone = products.measured(wanted, dtype, device())
     return StepProfile(
-        device=torch.cuda.get_device_name() if device().type == "cuda" else CPU,
+        device=devices.here().name,
         dtype=str(dtype).removeprefix("torch."),
         model=config.model.name,
         steps=wanted,

@@ -9,6 +9,7 @@ from collections import Counter
 import torch
 from torch import nn
 
+from app import devices
 from app.planner.step_profile import Product
 
 # A shape is tried at least this often, and for at least this long; the best try counts.
@@ -70,13 +71,13 @@ def rate_of(rows: int, inputs: int, outputs: int, dtype: torch.dtype, device: to
     weight = torch.randn(outputs, inputs, device=device).to(dtype)
     x = torch.randn(rows, inputs, device=device).to(dtype)
     g = torch.randn(rows, outputs, device=device).to(dtype)
+    computing = devices.of(device)
     best, tries, ends = math.inf, 0, time.perf_counter() + _LEAST_S
     with torch.no_grad():
         while tries < _LEAST_TRIES or time.perf_counter() < ends:
             begun = time.perf_counter()
             x @ weight.t()
             g @ weight
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+            computing.synchronize()
             best, tries = min(best, time.perf_counter() - begun), tries + 1
     return 4 * rows * inputs * outputs / best

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from app import devices
 from app.planner.step_profile import Scope
 
 
@@ -33,7 +34,7 @@ class Stopwatch:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._device = device
+        self._device = devices.of(device)
         self._root = _Open("")
         self._stack = [self._root]
         self._replaced: list[tuple[Any, str, Any, bool]] = []
@@ -96,6 +97,5 @@ class Stopwatch:
         return step
 
     def _now(self) -> float:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+        self._device.synchronize()
         return time.perf_counter()

@@ -16,6 +16,7 @@ from datasets import Dataset
 from transformers import EarlyStoppingCallback, Trainer
 from trl import SFTTrainer
 
+from app import devices
 from app.models.encoder_decoder import IGNORED, loss_of
 
 # The lists of tokens that come one after another in a row, and those of which the longest counts.
@@ -107,14 +108,10 @@ class WorkbenchTrainer(Trainer):  # type: ignore[misc]
         # As the dataloader drops what no batch holds.
         dataset = self._remove_unused_columns(self.train_dataset) if self.args.remove_unused_columns else None
         batch = self.data_collator([(dataset or self.train_dataset)[index] for index in indices])
-        before = torch.get_rng_state()
-        before_on_cards = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        super().training_step(model, batch, num_items_in_batch)
-        model.zero_grad(set_to_none=True)
-        self._forget_metrics()
-        torch.set_rng_state(before)
-        if before_on_cards:
-            torch.cuda.set_rng_state_all(before_on_cards)
+        with devices.random_numbers_kept():
+            super().training_step(model, batch, num_items_in_batch)
+            model.zero_grad(set_to_none=True)
+            self._forget_metrics()
 
     def _forget_metrics(self) -> None:
         """Drop what TRL has counted of a rehearsal."""
