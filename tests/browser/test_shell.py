@@ -45,6 +45,34 @@ def test_the_bar_stays_and_the_answer_of_the_plan_beside_its_form(
         assert page.evaluate(place.format("#wb-use-plan") + ".bottom") <= 900
 
 
+# How many pixels of each part of the machine's readings are in sight, and how many it has.
+_MACHINE_PARTS = """() => {
+  const box = document.querySelector('.wb-machine').getBoundingClientRect();
+  return [...document.querySelectorAll('.wb-machine > *')].map(part => {
+    const own = part.getBoundingClientRect(), inside = own.top < box.bottom - 1;
+    const cut = part.scrollWidth > part.clientWidth || own.left < box.left - 1 || own.right > box.right + 1;
+    return [part.className, own.width > 0 && inside, cut];
+  });
+}"""
+
+
+@pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
+def test_the_machine_is_named_whole_or_not_at_all(
+    served: RunningPage, open_page: Callable[..., Opened], locale: str
+) -> None:
+    page = open_page(served, locale=locale).page
+    page.wait_for_selector(".wb-machine")
+    named = {}
+    for width in (1440, 1000, 900, 768, 700, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(100)
+        parts = page.evaluate(_MACHINE_PARTS)
+        assert [name for name, shown, cut in parts if shown and cut] == [], width
+        assert any("wb-number" in name and shown for name, shown, _ in parts), width
+        named[width] = any("wb-number" not in name and shown for name, shown, _ in parts)
+    assert named[1440]
+
+
 def test_the_address_names_the_tab_and_the_run(
     served: RunningPage, with_runs: list[str], open_page: Callable[..., Opened]
 ) -> None:
