@@ -60,7 +60,11 @@ def request_on(
     `workspace` is where it was measured which number format pays on this machine's processor.
     """
     request = request_from_config(config, model, _AUTO[device]).changed(device=device, **(changes or {}))
-    if device == "cuda" or config.model.dtype != "auto" or "dtype" in (changes or {}) or not request.is_training:
+    if device == "cuda" or "dtype" in (changes or {}):
+        return request
+    if config.model.dtype != "auto":
+        return request.changed(dtype_note=number_format.against(config.model.dtype))
+    if not request.is_training:
         return request
     chosen = number_format.of_spec(request.model, workspace)
     return request.changed(dtype=chosen.dtype, dtype_note=chosen.why)

@@ -54,6 +54,12 @@ def on_processor(hidden: int, intermediate: int, workspace: Path | None) -> Numb
     return NumberFormat("bf16", Phrase("planner.note.dtype.open")) if timing is None else judged(timing)
 
 
+def against(dtype: str) -> Phrase | None:
+    """Return what speaks against a format that was chosen for this processor; None where nothing does."""
+    slow = dtype == "bf16" and not hardware.has_bf16_instructions()
+    return Phrase("planner.note.dtype.slow_bf16") if slow else None
+
+
 def of_spec(spec: ModelSpec, workspace: Path | None) -> NumberFormat:
     """Return the format of a model on this machine's processor."""
     return on_processor(spec.hidden, spec.intermediate, workspace)

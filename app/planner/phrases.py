@@ -76,6 +76,10 @@ ENGLISH = {
     ),
     "planner.note.packed": "Packed rows pass a full mask of length squared; shorter rows or flash attention avoid it",
     "planner.note.dtype.no_bf16": "Computes in fp32: this processor has no instructions for bf16",
+    "planner.note.dtype.slow_bf16": (
+        "This processor has no instructions for bf16 and computes it many times slower than fp32: choose auto or fp32 "
+        "as compute dtype"
+    ),
     "planner.note.dtype.open": (
         "Computes in bf16, for which this processor has instructions, if a measured second before the first step says "
         "that it pays"

@@ -25,9 +25,15 @@ _LEAST_ROUNDS = 3
 def settle_dtype(child: JobChild, config: RunConfig, folder: str) -> RunConfig:
     """Return the config with the number format of this run in place of "auto"; on a card it stays "auto".
 
-    The choice is kept beside the job, so that a resumed run goes on in the same numbers wherever that happens.
+    A format that was chosen and that this processor computes slowly is kept, with a note. The choice is kept beside the
+    job, so that a resumed run goes on in the same numbers wherever that happens.
     """
-    if config.model.dtype != "auto" or device().type != "cpu":
+    if device().type != "cpu":
+        return config
+    if config.model.dtype != "auto":
+        against = number_format.against(config.model.dtype)
+        if against is not None:
+            child.event("note", str(against))
         return config
     job = child.directory
     if _SETTING not in settled.read(job.path).changes:

@@ -6,7 +6,7 @@ import pytest
 
 from app import hardware
 from app.config.schema import RunConfig
-from app.planner import number_format
+from app.planner import estimate, number_format
 from app.planner.machine import request_here, request_on
 from app.planner.number_format import Timing
 from app.workspace import Workspace
@@ -67,3 +67,15 @@ def test_a_plan_has_the_format_and_its_reason_unless_one_is_given(
     given = request_on("cpu", config.changed({"model.dtype": "bf16"}), workspace=workspace.root)
     assert (given.dtype, given.dtype_note) == ("bf16", None)
     assert request_here(config, workspace, changes={"vram_gb": 8.0}).dtype_note is None
+
+
+def test_a_plan_warns_of_bf16_that_was_chosen_without_instructions(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "has_bf16_instructions", lambda: False)
+    config = RunConfig().changed({"model.dtype": "bf16"})
+    plan = estimate(request_on("cpu", config, workspace=workspace.root))
+    assert plan.request.dtype == "bf16" and any("many times slower" in warning for warning in plan.warnings)
+    for device, dtype in (("cuda", "bf16"), ("cpu", "fp32"), ("cpu", "fp16")):
+        request = request_on(device, config.changed({"model.dtype": dtype}))  # type: ignore[arg-type]
+        assert request.dtype_note is None

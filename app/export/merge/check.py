@@ -18,6 +18,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from app.data.chat_template.templates import PLAIN_TEMPLATES, render_limit
+from app.export.merge.wide_products import widen_products
 from app.models.encoder_decoder import has_encoder, start_token
 from app.models.loading import Quant, load_base, load_config, load_tokenizer
 from app.models.prompts import Prompts
@@ -128,6 +129,7 @@ def compare(expected: list[torch.Tensor], found: list[torch.Tensor]) -> Gap:
 def loaded(folder: Path, adapter: Path | None, quant: Quant, dtype: str, tokens: int | None = None) -> Iterator[Model]:
     """Load a model for a while; with `tokens` it gets a vocabulary of this size, as it had in training."""
     model: Model = load_base(str(folder), quant=quant, dtype=dtype)
+    widen_products(model)
     if tokens is not None and tokens != model.get_input_embeddings().weight.shape[0]:
         model.resize_token_embeddings(tokens, mean_resizing=False)
     if adapter is not None:

@@ -90,6 +90,17 @@ def test_the_number_format_is_measured_once_kept_and_written_into_the_recipe(
         assert f"DTYPE = torch.{'bfloat16' if dtype == 'bf16' else 'float32'}" in recipe(job)
 
 
+@pytest.mark.parametrize(("has", "dtype"), [(False, "bf16"), (True, "bf16"), (False, "fp32")])
+def test_a_run_says_that_a_chosen_bf16_is_slow_and_takes_it(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, has: bool, dtype: str
+) -> None:
+    monkeypatch.setattr(hardware, "has_bf16_instructions", lambda: has)
+    job = run(workspace, small(model__dtype=dtype, training__max_steps=1))
+    assert job.status().state == "finished" and "model.dtype" not in settled.read(job.path).changes
+    warned = any("many times slower than fp32" in note for note in notes(job))
+    assert warned is (dtype == "bf16" and not has)
+
+
 def test_a_run_that_began_before_there_was_a_choice_goes_on_in_fp32(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
