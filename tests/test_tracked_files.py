@@ -26,6 +26,10 @@ def test_no_link_is_tracked() -> None:
 
 
 @pytest.mark.parametrize("name", [".venv", ".venv/bin/python", ".venv-3.12", ".venv.lock"])
-def test_the_environment_is_ignored_as_a_folder_and_as_a_link(name: str) -> None:
-    """`--no-index` asks the rules alone; a pattern that ends in a slash does not see a link."""
-    assert _git("check-ignore", "--no-index", name).returncode == 0
+def test_the_environment_is_ignored_as_a_folder_and_as_a_link(name: str, tmp_path: Path) -> None:
+    """In a clone of its own, where neither stands: a pattern that ends in a slash does not see a link."""
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    shutil.copy(HOUSE / ".gitignore", tmp_path)
+    asked = ["git", "-C", str(tmp_path), "check-ignore"]
+    assert subprocess.run([*asked, name], check=False).returncode == 0
+    assert subprocess.run([*asked, "app/main.py"], check=False).returncode == 1
