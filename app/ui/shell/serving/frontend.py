@@ -13,7 +13,7 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,7 @@ class Asset:
     # A file that is changed keeps the framework's name, so that a browser asks each time whether it is still the same.
     changed: bool
 
-    @property
+    @cached_property
     def mark(self) -> str:
         """Return the mark, an HTTP entity tag."""
         return f'"{hashlib.sha256(self.body).hexdigest()[:32]}"'
