@@ -7,7 +7,6 @@ import io
 import json
 import pickle
 import tarfile
-import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -27,15 +26,15 @@ from app.data.formats.detection import format_of
 from app.data.reading.readers import read_rows
 from app.data.reading.rows import Row, RowProblem
 from app.errors import DataError
+from tests.pace import at_most
 
 GOOD = json.dumps({"instruction": "Say hi", "output": "hi"})
 CSV = "instruction,output\nSay hi,hi\nSay ho,ho\n"
 
 
 def read(path: Path) -> tuple[list[Row], list[RowProblem]]:
-    started = time.process_time()
-    records = list(read_rows(path))
-    assert time.process_time() - started < 5
+    with at_most(5):
+        records = list(read_rows(path))
     return [r for r in records if isinstance(r, Row)], [r for r in records if isinstance(r, RowProblem)]
 
 
@@ -206,24 +205,23 @@ def test_dictionaries_in_arrow_files_count_as_what_they_stand_for(tmp_path: Path
 def test_wide_tables_are_checked_in_time(tmp_path: Path, chatml: ModelTokenizer) -> None:
     header, row = ",".join(f"c{i}" for i in range(9_000)), ",".join(["x"] * 9_000)
     (tmp_path / "rows.csv").write_text("\n".join([header] + [row] * 60))
-    started = time.process_time()
-    report = Check(DataOptions.checked(), Renderer(chatml)).run(read_rows(tmp_path / "rows.csv"))
-    assert time.process_time() - started < 5 and report.problem_counts["unknown"] == 60
+    with at_most(5):
+        report = Check(DataOptions.checked(), Renderer(chatml)).run(read_rows(tmp_path / "rows.csv"))
+    assert report.problem_counts["unknown"] == 60
 
 
 def test_thousands_of_turns_are_rendered_in_time(chatml: ModelTokenizer) -> None:
     turns = tuple(Turn("user" if i % 2 == 0 else "assistant", f"t{i}") for i in range(4_000))
-    started = time.process_time()
-    assert len(Renderer(chatml).example(Conversation(turns)).trained) == 2_000
-    assert time.process_time() - started < 5
+    with at_most(5):
+        example = Renderer(chatml).example(Conversation(turns))
+    assert len(example.trained) == 2_000
 
 
 def test_millions_of_spaces_are_over_the_limit_at_once(tmp_path: Path, chatml: ModelTokenizer) -> None:
     row = json.dumps({"instruction": "x", "output": " " * 3_000_000 + "z"})
     (tmp_path / "rows.jsonl").write_text(f"{GOOD}\n{row}\n")
-    started = time.process_time()
-    report = Check(DataOptions.checked(max_length=512), Renderer(chatml)).run(read_rows(tmp_path / "rows.jsonl"))
-    assert time.process_time() - started < 2
+    with at_most(2):
+        report = Check(DataOptions.checked(max_length=512), Renderer(chatml)).run(read_rows(tmp_path / "rows.jsonl"))
     assert report.usable == 1 and [(p.line, p.kind) for p in report.problems] == [(2, "over_limit")]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import resource
-import time
 import zipfile
 from pathlib import Path
 
@@ -14,17 +13,18 @@ import pytest
 from app.data.reading.readers import read_rows
 from app.data.reading.rows import Row, RowProblem
 from app.errors import DataError
+from tests.pace import at_most
 
 GOOD = json.dumps({"instruction": "Say hi", "output": "hi"})
 
 
 def outcome(path: Path) -> tuple[int, list[RowProblem]]:
     """Read a file within 5 seconds of processor time and 500 MB more than before."""
-    peak_before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    peak_before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
-        records = list(read_rows(path))
+        with at_most(5):
+            records = list(read_rows(path))
     finally:
-        assert time.process_time() - started < 5
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak_before < 500_000
     return sum(isinstance(r, Row) for r in records), [r for r in records if isinstance(r, RowProblem)]
 
