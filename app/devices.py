@@ -1,7 +1,7 @@
 """What torch knows of the device that computes: the one module that asks `torch.cuda`.
 
 Children ask `here()` and never a backend by name. What can be known without torch (names, drivers, free memory for the
-page) is in app/hardware.py.
+page) is in app/hardware.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from typing import Any
 
 from app import hardware
 from app.catalog.spec import ModelSpec
+from app.config.accelerators import Kind
 from app.config.schema import RunConfig
 from app.planner import number_format, packing
 from app.planner.from_config import request_from_config
@@ -27,11 +28,15 @@ _AUTO: dict[Device, Dtype] = {"cuda": "bf16", "cpu": "fp32"}
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a run that names no card is trained here. `name` is the card's, as the history of measurements has it."""
+    """Where a run that names no card is trained here. `name` is the card's, as the history of measurements has it.
+
+    `free_bytes` is None where the card's driver does not tell; `kind` is None for the processor.
+    """
 
     device: Device
     name: str
-    free_bytes: int
+    free_bytes: int | None
+    kind: Kind | None = None
 
 
 def this_machine() -> Machine:
@@ -39,7 +44,7 @@ def this_machine() -> Machine:
     found = hardware.readings()
     if found.gpu is None:
         return Machine("cpu", CPU, found.ram_free_bytes)
-    return Machine("cuda", found.gpu.name, found.gpu.free_bytes)
+    return Machine("cuda", found.gpu.name, found.gpu.free_bytes, found.gpu.kind)
 
 
 def device_here(machine: Machine | None = None) -> dict[str, Any]:
@@ -105,11 +110,11 @@ def with_measurements(request: PlanRequest, workspace: Workspace | Path, machine
 def within_free_memory(request: PlanRequest, machine: Machine | None = None) -> PlanRequest:
     """Return a request that has to fit into what is free here now; one for a card that is named stays as it is.
 
-    A card's reserve stays free for the desktop. A request for a device that this machine has not got stays without a
-    limit.
+    A card's reserve stays free for the desktop. A request for a device that this machine has not got, or of which it
+    does not tell what is free, stays without a limit.
     """
     here = machine or this_machine()
-    if request.vram_gb is not None or request.device != here.device:
+    if request.vram_gb is not None or request.device != here.device or here.free_bytes is None:
         return request
     kept = (request.reserve_bytes or 0) if here.device == "cuda" else 0
     return request.changed(free_bytes=max(0, here.free_bytes - kept))

@@ -74,10 +74,9 @@ def from_browser(value: object) -> Draft:
 def first() -> Draft:
     """Return the draft before anyone chose: the preset of this machine's card, or the starter on the processor."""
     card = hardware.readings().gpu
-    if card is not None:
-        fitting = [
-            p for p in presets.all_presets() if p.vram_gb is not None and p.vram_gb <= card.total_bytes / GB + 0.7
-        ]
+    if card is not None and card.total_bytes is not None:
+        size_gb = card.total_bytes / GB + 0.7
+        fitting = [p for p in presets.all_presets() if p.vram_gb is not None and p.vram_gb <= size_gb]
         if fitting:
             return Draft(fitting[-1].config)
     return Draft(presets.load(CPU_PRESET).config)

@@ -15,8 +15,9 @@ from typing import Literal
 
 from app import outputs, support
 from app.cli.terminal import Verbs, answer, progress, workspace_of
+from app.config.accelerators import Kind
 from app.errors import BusyError, UsageError
-from app.hardware import Readings, readings
+from app.hardware import Gpu, Readings, readings, torch_build
 from app.jobs import directory, requests
 from app.jobs import trash as removed
 from app.planner.request import GIB
@@ -25,6 +26,9 @@ from app.workspace import Workspace, user_path
 _LEAST_RAM_BYTES = 8 * GIB
 _LEAST_DISK_BYTES = 10 * GIB
 _PORT = 7860
+_KINDS: dict[Kind, str] = {"cuda": "CUDA", "rocm": "ROCm", "xpu": "XPU", "mps": "Metal"}
+# On a Mac bitsandbytes has its library for the processor and computes on the GPU through PyTorch.
+_LIBRARIES: dict[Kind, str] = {"cuda": "cuda", "rocm": "rocm", "xpu": "xpu", "mps": "cpu"}
 
 
 @dataclass(frozen=True)
@@ -95,22 +99,31 @@ def _software() -> Iterator[Finding]:
 
 
 def _accelerator(machine: Readings) -> Iterator[Finding]:
-    if machine.gpu is None:
-        yield Finding("NVIDIA driver", "note", "none, so training runs on the processor", "A GPU makes it far faster")
+    if not machine.gpus:
+        found = "none by NVIDIA, AMD, Intel or Apple, so training runs on the processor"
+        yield Finding("GPU", "note", found, "A GPU makes it far faster")
     for gpu in machine.gpus:
-        free, total = gpu.free_bytes / GIB, gpu.total_bytes / GIB
-        yield Finding(gpu.name, "ok", f"driver {machine.driver}, {free:.1f} of {total:.1f} GB free")
-    torch_build = _version("torch").partition("+")[2]
-    if machine.gpu is not None and torch_build == "cpu":
+        how = f"driver {machine.driver}, " if gpu.kind == "cuda" else ""
+        trained = "" if gpu.kind == "cuda" else f". {_KINDS[gpu.kind]}: found and planned, training there not measured"
+        yield Finding(gpu.name, "ok", f"{how}{_memory(gpu)}{trained}")
+        if not gpu.computes:
+            found = f"PyTorch is the {torch_build() or 'CUDA'} build, so {gpu.name} is not used"
+            yield Finding(_KINDS[gpu.kind], "missing", found, "Delete .venv and start launch.py again")
+    if machine.gpu is not None and machine.gpu.kind == "cuda" and torch_build() == "cpu":
         yield Finding("CUDA", "missing", "PyTorch is the CPU build", "Delete .venv and start launch.py again")
     yield _bitsandbytes(machine)
 
 
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return ""
+def _memory(gpu: Gpu) -> str:
+    """Return what is known of a GPU's memory."""
+    if gpu.total_bytes is None:
+        return "memory not known: its driver does not tell; name its size, as in plan --vram 16"
+    total = f"{gpu.total_bytes / GIB:.1f} GB"
+    return (
+        f"{total}, what is free is not known"
+        if gpu.free_bytes is None
+        else f"{gpu.free_bytes / GIB:.1f} of {total} free"
+    )
 
 
 def _bitsandbytes(machine: Readings) -> Finding:
@@ -118,7 +131,7 @@ def _bitsandbytes(machine: Readings) -> Finding:
     if spec is None or spec.origin is None:
         return Finding("bitsandbytes library", "missing", "not installed", "Start launch.py again")
     libraries = sorted(path.name for path in Path(spec.origin).parent.glob("libbitsandbytes_*"))
-    wanted = "cuda" if machine.gpu else "cpu"
+    wanted = _LIBRARIES[machine.gpu.kind] if machine.gpu else "cpu"
     if any(wanted in name for name in libraries):
         return Finding("bitsandbytes library", "ok", f"{len(libraries)} builds, {wanted} among them")
     return Finding("bitsandbytes library", "missing", f"no {wanted} build", "Reinstall bitsandbytes")

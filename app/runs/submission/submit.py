@@ -160,8 +160,8 @@ def again(workspace: Workspace, job: JobDirectory, *, queue: bool = False) -> Jo
 def refuse(config: RunConfig) -> None:
     """Raise ConfigError with every setting that this machine cannot run or that names nothing in the model."""
     here = readings()
-    found = list(refused_here(config, card=bool(here.gpus)))
-    found += _process_problems(config, len(here.gpus))
+    found = list(refused_here(config, card=bool(here.gpu)))
+    found += _process_problems(config, len(here.alike))
     spec = _spec_of(config)
     if spec is not None:
         found += _model_problems(config, spec)

@@ -34,6 +34,8 @@ def settle_spending(child: JobChild, config: RunConfig) -> RunConfig:
 
 def _bought(config: RunConfig, child: JobChild) -> Spending | None:
     here = this_machine()
+    if here.kind == "mps":  # its memory is everybody's, and what a run takes of it was not measured
+        return None
     try:
         request = request_on(here.device, config, workspace=child.directory.path.parents[1])
         request = with_traces(request, child.directory.path.parents[1])
@@ -47,7 +49,9 @@ def _limited(request: PlanRequest, here: PlanRequest) -> PlanRequest:
 
     Processes that share a run on a processor share its memory.
     """
-    free = here.free_bytes or 0
+    if here.free_bytes is None:  # a card's driver may not tell
+        return request
+    free = here.free_bytes
     if request.device == "cpu":
         return here.changed(free_bytes=free // processes.count())
     named = free_bytes(request)

@@ -39,20 +39,31 @@ def machine(readings: hardware.Readings, t: Translator) -> Html:
             class_="wb-machine",
             title=readings.cpu_name,
         )
-    used = f"{card.used_bytes / hardware.GB:.1f} / {number_format.gigabytes(card.total_bytes)}"
     extras = [f"{card.temperature_c} °C"] if card.temperature_c is not None else []
     extras += [f"{card.load_percent} %"] if card.load_percent is not None else []
     return element(
         "span",
         element("span", _short_name(card.name), class_="wb-machine-name"),
-        meter(card.used_bytes / max(1, card.total_bytes), t("strip.memory")),
-        element(
-            "span", used, class_="wb-number", title=f"{card.used_bytes:,} / {number_format.exactly(card.total_bytes)}"
-        ),
+        *_card_memory(card, t),
         *(element("span", extra, class_="wb-number") for extra in extras),
         class_="wb-machine",
         title=card.name,
     )
+
+
+def _card_memory(card: hardware.Gpu, t: Translator) -> list[Html]:
+    """Return how much of a card's memory is in use, or as much of that as its driver tells."""
+    used, total = card.used_bytes, card.total_bytes
+    if total is None:
+        return [element("span", t("strip.memory_unknown"), class_="wb-muted")]
+    if used is None:
+        return [element("span", number_format.gigabytes(total), class_="wb-number", title=number_format.exactly(total))]
+    words = f"{used / hardware.GB:.1f} / {number_format.gigabytes(total)}"
+    exact = f"{used:,} / {number_format.exactly(total)}"
+    return [
+        meter(used / max(1, total), t("strip.memory")),
+        element("span", words, class_="wb-number", title=exact),
+    ]
 
 
 def _short_name(name: str) -> str:

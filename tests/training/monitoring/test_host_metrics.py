@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from app import hardware
-from app.hardware import Gpu, Readings
+from app.hardware import Gpu, Readings, machine
 from app.training.monitoring import host_metrics
 from app.training.monitoring.host_metrics import Machine
 
 
 def test_a_machine_without_a_card_says_nothing_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hardware, "_nvidia", lambda: ((), ""))
+    monkeypatch.setattr(machine, "nvidia_gpus", lambda: ((), ""))
     row = Machine(tmp_path).row()
     assert set(row) == {"ram_free_bytes", "disk_free_bytes"} and min(row.values()) > 0
 

@@ -111,13 +111,14 @@ def what_if(config: RunConfig, t: Translator) -> Html:
     if size is None:
         return Html("")
     own = hardware.readings().gpu
-    if own is not None and abs(own.total_bytes / GB - size) < _SAME_CARD * size:
+    if own is None:
+        has = t("plan.what_if.none")
+    elif own.total_bytes is None:
+        has = t("plan.what_if.unsized", name=own.name)
+    elif abs(own.total_bytes / GB - size) < _SAME_CARD * size:
         return Html("")
-    has = (
-        t("plan.what_if.none")
-        if own is None
-        else t("plan.what_if.card", name=own.name, size=f"{own.total_bytes / GB:.0f}")
-    )
+    else:
+        has = t("plan.what_if.card", name=own.name, size=f"{own.total_bytes / GB:.0f}")
     return element("span", t("plan.what_if", size=f"{size:g}", has=has), class_="wb-what-if")
 
 

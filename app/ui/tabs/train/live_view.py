@@ -276,7 +276,9 @@ def instruments(job: JobDirectory, readings: Readings, t: Translator) -> Html:
         known = [
             (
                 t("train.gpu_memory"),
-                f"{card.used_bytes / GB:.1f} / {number_format.gigabytes(card.total_bytes)}",
+                None
+                if card.used_bytes is None or card.total_bytes is None
+                else f"{card.used_bytes / GB:.1f} / {number_format.gigabytes(card.total_bytes)}",
             ),
             (t("train.gpu_load"), None if card.load_percent is None else f"{card.load_percent} %"),
             (t("train.gpu_temperature"), None if card.temperature_c is None else f"{card.temperature_c} °C"),
