@@ -24,6 +24,8 @@ A WorkbenchError is shown as one plain line; anything else is a defect of ours a
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -107,6 +109,24 @@ def one_line(error: BaseException, most: int = 300) -> str:
     if reason and heading.startswith("Error(s) in loading state_dict"):  # torch's
         said = reason
     return said if len(said) <= most else f"{said[: most - 1]}…"
+
+
+@contextmanager
+def foreign_code(
+    refusal: Callable[[Exception], Exception],
+    passing: type[Exception] | tuple[type[Exception], ...] = WorkbenchError,
+) -> Iterator[None]:
+    """Raise `refusal(error)` for whatever error comes out of code or files of others; one of `passing` stays as it is.
+
+    For what has no whole list of classes that it may raise: a chat template, the code of a model's class, a library
+    that reads a file of somebody else. An interruption is no error and passes.
+    """
+    try:
+        yield
+    except passing:
+        raise
+    except Exception as error:
+        raise refusal(error) from error
 
 
 class UsageError(WorkbenchError):

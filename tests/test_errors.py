@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.errors import BusyError, UsageError, WorkbenchError
+from app.errors import BusyError, DataError, ModelError, UsageError, WorkbenchError, foreign_code, one_line
 from app.ui.components import messages
 from app.ui.shell.language import Translator
 
@@ -31,3 +31,30 @@ def test_the_page_has_its_own_words_where_they_differ() -> None:
 )
 def test_a_line_is_whole_sentences_and_leaves_names_alone(parts: tuple[str, ...], line: str) -> None:
     assert WorkbenchError(*parts).line() == line
+
+
+class OddError(Exception):
+    """Of no library that is known here."""
+
+
+def refusal(error: Exception) -> ModelError:
+    return ModelError("it cannot be read", one_line(error))
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), MemoryError(), StopIteration(), RecursionError("deep"), OddError()])
+def test_whatever_foreign_code_raises_is_a_refusal_with_its_reason(error: Exception) -> None:
+    with pytest.raises(ModelError, match=r"^It cannot be read\. \S") as caught, foreign_code(refusal):
+        raise error
+    assert caught.value.__cause__ is error
+
+
+def test_what_is_ours_or_an_interruption_passes_as_it_is() -> None:
+    ours = DataError("line 3 is no row")
+    for error in (ours, KeyboardInterrupt(), SystemExit(2)):
+        with pytest.raises(type(error)) as caught, foreign_code(refusal):
+            raise error
+        assert caught.value is error
+    with pytest.raises(OddError), foreign_code(refusal, OddError):
+        raise OddError
+    with pytest.raises(ModelError, match="Line 3"), foreign_code(refusal, passing=()):
+        raise ours

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from app.engine.loaded_model import LoadedModel
 from app.engine.memory import Memory
-from app.errors import EngineError, one_line
+from app.errors import EngineError, foreign_code, one_line
 from app.models.adapters import AdapterFolder, bare_name
 
 # PEFT's name for the one adapter of such a model.
@@ -75,16 +75,12 @@ def open_adapter(
     for key in adapter.keys:
         adapter.finite(key)
     _set_apart(shell, {bare_name(key) for key in adapter.whole_tensors.values()})
-    try:
-        with warnings.catch_warnings():  # of ties that concern a merge, and of keys, which are held to below
-            warnings.simplefilter("ignore")
-            model = PeftModel.from_pretrained(shell, str(adapter.path), adapter_name=_OWN).eval()
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:
-        # Broad on purpose: the adapter is a foreign file, and PEFT raises anything from IndexError to AssertionError
-        # about one that it does not like. Nothing but the shell was touched.
-        raise _misfit(name, one_line(error)) from None
+    # PEFT raises anything from IndexError to AssertionError about a file that it does not like. The warnings are of
+    # ties that concern a merge, and of keys, which are held to below.
+    no_misfit = torch.OutOfMemoryError
+    with foreign_code(lambda error: _misfit(name, one_line(error)), no_misfit), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = PeftModel.from_pretrained(shell, str(adapter.path), adapter_name=_OWN).eval()
     _refuse_unread(model, adapter, name)
     return LoadedModel(shell, memory=memory)
 

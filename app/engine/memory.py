@@ -8,7 +8,6 @@ token in three ways, the quickest first; the first whose logits are those of the
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -18,7 +17,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from app.catalog.small import VOCABULARY
 from app.engine.batching.kv_cache import Caches
-from app.models.small_model import small_config, small_model
+from app.models.small_model import SmallModelError, on_trial, small_config, small_model
 
 # Rows in one padded batch; each with a memory of its own; read whole again for every token.
 Memory = Literal["together", "one by one", "read again"]
@@ -38,25 +37,22 @@ def shown_by(
     step_of(model, way) gives the function that takes a step, (ids, mask, positions, cache) -> logits (rows, new,
     vocabulary), and a cache for two rows. None when no small model can be made, so that nothing is shown.
     """
-    state = torch.get_rng_state()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
+    try:
+        with on_trial():
             model = small_model(small_config(config.to_dict()), "sdpa")
             step, cache = step_of(model, "read again")
             rows = _rows()
             whole = _answered(step, cache, rows)
-        except Exception:  # broad on purpose: a class that is not known here may raise anything
-            return None
-        finally:
-            torch.set_rng_state(state)
-        for way in ways:
-            try:
+    except SmallModelError:
+        return None
+    for way in ways:
+        try:
+            with on_trial():
                 found = _answered(*step_of(model, way), rows)
-            except Exception:  # as above: this way is none
-                continue
-            if float((found - whole).abs().max()) < TOLERANCE * float(whole.abs().max()):
-                return way
+        except SmallModelError:  # this way is none
+            continue
+        if float((found - whole).abs().max()) < TOLERANCE * float(whole.abs().max()):
+            return way
     return "read again"
 
 

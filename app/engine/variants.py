@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -16,7 +16,7 @@ from app.engine.batching.adapter_stack import AdapterStack, Mix
 from app.engine.batching.kv_cache import Caches, SeparateCaches, bytes_of
 from app.engine.loaded_model import LoadedModel, is_model, one_by_one, open_beside
 from app.engine.loading import open_adapter, own_tensors, shell_of
-from app.errors import EngineError, ModelError, one_line
+from app.errors import EngineError, ModelError, foreign_code, one_line
 from app.models.adapters import AdapterFolder
 from app.models.identity import base_warning
 from app.models.loading import load_base
@@ -85,32 +85,28 @@ class VariantSet:
         if name in self.columns:
             raise EngineError(f"There is a column {name!r} already", "each name is given once", "choose another name")
         try:
-            with self._unless_it_fails():
+            with foreign_code(partial(_refusal, name), (ModelError, EngineError)), self._unless_it_fails():
                 if model := opened or self.opened(folder):
                     self._take_whole(name, folder, model)
                 else:
                     self._take_adapter(name, AdapterFolder(folder))
         except (ModelError, EngineError) as error:
             raise EngineError(error.what, error.why, error.remedy) from None
-        except torch.OutOfMemoryError as error:
-            raise EngineError(f"There is no room for {name!r}", one_line(error), "unload another column") from None
-        except Exception as error:
-            # Broad on purpose: the folder is a foreign one. Whatever it makes the libraries raise ends its loading
-            # and nothing else, and its reason goes to the person who named it.
-            why = f"{type(error).__name__}: {one_line(error)}"
-            raise EngineError(f"{name!r} cannot be a column", why, "use another copy, or merge the adapter") from None
         return self.columns[name]
 
     @contextmanager
     def _unless_it_fails(self) -> Iterator[None]:
         """Put columns, models and stack back as they were when loading raises anything."""
         columns, models, stack = dict(self.columns), dict(self._models), self._stack.snapshot()
-        try:
-            yield
-        except BaseException:
+
+        def put_back() -> None:
             self.columns, self._models = columns, models
             self._stack.restore(stack)
-            raise
+
+        with ExitStack() as undo:
+            undo.callback(put_back)
+            yield
+            undo.pop_all()
 
     def _take_adapter(self, name: str, adapter: AdapterFolder) -> None:
         """Load an adapter into the shared batch, or beside it, and prove it."""
@@ -302,6 +298,14 @@ class VariantSet:
     def _probe_ids(self) -> torch.Tensor:
         words = self.tokenizer("The quick brown fox jumps over 12 lazy dogs.", add_special_tokens=False)["input_ids"]
         return torch.tensor([words[:32]], device=self.device)
+
+
+def _refusal(name: str, error: Exception) -> EngineError:
+    """Return the error of a folder that makes the libraries raise something, with its reason."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return EngineError(f"There is no room for {name!r}", one_line(error), "unload another column")
+    why = f"{type(error).__name__}: {one_line(error)}"
+    return EngineError(f"{name!r} cannot be a column", why, "use another copy, or merge the adapter")
 
 
 def _has_router(module: nn.Module) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-import warnings
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -18,13 +17,12 @@ from transformers import PreTrainedModel
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from app.catalog.small import VOCABULARY
-from app.models.small_model import small_config, small_model
+from app.models.small_model import SmallModelError, on_trial, small_config, small_model
 
 # Float32 rounds to about 1e-7; what one row sees of another was 8e-4 and more where it was measured (LFM2 the least).
 TOLERANCE = 1e-5
 # Longer than the windows of a small model, and of different lengths.
 _DOCUMENTS = (23, 31, 17)
-_LONGEST_WORDS = 200
 
 
 class Shown(NamedTuple):
@@ -54,26 +52,19 @@ def shown_by(values: Mapping[str, Any], attn: str) -> Shown:
     transformers.utils.logging.set_verbosity_error()
     if attn not in ("sdpa", "eager"):
         return Shown("untested", words=f"{attn} does not run on a processor")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        state = torch.get_rng_state()
-        try:
+    try:
+        with on_trial():
             model = small_model(small_config(values), attn)
             model(input_ids=torch.arange(5, 12)[None], use_cache=False)
-        except Exception as error:  # broad on purpose: a class that is not known here may raise anything
-            return Shown("untested", words=_shortened(error))
-        finally:
-            torch.set_rng_state(state)
-        try:
+    except SmallModelError as error:
+        return Shown("untested", words=str(error))
+    try:
+        with on_trial():
             difference = packed_difference(model)
-        except Exception as error:  # as above; the same model has just taken a plain row
-            return Shown("refused", words=_shortened(error))
+    except SmallModelError as error:  # the same model has just taken a plain row
+        return Shown("refused", words=str(error))
     # Written so that a difference that is no number counts as one.
     return Shown("apart" if difference < TOLERANCE else "leak", difference)
-
-
-def _shortened(error: BaseException) -> str:
-    return " ".join(str(error).split())[:_LONGEST_WORDS].rstrip(". ") or type(error).__name__
 
 
 def main() -> int:

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from app.data.chat_template.encoder_decoder import input_text
 from app.data.chat_template.turn_end import turn_ends
 from app.data.formats.conversation import Message
-from app.errors import TemplateError
+from app.errors import TemplateError, foreign_code, one_line
 from app.models.encoder_decoder import has_encoder
 from app.reading import parsed_json
 
@@ -94,7 +94,7 @@ class Prompts:
         conversation = _as_named(conversation, template)
         _refuse_taken(settings)
         try:
-            with self._limit():
+            with foreign_code(lambda error: PromptError(one_line(error))), self._limit():
                 text = self._tokenizer.apply_chat_template(
                     conversation,
                     tools=list(tools) or None,
@@ -105,8 +105,6 @@ class Prompts:
                 )
         except TemplateError as error:
             raise PromptError(error.what) from None
-        except Exception as error:  # foreign code: a template can raise anything, from KeyError to MemoryError
-            raise PromptError(" ".join(str(error).split())[:300] or type(error).__name__) from None
         if len(text) > self._most_characters:
             raise PromptTooLong(
                 f"The prompt has {len(text):,} characters; this model's context is {self.context} tokens"

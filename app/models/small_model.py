@@ -5,15 +5,19 @@ The real class is built from the model's own configuration in small widths, with
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from app.catalog.small import small
+from app.errors import foreign_code
 from app.models.text_tower import empty_language_model
 
+_LONGEST_WORDS = 200
 # A small model has below 5 million weights; one with more has a width that is not known to be one.
 _MOST_PARAMETERS = 50_000_000
 _NOT_OF_THE_CLASS = (
@@ -24,6 +28,30 @@ _NOT_OF_THE_CLASS = (
     "torch_dtype",
     "quantization_config",
 )
+
+
+class SmallModelError(Exception):
+    """A small model of a class cannot be made or run; the text is what its code says."""
+
+
+@contextmanager
+def on_trial() -> Iterator[None]:
+    """Let the code of a class that is not known here make and run a small model, and leave no trace.
+
+    Its warnings are not shown, torch's random state is put back, and whatever it raises is a SmallModelError.
+    """
+    state = torch.get_rng_state()
+    try:
+        with warnings.catch_warnings(), foreign_code(_failed, passing=()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        torch.set_rng_state(state)
+
+
+def _failed(error: Exception) -> SmallModelError:
+    words = " ".join(str(error).split())[:_LONGEST_WORDS].rstrip(". ")
+    return SmallModelError(words or type(error).__name__)
 
 
 def small_config(values: Mapping[str, Any]) -> PreTrainedConfig:

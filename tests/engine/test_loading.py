@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -236,6 +237,45 @@ def test_whatever_a_library_raises_is_a_refusal(
     with monkeypatch.context() as patch:  # half of the layers are put, then the memory ends
         patch.setattr("app.engine.batching.stacked_layer.StackedLayer.holds", fail)
         refused(starter, adapters("plain"), "list index out of range")
+
+
+class OddError(Exception):
+    """Of no library that is known here."""
+
+
+@pytest.mark.parametrize(
+    ("raised", "reason"),
+    [
+        (AssertionError("no such layer"), "does not fit the base. No such layer"),
+        (OddError("odd"), "does not fit the base. Odd"),
+        (torch.OutOfMemoryError("2 GiB"), "There is no room for 'refused'. 2 GiB. Unload another column."),
+    ],
+)
+def test_a_refusal_of_peft_is_a_misfit_and_a_full_card_is_none(
+    starter: VariantSet, adapters: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, raised: Exception, reason: str
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise raised
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PeftModel, "from_pretrained", fail)
+        refused(starter, adapters("dora", use_dora=True), re.escape(reason))
+
+
+def test_an_interruption_leaves_the_columns_as_they_were(
+    starter: VariantSet, adapters: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = dict(starter.columns)
+    with monkeypatch.context() as patch:
+        patch.setattr(VariantSet, "_prove", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            starter.add("x", adapters("plain"))
+    assert starter.columns == before
+    starter.add("x", adapters("plain"))
+    starter.remove("x")
 
 
 @pytest.mark.parametrize(("quant", "settings"), [("nf4", {"use_dora": True}), ("int8", {"modules_to_save": ["norm"]})])

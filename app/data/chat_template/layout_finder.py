@@ -13,10 +13,9 @@ import re
 from collections import Counter
 from dataclasses import replace
 
-from app.data.chat_template.cpu_limit import cpu_limit
 from app.data.chat_template.layout import AnswerPlace, Leaf, Place, Skeleton
 from app.data.chat_template.message_style import Dialect, dialects_for, holds_thinking, split_thinking
-from app.data.chat_template.templates import RENDER_LIMIT_S, EndlessTemplateError, RenderingError
+from app.data.chat_template.templates import EndlessTemplateError, RenderingError, rendering
 from app.data.chat_template.text_probe import Inspections, inspect
 from app.data.chat_template.tokenizer import ModelTokenizer
 from app.data.formats.conversation import Conversation, Turn
@@ -103,9 +102,9 @@ class SkeletonBuilder:
         own = (*skeleton.literals[:-1], skeleton.literals[-1].removesuffix(skeleton.appended))
         messages, order = conversation.as_messages(), [leaf.turn for leaf in skeleton.leaves]
         try:
-            with cpu_limit(RENDER_LIMIT_S):
+            with rendering():
                 return inspect(self._template.source, self._template.special_tokens, messages, own, order)
-        except Exception:  # foreign code: whatever it raises about odd texts, its rows are then rendered as usual
+        except RenderingError:  # it does not like the odd texts: its rows are then rendered as usual
             return None
 
     def _render(self, conversation: Conversation, dialect: Dialect, generation_prompt: bool = False) -> str:

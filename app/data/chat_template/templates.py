@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from app.data.chat_template.cpu_limit import CpuLimitExceeded, cpu_limit
 from app.data.formats.conversation import Message
-from app.errors import TemplateError
+from app.errors import TemplateError, foreign_code, one_line
 
 # Rendering takes well under a millisecond; a template that is still busy after this is looping.
 RENDER_LIMIT_S = 1.0
@@ -80,6 +80,25 @@ def render_limit() -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def rendering() -> Iterator[None]:
+    """Raise RenderingError for whatever a template raises, from KeyError to MemoryError, and where it never ends."""
+    with foreign_code(_refusal), render_limit():
+        yield
+
+
+def _refusal(error: Exception) -> RenderingError:
+    if isinstance(error, MemoryError):
+        return EndlessTemplateError(
+            "The chat template fills the memory", "It writes without end", "Choose another chat template"
+        )
+    return RenderingError(
+        "The chat template cannot render this conversation",
+        one_line(error),
+        "Change the row (roles, order, tools), or choose another chat template",
+    )
+
+
 @dataclass(frozen=True)
 class ChatTemplate:
     """A template's source, where it came from, and the special tokens it may write."""
@@ -92,33 +111,15 @@ class ChatTemplate:
         """Render one conversation; raise TemplateError with the template's own complaint."""
         from transformers.utils.chat_template_utils import render_jinja_template
 
-        try:
-            with render_limit():
-                rendered, _ = render_jinja_template(
-                    conversations=[messages],
-                    tools=tools,
-                    chat_template=self.source,
-                    add_generation_prompt=generation_prompt,
-                    **self.special_tokens,
-                )
-        except EndlessTemplateError:
-            raise
-        except MemoryError as error:
-            raise EndlessTemplateError(
-                "The chat template fills the memory", "It writes without end", "Choose another chat template"
-            ) from error
-        except Exception as error:  # foreign code: a template can raise anything, from KeyError to MemoryError
-            raise _refusal(error) from error
+        with rendering():
+            rendered, _ = render_jinja_template(
+                conversations=[messages],
+                tools=tools,
+                chat_template=self.source,
+                add_generation_prompt=generation_prompt,
+                **self.special_tokens,
+            )
         return str(rendered[0])
-
-
-def _refusal(error: Exception) -> TemplateError:
-    said = " ".join(str(error).split())[:300] or type(error).__name__
-    return RenderingError(
-        "The chat template cannot render this conversation",
-        said,
-        "Change the row (roles, order, tools), or choose another chat template",
-    )
 
 
 def plain_template(name: str, special_tokens: dict[str, str]) -> ChatTemplate:

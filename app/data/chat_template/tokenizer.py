@@ -13,7 +13,7 @@ from typing import Any
 from app.data.chat_template.encoder_decoder import EncoderDecoder, encoder_decoder_of
 from app.data.chat_template.templates import PLAIN_TEMPLATES, ChatTemplate, plain_template
 from app.data.chat_template.tokens import Encoder
-from app.errors import ModelError, TemplateError
+from app.errors import ModelError, TemplateError, foreign_code, one_line
 from app.reading import parsed_json
 
 _NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
@@ -89,7 +89,12 @@ def _load(folder: Path) -> Any:
     if not folder.is_dir():
         raise ModelError(f"There is no model folder {folder.name}", "", "Download the model first, or name its folder")
     refuse_sentencepiece(folder)
-    try:
+
+    def refusal(error: Exception) -> ModelError:  # the libraries raise anything from KeyError to their own Rust errors
+        remedy = "The folder needs tokenizer.json and tokenizer_config.json"
+        return ModelError(f"The tokenizer in {folder.name} cannot be loaded", one_line(error), remedy)
+
+    with foreign_code(refusal):
         if (folder / "tokenizer.json").is_file():
             from transformers.tokenization_utils_tokenizers import PreTrainedTokenizerFast
 
@@ -97,12 +102,6 @@ def _load(folder: Path) -> Any:
         from transformers import AutoTokenizer  # slow: converts the vocabulary and brings torch along
 
         return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # a foreign file: the libraries raise anything from KeyError to their own Rust errors
-        raise ModelError(
-            f"The tokenizer in {folder.name} cannot be loaded",
-            " ".join(str(error).split())[:300],
-            "The folder needs tokenizer.json and tokenizer_config.json",
-        ) from error
 
 
 def _choose_template(

@@ -22,7 +22,7 @@ from transformers.pytorch_utils import Conv1D
 from transformers.quantizers.base import HfQuantizer
 from transformers.quantizers.quantizers_utils import should_convert_module
 
-from app.errors import PlanError
+from app.errors import PlanError, foreign_code
 from app.models.encoder_decoder import is_encoder_decoder
 from app.models.moe.experts import stacked_names
 from app.models.targets import kept_whole, name_backbone
@@ -58,10 +58,8 @@ def refused(what: str, why: str, remedy: str = "Choose another model") -> PlanEr
 @contextmanager
 def refusing(what: str, why: str, remedy: str = "Choose another model") -> Iterator[None]:
     """Turn what a library raises about a model that nobody here knows into a PlanError, with the library's reason."""
-    try:
+    with foreign_code(lambda error: refused(what, f"{why}: {_line(error)}", remedy), passing=()):
         yield
-    except Exception as error:  # broad on purpose: a model's own code may raise anything
-        raise refused(what, f"{why}: {_line(error)}", remedy) from error
 
 
 def text_config(config: Mapping[str, Any], name: str) -> PretrainedConfig:

@@ -10,9 +10,10 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from app.errors import WorkbenchError
+from app.errors import PlanError, WorkbenchError, foreign_code
 from app.planner.request import PlanRequest
 from app.planner.tracing import store
 from app.planner.tracing.request import requests_from_json
@@ -51,13 +52,11 @@ def attend_to_inference(request: PlanRequest, root: Path, report: Callable[[floa
     store.keep_inference(root, request, inference.inference_trace(request, decoder))
 
 
-def _refusal(request: PlanRequest, error: Exception) -> tuple[str, str, str]:
-    """Return what, why and remedy of a model that cannot be planned."""
-    if isinstance(error, WorkbenchError):
-        return error.what, error.why, error.remedy
+def _refusal(request: PlanRequest, error: Exception) -> PlanError:
+    """Return the error of a model whose code fails in a simulated step."""
     why = f"{type(error).__name__}: {' '.join(str(error).split())}"[:220]
     what = f"The model {request.model.name} cannot be planned"
-    return what, f"a step of its training cannot be simulated ({why})", "Choose another model"
+    return PlanError(what, f"a step of its training cannot be simulated ({why})", "Choose another model")
 
 
 def attend(request: PlanRequest, root: Path, started: float) -> None:
@@ -69,10 +68,12 @@ def attend(request: PlanRequest, root: Path, started: float) -> None:
 
     report(0.0)
     try:
-        simulate(request, root, report, started)
+        with foreign_code(partial(_refusal, request)):
+            simulate(request, root, report, started)
         state = State("done", 1.0, time.monotonic() - started)
-    except Exception as error:
-        state = State("refused", 1.0, time.monotonic() - started, refused=_refusal(request, error))
+    except WorkbenchError as error:
+        refused = (error.what, error.why, error.remedy)
+        state = State("refused", 1.0, time.monotonic() - started, refused=refused)
     store.write_state(path, state)
 
 
