@@ -9,6 +9,7 @@
 <root>/mappings/         which column plays which role, under names of the user's own
 <root>/outputs/          merged models and exports that were given no folder
 <root>/suites/           saved lists of prompts
+<root>/conversations/    earlier conversations of the playground
 <root>/votes.jsonl       blind votes of the playground, one a line
 <root>/written.json      which files elsewhere are outputs of the command line, and may be written again
 """
@@ -43,6 +44,7 @@ class Workspace:
             root / room for room in _ROOMS
         )
         self.trash, self.suites, self.votes_file = root / "trash", root / "suites", root / "votes.jsonl"
+        self.conversations = root / "conversations"
 
     def job_dir(self, job_id: str) -> Path:
         """Return the folder of a job. Raises WorkspaceError when the id is not a job id."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -17,6 +18,7 @@ from app.reading import is_number
 
 MOST_COLUMNS = 8
 _MOST_TURNS, _LONGEST_TEXT = 200, 200_000
+_ID = re.compile(r"[0-9a-f]{12}")
 _THINKING = re.compile(r"^\s*(?:<think>)?(.*?)(?:</think>\s*|\Z)", re.DOTALL)
 
 
@@ -77,11 +79,12 @@ class Turn:
 
 @dataclass
 class Conversation:
-    """Everything that was asked and answered, oldest first."""
+    """Everything that was asked and answered, oldest first. `id` is made with the first question, empty before it."""
 
     columns: list[Column] = field(default_factory=list)
     system: str = ""
     turns: list[Turn] = field(default_factory=list)
+    id: str = ""
 
     def fits(self, columns: Sequence[Column], system: str) -> bool:
         """Tell whether the next question can go on: the same columns under the same system prompt."""
@@ -98,6 +101,7 @@ class Conversation:
 
     def ask(self, prompt: str, attempt: int = 0) -> Turn:
         """Add a question with empty answers."""
+        self.id = self.id or uuid.uuid4().hex[:12]
         self.turns.append(Turn(prompt, {one.name: Answer() for one in self.columns}, attempt))
         return self.turns[-1]
 
@@ -135,9 +139,14 @@ def from_browser(value: Any) -> Conversation:
     try:
         columns = [_column(one) for one in value["columns"]][:MOST_COLUMNS]
         turns = [_turn(one, columns) for one in value["turns"]][:_MOST_TURNS]
-        return Conversation(columns, _text(value["system"]), turns)
+        return Conversation(columns, _text(value["system"]), turns, value["id"] if is_id(value.get("id")) else "")
     except (KeyError, TypeError, ValueError, AttributeError):
         return Conversation()
+
+
+def is_id(value: object) -> bool:
+    """Tell whether a value is the id of a conversation: twelve hexadecimal digits, which no path can be made of."""
+    return isinstance(value, str) and bool(_ID.fullmatch(value))
 
 
 def _column(raw: Mapping[str, Any]) -> Column:

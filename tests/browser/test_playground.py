@@ -56,3 +56,66 @@ def test_a_blind_vote_and_a_suite(
     assert rows[0] == ["prompt", "expected", "base", NAME]
     assert [row[0] for row in rows[1:]] == ["What colour is grass?", "What is the capital of Spain?"]
     opened.watch.check()
+
+
+def test_a_column_s_menu_and_earlier_conversations(
+    served: RunningPage, adapter: Path, open_page: Callable[..., Opened]
+) -> None:
+    opened = open_page(served)
+    page = opened.page
+    opened.tab("playground")
+    page.wait_for_selector(f"#wb-adapters :text('{NAME}')")
+    page.fill("#wb-prompt textarea", "What colour is grass?")
+    page.click("#wb-ask")
+    page.wait_for_selector("#wb-answers .wb-menu")
+    page.wait_for_selector("#wb-answers .wb-busy", state="detached")
+
+    menus = page.locator("#wb-answers .wb-menu")
+    assert menus.count() == 2  # the base can only be left out
+    assert menus.nth(0).locator("button").count() == 1 and menus.nth(1).locator("button").count() == 3
+    menus.nth(0).locator("summary").click()
+    menus.nth(1).locator("summary").click()
+    assert page.locator("#wb-answers .wb-menu[open]").count() == 1
+    page.keyboard.press("Escape")
+    assert page.locator("#wb-answers .wb-menu[open]").count() == 0
+    menus.nth(1).locator("summary").click()
+    page.click("#wb-answers .wb-menu[open] [data-pick^=inspect]")
+    page.wait_for_selector("#wb-inspect:visible")
+    assert NAME in page.input_value("#wb-inspected input")
+    page.locator("#wb-play-modes button[role=tab]").nth(0).click()
+    page.locator("#wb-answers .wb-menu").nth(1).locator("summary").click()
+    page.click("#wb-answers .wb-menu[open] [data-pick^=export]")
+    page.wait_for_selector("#wb-take-run:visible")
+    page.wait_for_function(f"document.querySelector('#wb-take-run input').value.includes('{NAME}')")
+
+    # Another conversation loses nothing: the first one is found by its words, and goes on.
+    opened.tab("playground")
+    page.click("#wb-clear")
+    page.wait_for_selector("#wb-answers .wb-asked", state="detached")
+    page.click("#wb-history > button")
+    page.wait_for_selector("#wb-history-list [data-pick^=open]")
+    page.fill("#wb-history-search input, #wb-history-search textarea", "no such word")
+    page.wait_for_selector("#wb-history-list li", state="detached")
+    page.fill("#wb-history-search input, #wb-history-search textarea", "GRASS")
+    page.click("#wb-history-list [data-pick^=open]")
+    page.wait_for_selector("#wb-answers .wb-asked")
+    assert not page.is_visible("#wb-history-search")
+    page.fill("#wb-prompt textarea", "And the sky?")
+    page.click("#wb-ask")
+    page.wait_for_selector("#wb-answers .wb-asked >> nth=1")
+    page.wait_for_selector("#wb-answers .wb-busy", state="detached")
+
+    page.locator("#wb-answers .wb-menu").nth(0).locator("summary").click()
+    page.click("#wb-answers .wb-menu[open] [data-pick='remove:base']")
+    page.wait_for_function("!document.querySelector('#wb-with-base input').checked")
+
+    page.click("#wb-history > button")
+    page.wait_for_selector("#wb-history-list [data-pick^=delete]")
+    assert "2 turns" in page.inner_text("#wb-history-list")
+    page.click("#wb-history-list [data-pick^=delete]")
+    page.wait_for_selector("#wb-history-question:visible")
+    assert "2 turns" in page.inner_text("#wb-history-question") and "grass" in page.inner_text("#wb-history-question")
+    page.click("#wb-history-yes")
+    page.wait_for_selector("#wb-history-list li", state="detached")
+    assert page.locator("#wb-answers .wb-asked").count() == 2  # the open one stays on the page
+    opened.watch.check()

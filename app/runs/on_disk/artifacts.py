@@ -92,6 +92,21 @@ def choices(workspace: Workspace, values: object = None) -> list[tuple[str, str]
     return offered
 
 
+def of_columns(workspace: Workspace, names: Sequence[str]) -> dict[str, str]:
+    """Return the form's values of the adapters and models that answer under these columns' names, where still there."""
+    found = {one.column: one.value for one in [*all_artifacts(workspace), *_merged(workspace)]}
+    return {name: found[name] for name in names if name in found}
+
+
+def value_of_column(workspace: Workspace, values: object, name: str) -> str | None:
+    """Return which of the chosen values answers under a column's name, or None."""
+    for value in values if isinstance(values, list) else []:
+        with suppress(WorkbenchError):
+            if find(workspace, value).column == name:
+                return str(value)
+    return None
+
+
 def first_choice(workspace: Workspace) -> str | None:
     """Return what is tried when nobody has chosen: the newest finished result, and never what a stopped run left.
 

@@ -1,6 +1,7 @@
 """The page's own icons: strokes on a grid of 24 units, in the colour of the text around them.
 
-An icon never stands alone for a word: it is hidden from screen readers, and what it means is written beside it.
+An icon never stands alone for a word: it is hidden from screen readers, and what it
+means is written beside it or is its button's name.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ PATHS = {
     "cloud": "M7 18a4 4 0 0 1 0-8 5 5 0 0 1 9.6-1.5A4.8 4.8 0 0 1 17 18Z",
     "copy": "M8 8h12v12H8ZM4 16V4h12",
     "chart": "M3 4v16h18M7 15l4-5 3 3 5-7",
+    "more": "M5 12h.01M12 12h.01M19 12h.01",
     "keyboard": "M3 6h18v12H3Zm4 4h.01M11 10h.01M15 10h.01M7 14h10",
 }
 # The mark of the project: a large matrix and the two thin ones that are trained beside it.

@@ -127,6 +127,7 @@ def _tabs(context: PageContext) -> tuple[Tabs, tuple[Learning, ...]]:
         tried=tried.chosen,
         prompt=tried.prompt,
         asked=tried.asked,
+        answers=tried.answers,
         to_export=tried.onward,
         taken=taken,
     )
@@ -255,6 +256,12 @@ def _wire_steps(context: PageContext, tabs: Tabs) -> None:
         chosen = gr.update(choices=exports.choices(workspace), value=values[0] if values else None)
         return Updates({tabs.taken: chosen, context.tabs: gr.update(selected="export")})
 
+    def take_column(values: list[object], picked: str) -> Updates:
+        """Take the column whose menu says so to the Export tab."""
+        verb, _, name = picked.partition(":")
+        value = artifacts.value_of_column(workspace, values, name) if verb == "export" else None
+        return take([value]) if value else Updates()
+
     def clone(selected: object, mine: Draft, t: Translator) -> Updates:
         job = current.shown_run(workspace, selected)
         try:
@@ -282,6 +289,7 @@ def _wire_steps(context: PageContext, tabs: Tabs) -> None:
     tabs.try_it.click(**handler(attempt, [held(tabs.run)], [tabs.tried, tabs.prompt, context.tabs]))
     tabs.run_head.select(**handler(attempt_step, shows=[tabs.tried, context.tabs]))
     tabs.to_export.click(**handler(take, [listed(tabs.tried)], [tabs.taken, context.tabs]))
+    tabs.answers.select(**handler(take_column, [listed(tabs.tried)], [tabs.taken, context.tabs]))
 
 
 def _wire_language(context: PageContext, switch: gr.Button) -> None:

@@ -96,5 +96,6 @@ class Tabs:
     tried: gr.Dropdown
     prompt: gr.Textbox
     asked: gr.State
+    answers: gr.HTML
     to_export: gr.Button
     taken: gr.Dropdown

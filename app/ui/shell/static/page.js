@@ -60,6 +60,17 @@
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
   });
+  // A menu is open alone, and closes when something else is clicked or Escape is pressed, which leaves the focus at it.
+  const closeMenus = (kept) => {
+    for (const menu of document.querySelectorAll(".wb-menu[open]")) if (menu !== kept) menu.open = false;
+  };
+  document.addEventListener("click", (event) => closeMenus(event.target.closest?.(".wb-menu")));
+  document.addEventListener("keydown", (event) => {
+    const menu = event.key === "Escape" && event.target.closest?.(".wb-menu[open]");
+    if (!menu) return;
+    closeMenus();
+    menu.querySelector("summary").focus();
+  });
   // The framework hears of a text box by keys that write a character: what is deleted, pasted or composed by an input
   // method would not count until the next such key. Every other way in is said to it as a key without a name.
   document.addEventListener("input", (event) => {

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import gradio as gr
 
 from app.engine.client import Ask
+from app.engine.requests import BASE
 from app.errors import WorkbenchError
-from app.evaluation import conversation
+from app.evaluation import conversation, history
 from app.evaluation.conversation import Conversation
 from app.runs import engine_session
 from app.runs.engine_session import Choice, Loading, Settings
 from app.runs.on_disk import artifacts
-from app.ui.components import messages, questions
+from app.ui.components import messages
 from app.ui.components.handlers import QUEUED, Control, Parts, Updates, Wiring, handler, held, raw, text
 from app.ui.components.markup import Html
-from app.ui.components.questions import Asked as Asking
 from app.ui.shell.language import Key, Translator
 from app.ui.shell.page_context import CLICK_JS, PageContext
-from app.ui.tabs.playground import chooser, session, view
+from app.ui.tabs.playground import chooser, conversations_panel, session, view
 from app.ui.tabs.playground.chooser import Asked, Chooser
 from app.ui.tabs.playground.view import Showing
 from app.workspace import Workspace
@@ -78,10 +79,14 @@ def held_out(workspace: Workspace, values: object) -> str:
 
 @dataclass(frozen=True)
 class Chat:
-    """The controls of the mode. `asked` is a state of (adapter, prompt) whose change asks the base and that adapter."""
+    """The controls of the mode. `asked` is a state of (adapter, prompt) whose change asks the base and that adapter.
+
+    In `answers` a column's menu is picked from, as "export:NAME", "inspect:NAME" or "remove:NAME".
+    """
 
     prompt: gr.Textbox
     asked: gr.State
+    answers: gr.HTML
 
 
 @dataclass(frozen=True)
@@ -117,16 +122,16 @@ class _Controls:
     kept: gr.BrowserState
     answers: gr.HTML
     asked: gr.State
-    question: questions.Question
+    earlier: conversations_panel.Panel
 
 
 def build(context: PageContext, shared: Chooser, line: gr.HTML, wrong: gr.HTML) -> Chat:
     """Build the mode and wire it."""
     make = context.translated.make
+    earlier = conversations_panel.build(context)
     answers = gr.HTML(elem_id="wb-answers", js_on_load=CLICK_JS)
     # The composer stands below what was said and stays in sight; Enter sends (see shell.js).
     with gr.Column(elem_id="wb-composer"):
-        question = questions.build(context, "wb-forget", Key("play.clear_yes"))
         with gr.Row(elem_classes="wb-composer-line"):
             prompt = make(
                 gr.Textbox, label=Key("play.prompt"), placeholder=Key("play.prompt_hint"), lines=2, max_lines=10,
@@ -151,11 +156,12 @@ def build(context: PageContext, shared: Chooser, line: gr.HTML, wrong: gr.HTML) 
         kept=context.conversation,
         answers=answers,
         asked=gr.State(()),
-        question=question,
+        earlier=earlier,
     )  # fmt: skip
     _wire_asking(context, shared, controls)
     _wire_turns(context, controls)
-    return Chat(prompt, controls.asked)
+    _wire_opening(context, shared, controls)
+    return Chat(prompt, controls.asked, answers)
 
 
 def _wire_asking(context: PageContext, shared: Chooser, c: _Controls) -> None:
@@ -194,9 +200,9 @@ def _wire_asking(context: PageContext, shared: Chooser, c: _Controls) -> None:
     repeated = c.retry.click(**handler(again, [t, held(c.talk), c.showing, shared], shows, how=QUEUED))
     leading = c.asked.change(**handler(led, [t, held(c.asked)], shows, how=QUEUED))
     chooser.clear_when_changed(shared, [c.prompt], c.wrong)
-    keep = _keeping(c)
+    keep = _keeping(context, c)
     for event in (asking, repeated, leading):
-        event.then(**keep)
+        event.then(**keep).then(**c.earlier.renewal)
 
     def settle(t: Translator, talk: Conversation, look: Showing) -> Updates:
         talk.settle()
@@ -205,14 +211,20 @@ def _wire_asking(context: PageContext, shared: Chooser, c: _Controls) -> None:
 
     settled = handler(settle, [t, held(c.talk), c.showing], [c.line, c.talk, c.answers])
     ended = c.halt.click(None, None, None, cancels=[asking, repeated, leading], api_visibility="private")
-    ended.then(**settled).then(**keep)
+    ended.then(**settled).then(**keep).then(**c.earlier.renewal)
     other = handler(lambda values: held_out(workspace, values), [raw(shared.chosen)], [c.prompt])
     c.other.click(**other)
 
 
-def _keeping(c: _Controls) -> Wiring:
-    """Return the event that keeps the conversation in the browser."""
-    return handler(conversation.to_browser, [held(c.talk)], [c.kept])
+def _keeping(context: PageContext, c: _Controls) -> Wiring:
+    """Return the event that keeps the conversation: in the browser as the open one, and among the earlier ones."""
+
+    def keep(talk: Conversation) -> dict[str, object]:
+        with suppress(OSError):  # a full disk takes the conversation from the list, not from the page
+            history.keep(context.workspace, talk)
+        return conversation.to_browser(talk)
+
+    return handler(keep, [held(c.talk)], [c.kept])
 
 
 def _wire_turns(context: PageContext, c: _Controls) -> None:
@@ -232,26 +244,42 @@ def _wire_turns(context: PageContext, c: _Controls) -> None:
         prompt = talk.back_to(int(number)) if kind == "edit" and number.isdecimal() else ""
         return Updates({c.talk: talk, **shown(t, talk, look), **({c.prompt: prompt} if prompt else {})})
 
-    def ask(t: Translator, talk: Conversation) -> Updates:
-        """Ask before turns are forgotten; an empty conversation is cleared without a question."""
-        if not talk.turns:
-            return Updates({**c.question.closed(), c.talk: Conversation(), c.prompt: ""})
-        return c.question.asking(Asking(t("play.ask_clear", count=len(talk.turns)), True))
-
-    def clear(about: object) -> Updates:
-        return Updates({c.talk: Conversation(), c.prompt: "", c.answers: Html("")} if about else {})
+    def begin_anew(t: Translator, look: Showing) -> Updates:
+        """Begin another conversation; the one that was open stands among the earlier ones."""
+        return Updates({c.talk: Conversation(), c.prompt: "", **shown(t, Conversation(), look)})
 
     def return_to(t: Translator, kept: object, look: Showing) -> Updates:
         talk = conversation.from_browser(kept)
         return Updates({c.talk: talk, **shown(t, talk, look)})
 
-    keep = _keeping(c)
+    keep = _keeping(context, c)
     c.undo.click(**handler(undo, reads, shows)).then(**keep)
     c.answers.select(**handler(edit, reads, shows)).then(**keep)
-    begun = [*c.question.outputs, c.talk, c.prompt]
-    c.clear.click(**handler(ask, [context.language_field, held(c.talk)], begun)).then(**keep)
-    questions.answer(c.question, clear, [], shows).then(**keep)
+    c.clear.click(**handler(begin_anew, [context.language_field, c.showing], shows)).then(**keep)
     looks = [*(control.change for control in c.showing.inputs()), context.language.change]
     gr.on(looks, **handler(shown, reads, [c.answers]))
     returned = handler(return_to, [context.language_field, raw(c.kept), c.showing], [c.talk, c.answers])
     context.blocks.load(**returned)
+
+
+def _wire_opening(context: PageContext, shared: Chooser, c: _Controls) -> None:
+    """Open an earlier conversation with the columns and the system prompt that it had, so that it can go on."""
+    workspace = context.workspace
+
+    def open_earlier(t: Translator, look: Showing, picked: str) -> Updates:
+        verb, _, conversation_id = picked.partition(":")
+        if verb != "open":
+            return Updates()
+        try:
+            talk, values, said = conversations_panel.opened(workspace, conversation_id, t)
+        except WorkbenchError as error:
+            return Updates({c.wrong: messages.problem(error, t)})
+        chosen = gr.update(choices=artifacts.choices(workspace, values), value=values)
+        base = any(column.name == BASE for column in talk.columns)
+        form = {shared.chosen: chosen, shared.base: base, shared.system: talk.system}
+        told = {c.line: said, c.wrong: Html(""), c.earlier.fold: gr.update(open=False)}
+        return Updates({**form, **told, c.talk: talk, c.answers: view.chat(talk, t, look)})
+
+    shows = [shared.chosen, shared.base, shared.system, c.line, c.wrong, c.earlier.fold, c.talk, c.answers]
+    opening = handler(open_earlier, [context.language_field, c.showing], shows)
+    c.earlier.listed.select(**opening).then(**_keeping(context, c))

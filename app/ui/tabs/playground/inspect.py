@@ -178,8 +178,8 @@ class _Controls:
     result: gr.HTML
 
 
-def build(context: PageContext, tab: gr.Tab, shared: Chooser) -> None:
-    """Build the mode and wire it."""
+def build(context: PageContext, tab: gr.Tab, shared: Chooser) -> gr.Dropdown:
+    """Build the mode, wire it, and return the choice of the adapter."""
     make = context.translated.make
     chosen = make(gr.Dropdown, label=Key("play.inspected_adapter"), choices=[], elem_id="wb-inspected")
     with gr.Row(elem_classes="wb-actions"):
@@ -198,6 +198,7 @@ def build(context: PageContext, tab: gr.Tab, shared: Chooser) -> None:
     )  # fmt: skip
     _wire_inspection(context, tab, shared, controls)
     _wire_shrinking(context, controls)
+    return chosen
 
 
 def _wire_inspection(context: PageContext, tab: gr.Tab, shared: Chooser, c: _Controls) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
+from app.engine.requests import BASE
 from app.runs.on_disk import artifacts
 from app.ui.components import messages
 from app.ui.components.handlers import Updates, handler, listed
@@ -30,6 +31,7 @@ class PlaygroundTab:
     chosen: gr.Dropdown
     prompt: gr.Textbox
     asked: gr.State
+    answers: gr.HTML
     onward: gr.Button
     learning: tuple[Learning, ...]
 
@@ -42,7 +44,7 @@ def build(context: PageContext, tab: gr.Tab) -> PlaygroundTab:
         with gr.Column(scale=1, min_width=280):
             shared = chooser.build(context)
         with gr.Column(scale=3, min_width=320):
-            with gr.Tabs(elem_id="wb-play-modes"):
+            with gr.Tabs(elem_id="wb-play-modes") as modes:
                 with make(gr.Tab, label=Key("play.mode.chat"), id="chat"):
                     talking = chat.build(context, shared, line, wrong)
                 with make(gr.Tab, label=Key("play.mode.vote"), id="vote") as voting:
@@ -52,12 +54,13 @@ def build(context: PageContext, tab: gr.Tab) -> PlaygroundTab:
                 with make(gr.Tab, label=Key("play.mode.blend"), id="blend"):
                     blend.build(context, shared)
                 with make(gr.Tab, label=Key("play.mode.inspect"), id="inspect") as inspecting:
-                    inspect.build(context, inspecting, shared)
+                    inspected = inspect.build(context, inspecting, shared)
                 with make(gr.Tab, label=Key("play.mode.evaluate"), id="evaluate") as evaluating:
                     evaluate.build(context, evaluating, shared)
             onward = make(gr.Button, value=Key("play.onward"), elem_id="wb-take-away", scale=0)
     _wire_opening(context, tab, shared, line)
-    return PlaygroundTab(shared.chosen, talking.prompt, talking.asked, onward, (votes, verdicts))
+    _wire_menus(context, talking.answers, shared, modes, inspected)
+    return PlaygroundTab(shared.chosen, talking.prompt, talking.asked, talking.answers, onward, (votes, verdicts))
 
 
 def _wire_opening(context: PageContext, tab: gr.Tab, shared: Chooser, line: gr.HTML) -> None:
@@ -77,3 +80,25 @@ def _wire_opening(context: PageContext, tab: gr.Tab, shared: Chooser, line: gr.H
         [context.blocks.load, tab.select, context.language.change],
         **handler(opened, [context.language_field, listed(shared.chosen)], [line, shared.chosen, shared.free]),
     )
+
+
+def _wire_menus(
+    context: PageContext, answers: gr.HTML, shared: Chooser, modes: gr.Tabs, inspected: gr.Dropdown
+) -> None:
+    """Leave a column out, or take it to Inspect, from the menu at its head; to Export it goes with the page's steps."""
+    workspace = context.workspace
+
+    def act(values: list[object], picked: str) -> Updates:
+        verb, _, name = picked.partition(":")
+        if verb == "remove" and name == BASE:
+            return Updates({shared.base: False})
+        value = artifacts.value_of_column(workspace, values, name) if verb in ("remove", "inspect") else None
+        if value is None:
+            return Updates()
+        if verb == "remove":
+            return Updates({shared.chosen: [one for one in values if one != value]})
+        chosen = gr.update(choices=artifacts.choices(workspace, values), value=value)
+        return Updates({inspected: chosen, modes: gr.update(selected="inspect")})
+
+    shows = [shared.base, shared.chosen, inspected, modes]
+    answers.select(**handler(act, [listed(shared.chosen)], shows))

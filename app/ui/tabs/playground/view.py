@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
 
 from app.engine.http.event_stream import AnswerFacts
+from app.engine.requests import BASE
 from app.evaluation import conversation as talk
 from app.evaluation.conversation import Answer, Column, Conversation, Turn
 from app.ui.components import messages
-from app.ui.components.markup import Html, element
+from app.ui.components.icons import icon
+from app.ui.components.markup import Html, element, joined
 from app.ui.shell.language import Translator
-from app.ui.tabs.playground.differences import marked
+
+# Words and the blanks between them, so that the marked text is the text.
+_WORDS = re.compile(r"\s+|[^\s]+")
+# The comparison takes time of the square of the length; answers beyond this are shown without marks.
+_MOST_WORDS = 4000
 
 
 @dataclass(frozen=True)
 class Showing:
-    """How answers are shown. `blind` takes away everything that tells who answers."""
+    """How answers are shown. `blind` takes away everything that tells who answers; `menus` adds what can be done."""
 
     differences: bool = True
     thinking: bool = False
     blind: bool = False
+    menus: bool = False
 
 
 def chat(conversation: Conversation, t: Translator, showing: Showing) -> Html:
@@ -28,7 +37,8 @@ def chat(conversation: Conversation, t: Translator, showing: Showing) -> Html:
     if not conversation.turns:
         held_out = messages.Action(t("play.empty.action"), "#wb-held-out")
         return messages.empty(t("play.empty.title"), t("play.empty.text"), "playground", held_out)
-    turns = [_turn(conversation, number, t, showing) for number in range(len(conversation.turns))]
+    newest = len(conversation.turns) - 1
+    turns = [_turn(conversation, number, t, replace(showing, menus=number == newest)) for number in range(newest + 1)]
     return element("div", *turns, _exports(conversation, t), class_="wb-chat")
 
 
@@ -72,6 +82,7 @@ def _card(
         element("b", column.title),
         "" if showing.blind else _details(column),
         "" if showing.blind else element("span", *facts(column, answer.facts, t), class_="wb-answer-facts"),
+        _menu(column, t) if showing.menus else "",
     )
     warning = (
         element("p", column.warning, class_="wb-warn wb-column-warning") if column.warning and not showing.blind else ""
@@ -88,8 +99,31 @@ def _card(
     )
 
 
+def _menu(column: Column, t: Translator) -> Html:
+    """Return what can be done with a column. The base is no adapter: it can only be left out."""
+    verbs = ("remove",) if column.name == BASE else ("export", "inspect", "remove")
+    buttons = [
+        element("button", t(f"play.column.{verb}"), type="button", data_pick=f"{verb}:{column.name}") for verb in verbs
+    ]
+    summary = element("summary", icon("more"), aria_label=t("play.column.menu", name=column.title))
+    return element("details", summary, element("div", *buttons, class_="wb-menu-items"), class_="wb-menu")
+
+
 def _details(column: Column) -> Html:
     return element("span", ", ".join(column.details), class_="wb-muted") if column.details else Html("")
+
+
+def marked(text: str, against: str) -> Html:
+    """Return a text with the words marked that `against` has not."""
+    words, others = _WORDS.findall(text), _WORDS.findall(against)
+    if text == against or len(words) + len(others) > _MOST_WORDS:
+        return joined([text])
+    parts: list[object] = []
+    for kind, _, _, start, end in SequenceMatcher(None, others, words, autojunk=False).get_opcodes():
+        piece = "".join(words[start:end])
+        if piece:
+            parts.append(piece if kind == "equal" or not piece.strip() else element("mark", piece))
+    return joined(parts)
 
 
 def facts(column: Column, found: AnswerFacts, t: Translator) -> list[Html]:

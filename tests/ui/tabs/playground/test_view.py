@@ -6,7 +6,6 @@ from app.engine.http.event_stream import AnswerFacts
 from app.evaluation.conversation import Answer, Column, Conversation
 from app.ui.shell.language import Translator
 from app.ui.tabs.playground import view
-from app.ui.tabs.playground.differences import marked
 from app.ui.tabs.playground.view import Showing
 
 T = Translator("en")
@@ -37,7 +36,7 @@ def test_settled_answers_say_that_they_were_cut_off() -> None:
 
 
 def test_only_other_words_are_marked_and_the_text_stays() -> None:
-    found = marked("the red <b> house", "the blue <b> house")
+    found = view.marked("the red <b> house", "the blue <b> house")
     assert found == "the <mark>red</mark> &lt;b&gt; house"
-    assert marked("same", "same") == "same"
-    assert "<mark>" not in marked("a " * 5000, "b")
+    assert view.marked("same", "same") == "same"
+    assert "<mark>" not in view.marked("a " * 5000, "b")
