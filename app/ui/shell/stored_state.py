@@ -42,7 +42,10 @@ def is_look(value: object) -> bool:
 def is_conversation(value: object) -> bool:
     """Tell whether a stored conversation can be shown."""
     empty = conversation.Conversation()
-    return conversation.from_browser(value) != empty or value == conversation.to_browser(empty)
+    if conversation.from_browser(value) != empty:
+        return True
+    # An older page kept no id.
+    return isinstance(value, dict) and {"id": "", **value} == conversation.to_browser(empty)
 
 
 @dataclass(frozen=True)
