@@ -28,7 +28,9 @@ from app.cli.verbs import (
     votes,
 )
 from app.errors import UsageError, WorkbenchError, WorkspaceError
+from app.hub import address
 from app.redaction import redact
+from app.workspace import expanded
 
 _VERBS = (page, demo, doctor, plan, data, train, profile, jobs, on_disk, playground, votes, evaluate, export)
 _LAUNCHER_VERBS = {
@@ -93,6 +95,8 @@ def main(words: Sequence[str]) -> int:
         parser, verbs = build_parser()
         arguments = parser.parse_args(with_default_verb(words, verbs.names))
         _settle_proxies()
+        named = getattr(arguments, "workspace", None)
+        address.use(expanded(named) if named else None)
         arguments.run(arguments)
         if sys.stdout is not None:  # a shell can start us with standard output closed
             sys.stdout.flush()

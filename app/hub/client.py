@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from app.errors import ModelError, NetworkError, keyed
-from app.hub.token import provide
+from app.hub import address, mirror
 
 _PROBE_TIMEOUT_S = 8.0
 _TOKENIZER_FILES = (
@@ -31,7 +31,7 @@ def ask(hub_id: str, revision: str | None = None) -> None:
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
-    provide()
+    address.settle()
     get_hf_file_metadata(hf_hub_url(hub_id, "config.json", revision=revision), timeout=_PROBE_TIMEOUT_S)
 
 
@@ -54,7 +54,7 @@ def fetch_tokenizer(hub_id: str, revision: str | None = None) -> Path:
     """Return the folder of a hub model's tokenizer files, fetched where they are not here. Raises the hub's errors."""
     from huggingface_hub import snapshot_download
 
-    provide()
+    address.settle()
     return Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(_TOKENIZER_FILES)))
 
 
@@ -67,19 +67,16 @@ def _download(hub_id: str, revision: str | None) -> Path:
         RevisionNotFoundError,
     )
 
+    where = address.settle()
     try:
         # hf_hub_download retries an unreachable hub for 20 s and more; one short question first fails at once.
         ask(hub_id, revision)
         return Path(hf_hub_download(hub_id, "config.json", revision=revision))
     except GatedRepoError as error:
-        raise NetworkError(
-            keyed("is_gated", "{hub_id} is gated", hub_id=hub_id),
-            keyed("its_owner_asks_for_consent_before", "its owner asks for consent before download"),
-            keyed("accept_its_terms_on_the_hub", "Accept its terms on the hub and log in"),
-        ) from error
+        raise mirror.gated(hub_id, where) from error
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise ModelError(
-            keyed("is_not_on_the_hub", "{hub_id} is not on the hub", hub_id=hub_id),
+            mirror.not_there(hub_id, where),
             keyed("no_such_model_or_revision", "no such model or revision"),
             keyed("check_the_spelling", "Check the spelling"),
         ) from error
@@ -91,8 +88,11 @@ def _download(hub_id: str, revision: str | None) -> Path:
     except Exception as error:
         # Broad on purpose: connection errors come in the classes of the hub client's transport library, which changed
         # twice (requests, httpx, httpx2) and is no dependency of ours. Whatever it is, the file did not arrive.
+        what = keyed("no_configuration", "The configuration of {name} cannot be fetched", name=hub_id)
+        if where.is_mirror:
+            raise mirror.failed(what, where, error) from error
         raise NetworkError(
-            keyed("no_configuration", "The configuration of {name} cannot be fetched", name=hub_id),
+            what,
             keyed("hub_away", "the hub cannot be reached from here"),
             keyed("connect", "Connect to the network, choose a catalogue name, or give a local folder"),
         ) from error

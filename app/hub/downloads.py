@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from app.errors import DataError, NetworkError, UsageError, keyed
-from app.hub import transfer
+from app.hub import address, transfer
+from app.hub.address import Address
 from app.hub.dataset_files import choose_files
 from app.hub.ids import is_repository
 from app.jobs import directory as jobs
@@ -24,11 +25,14 @@ from app.workspace import Workspace, safe_name
 _TIMEOUT_S = 10.0
 
 
-def start(workspace: Workspace, hub_id: str, part: str = "", ask_only: bool = False) -> JobDirectory:
+def start(
+    workspace: Workspace, hub_id: str, part: str = "", ask_only: bool = False, hub: Address | None = None
+) -> JobDirectory:
     """Hand in the download of a dataset, or of one of its splits or files, and return its job at once.
 
     With `ask_only` nothing is fetched but the listing; the job's result says what would be. A download that is under
-    way already is returned as it is. Raises UsageError for what is no hub id.
+    way already is returned as it is. It comes from `hub`, or from where this workspace finds the hub. Raises UsageError
+    for what is no hub id.
     """
     if not is_repository(hub_id):
         raise UsageError(
@@ -39,9 +43,10 @@ def start(workspace: Workspace, hub_id: str, part: str = "", ask_only: bool = Fa
     folder = str(workspace.uploads / "hub" / hub_id.replace("/", "--"))
     config = {"dataset": hub_id, "folder": folder, "part": part, "ask_only": ask_only}
     for job in jobs.all_jobs(workspace, "download"):
-        if job.config == config and not job.status().final:
+        if config.items() <= job.config.items() and not job.status().final:
             return job
-    return requests.submit(workspace, "download", config, name=f"download: {hub_id}")
+    where = address.as_config(hub or address.of(workspace))
+    return requests.submit(workspace, "download", {**config, **where}, name=f"download: {hub_id}")
 
 
 def fetch(
@@ -58,6 +63,7 @@ def fetch(
 def work(child: JobChild) -> tuple[Outcome, Mapping[str, object]]:
     """Fetch the files one after another; a stop is seen within a second, also inside a file."""
     hub_id, root = str(child.config["dataset"]), Path(str(child.config["folder"]))
+    address.pin(address.of_config(child.config) or address.current())
     wanted = str(child.config.get("part") or "")
     child.progress(0, 0, phase="listing")
     listed = _listing(hub_id)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from app.errors import DiskError, ModelError, NetworkError
 from app.files import disk_free_bytes, folder_bytes
-from app.hub import transfer
+from app.hub import address, transfer
 from app.jobs.child import JobChild, Outcome
 from app.reading import parsed_json
 
@@ -40,6 +40,7 @@ def work(child: JobChild) -> tuple[Outcome, Mapping[str, object]]:
     from huggingface_hub.file_download import repo_folder_name
 
     hub_id = str(child.config["model"])
+    address.pin(address.of_config(child.config) or address.current())
     child.progress(0, 0, phase="listing")
     listed = _listing(hub_id)
     files = chosen(hub_id, listed.files)

@@ -9,7 +9,7 @@ from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from app.errors import NetworkError, keyed, one_line
-from app.hub import client
+from app.hub import address, client
 from app.hub.ids import is_local
 
 # What the hub's libraries raise for a file that they cannot give; transformers lets them through.
@@ -25,6 +25,7 @@ def follow_the_network(model: str) -> None:
     """
     if is_local(model) or _ASKED_OFFLINE:
         return
+    address.settle()
     constants.HF_HUB_OFFLINE = False
     constants.HF_HUB_OFFLINE = not _reachable(model)
 
@@ -49,7 +50,9 @@ def fetch_folder(hub_id: str, patterns: Sequence[str], what: str, remedy: str, *
 def why_not_fetched(error: BaseException) -> str:
     """Return in one line why a file of the hub is not here."""
     if constants.is_offline_mode() and not _ASKED_OFFLINE:
-        return "it is not among the files fetched before, and the hub cannot be reached from here"
+        where = address.current()
+        away = where.host if where.is_mirror else "the hub"
+        return f"it is not among the files fetched before, and {away} cannot be reached from here"
     return one_line(error)
 
 

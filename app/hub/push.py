@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.errors import NetworkError, UsageError, WorkbenchError, keyed, one_line
+from app.hub import address, transfer
 from app.hub import token as tokens
-from app.hub import transfer
+from app.hub.address import Address
 from app.hub.ids import is_repository
 from app.jobs import directory as jobs
 from app.jobs import requests
@@ -54,6 +55,7 @@ def start(workspace: Workspace, request: PushRequest) -> JobDirectory:
     Raises UsageError for what is no repository, where there is no token, and where there is no folder.
     """
     checked(request.repo)
+    refuse_mirror(address.of(workspace))
     if not tokens.token():
         raise UsageError(
             keyed("there_is_no_hub_token", "There is no hub token"),
@@ -113,7 +115,7 @@ def push(
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
-    _set_library_up()
+    where = _set_library_up()
     api = HfApi(token=token)
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     sizes = [path.stat().st_size for path in paths]
@@ -131,7 +133,7 @@ def push(
     except Exception as error:  # broad on purpose: where no answer comes, the classes are the transport library's
         remedy = f"the prepared folder stays in {folder}; try again with `hf upload {shlex.join([repo, str(folder)])}`"
         raise _failed(error, repo, token, remedy) from None
-    return f"https://huggingface.co/{repo}"
+    return f"{where.url}/{repo}"
 
 
 def refuse_token(repo: str, token: str) -> None:
@@ -147,8 +149,25 @@ def refuse_token(repo: str, token: str) -> None:
         raise _failed(error, repo, token, "leave --repo out to prepare the folder alone") from None
 
 
-def _set_library_up() -> None:
-    """Let the hub's own library give up on a silent hub, for which it waits for ever, and draw no bars beside ours."""
+def refuse_mirror(where: Address) -> None:
+    """Refuse a push to a mirror that the token is not sent to. Raises UsageError."""
+    if not where.sends_token:
+        raise UsageError(
+            keyed("nothing_is_pushed_to_a_mirror", "Nothing is pushed to the mirror {host}", host=where.host),
+            keyed("the_token_is_not_sent_to", "the hub token is not sent to {host}", host=where.host),
+            "take the mirror away, or keep it on the Plan tab as one that the token is sent to",
+            on_page=keyed(
+                "allow_it_the_token",
+                "empty it in the download settings on the Plan tab, or tick there that it gets the token",
+            ),
+        )
+
+
+def _set_library_up() -> Address:
+    """Let the hub's own library give up on a silent hub, for which it waits for ever, and draw no bars beside ours.
+
+    Return where it pushes. Raises UsageError for a mirror that the token is not sent to.
+    """
     from huggingface_hub import set_client_factory
     from huggingface_hub.utils import disable_progress_bars
     from huggingface_hub.utils._http import default_client_factory
@@ -158,8 +177,11 @@ def _set_library_up() -> None:
         client.timeout = SILENT_S
         return client
 
+    where = address.settle()
+    refuse_mirror(where)
     set_client_factory(patient)
     disable_progress_bars()
+    return where
 
 
 def _public(repo: str) -> NetworkError:
@@ -178,18 +200,18 @@ def _failed(error: Exception, repo: str, token: str, remedy: str) -> NetworkErro
     """Return what went wrong at the hub in one line: a refused token by its name, all else in the hub's words."""
     from httpx2 import TimeoutException
 
-    status = _status(error)
+    status, host = _status(error), address.current().host
     if status == _UNKNOWN:
         return NetworkError(
             keyed("the_hub_does_not_know_the_token", "The hub does not know the token"),
             keyed("nothing_went_to", "nothing was pushed to {repo}", repo=repo),
-            keyed("make_a_token_that_may_write", "make one that may write at huggingface.co/settings/tokens"),
+            keyed("make_a_token_that_may_write", "make one that may write at {host}/settings/tokens", host=host),
         )
     if status == _FORBIDDEN:
         return NetworkError(
             keyed("the_token_may_not_write_to", "The token may not write to {repo}", repo=repo),
             keyed("the_hub_answered_403", "the hub answered with 403"),
-            keyed("make_a_token_that_may_write", "make one that may write at huggingface.co/settings/tokens"),
+            keyed("make_a_token_that_may_write", "make one that may write at {host}/settings/tokens", host=host),
         )
     why = redact(one_line(error, 2000).replace(token, REDACTED))[:300]
     if isinstance(error, TimeoutException):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from app.errors import DataError, ModelError, NetworkError, keyed
-from app.hub.token import provide
+from app.hub import address, mirror
 from app.jobs.child import JobChild
 
 if TYPE_CHECKING:
@@ -66,19 +66,15 @@ def asked(hub_id: str, what: Literal["dataset", "model"], ask: Callable[[], Answ
     """Ask the hub; turn what goes wrong into one line for a person."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
-    provide()
+    where = address.settle()
     try:
         return ask()
     except GatedRepoError as error:
-        raise NetworkError(
-            keyed("is_gated", "{hub_id} is gated", hub_id=hub_id),
-            keyed("its_owner_asks_for_consent_before", "its owner asks for consent before download"),
-            keyed("accept_its_terms_on_the_hub", "Accept its terms on the hub and log in"),
-        ) from error
+        raise mirror.gated(hub_id, where) from error
     except RepositoryNotFoundError as error:
         kind = DataError if what == "dataset" else ModelError
         raise kind(
-            keyed("is_not_on_the_hub", "{hub_id} is not on the hub", hub_id=hub_id),
+            mirror.not_there(hub_id, where),
             keyed("there_is_no_such_dataset", "there is no such dataset")
             if what == "dataset"
             else keyed("no_such_model_or_revision", "no such model or revision"),
@@ -89,13 +85,12 @@ def asked(hub_id: str, what: Literal["dataset", "model"], ask: Callable[[], Answ
         # twice and is no dependency of ours. Whatever it is, the file did not arrive.
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise _unreachable(hub_id, what) from error
+        raise _failed(hub_id, what, where, error) from error
 
 
-def _unreachable(hub_id: str, what: Literal["dataset", "model"]) -> NetworkError:
+def _failed(hub_id: str, what: Literal["dataset", "model"], where: address.Address, error: Exception) -> NetworkError:
     the_set = keyed("the_dataset_cannot_be_fetched", "The dataset {hub_id} cannot be fetched", hub_id=hub_id)
-    return NetworkError(
-        the_set if what == "dataset" else keyed("cannot_be_fetched", "{what} cannot be fetched", what=hub_id),
-        keyed("hub_away", "the hub cannot be reached from here"),
-        _REMEDY,
-    )
+    said = the_set if what == "dataset" else keyed("cannot_be_fetched", "{what} cannot be fetched", what=hub_id)
+    if where.is_mirror:
+        return mirror.failed(said, where, error)
+    return NetworkError(said, keyed("hub_away", "the hub cannot be reached from here"), _REMEDY)

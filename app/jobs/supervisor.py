@@ -28,7 +28,7 @@ from app.jobs import queue, warm
 from app.jobs.directory import JobDirectory, Status
 from app.jobs.lock import CAN_HAND_DOWN, FileLock, is_held
 from app.jobs.warm import WarmWorker
-from app.workspace import Workspace, open_workspace
+from app.workspace import ENVIRONMENT_VARIABLE, Workspace, open_workspace
 
 POLL_S = 0.2
 IDLE_EXIT_S = 10.0
@@ -386,6 +386,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="app.jobs.supervisor")
     parser.add_argument("--workspace", required=True)
     workspace = open_workspace(parser.parse_args().workspace)
+    os.environ[ENVIRONMENT_VARIABLE] = str(workspace.root)  # what its children ask of a workspace is asked of this one
     lock = FileLock(supervisor_lock(workspace))
     if not lock.acquire(timeout_s=1.0):  # longer than any look at the lock takes
         return 0

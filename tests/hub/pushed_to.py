@@ -123,5 +123,6 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     Hub.repos, Hub.blobs, Hub.files, Hub.sent, Hub.breaks = {}, {}, {}, [], False
     Hub.refuses, Hub.waits_s = 0, 0.0
     monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setenv("HF_HUB_DISABLE_IMPLICIT_TOKEN", "0")  # said: this address may have the token
     with serving(Hub, monkeypatch) as address:
         yield address

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 
@@ -17,78 +14,9 @@ from app.hub.model_files import KIND, chosen, is_complete
 from app.jobs import requests
 from app.runs.on_disk import models_on_disk
 from app.workspace import Workspace
-from tests.hub.stand_in import Silent, serving
+from tests.hub.model_hub import SHA, Hub, cache, hub
 
-STARTER = Path(__file__).parents[2] / "assets" / "starter"
-SHA = "0123456789abcdef0123456789abcdef01234567"
-_PIECE = 200_000
-CARD = b"---\nlicense: mit\n---\n# A model\n"
-
-
-def contents() -> dict[str, bytes]:
-    """Return the files of a repository: the starter, its card, and what must not be fetched."""
-    files = {path.name: path.read_bytes() for path in STARTER.iterdir() if path.name != "MODEL_CARD.md"}
-    return {**files, "README.md": CARD, "pytorch_model.bin": b"x", "original/model.safetensors": b"x", "run.py": b"x"}
-
-
-class Hub(Silent):
-    """The few answers of a hub that a fetch asks for; where it is slow, the weights take their time."""
-
-    files: ClassVar[dict[str, bytes]] = {}
-    asked: ClassVar[list[str]] = []
-    slow: ClassVar[bool] = False
-
-    def do_HEAD(self) -> None:
-        self._answer(head=True)
-
-    def do_GET(self) -> None:
-        self._answer(head=False)
-
-    def _answer(self, head: bool) -> None:
-        if self.path.startswith("/api/models/o/n/tree"):
-            tree = [{"type": "file", "path": name, "size": len(data), "oid": "0"} for name, data in self.files.items()]
-            body, name = json.dumps(tree).encode(), ""
-        elif self.path.startswith("/api/models/o/n"):
-            siblings = [{"rfilename": name, "size": len(data)} for name, data in self.files.items()]
-            body = json.dumps({"id": "o/n", "sha": SHA, "siblings": siblings, "cardData": {"license": "mit"}}).encode()
-            name = ""
-        else:
-            name = self.path.rpartition("/resolve/")[2].partition("/")[2].partition("?")[0]
-            body = self.files.get(name, b"")
-        begin = 0
-        wanted = self.headers.get("Range", "")
-        if wanted.startswith("bytes="):
-            begin = int(wanted.removeprefix("bytes=").split("-")[0])
-        self.send_response(404 if name and not body else 206 if begin else 200)
-        self.send_header("Content-Length", str(len(body) - begin))
-        if begin:
-            self.send_header("Content-Range", f"bytes {begin}-{len(body) - 1}/{len(body)}")
-        self.send_header("X-Repo-Commit", SHA)
-        self.send_header("ETag", f'"{name.replace(".", "").replace("/", "") or "api"}"')
-        self.end_headers()
-        if not head:
-            Hub.asked.append(f"{name}@{begin}")
-            for place in range(begin, len(body), _PIECE):
-                self.wfile.write(body[place : place + _PIECE])
-                time.sleep(0.5 if Hub.slow and name == "model.safetensors" else 0)
-
-
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of the hub's library, for this process and for the jobs that it starts."""
-    folder = tmp_path / "hub-cache"
-    folder.mkdir()
-    monkeypatch.setenv("HF_HUB_CACHE", str(folder))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder))
-    return folder
-
-
-@pytest.fixture
-def hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A hub of one model on this machine."""
-    Hub.files, Hub.asked, Hub.slow = contents(), [], False
-    with serving(Hub, monkeypatch):
-        yield
+__all__ = ["cache", "hub"]
 
 
 def words(workspace: Workspace, *more: str) -> list[str]:
@@ -102,7 +30,7 @@ def listed(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> dict[str
 
 
 def test_a_model_is_fetched_listed_and_removed(
-    hub: None, cache: Path, workspace: Workspace, capsys: pytest.CaptureFixture[str]
+    hub: str, cache: Path, workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert set(listed(workspace, capsys)) == {"starter"}
     assert main(words(workspace, "fetch", "o/n", "--json")) == 0
@@ -122,7 +50,7 @@ def test_a_model_is_fetched_listed_and_removed(
     assert set(listed(workspace, capsys)) == {"starter"} and not list(cache.glob("models--*"))
 
 
-def test_a_fetch_that_was_broken_off_goes_on(hub: None, cache: Path, workspace: Workspace) -> None:
+def test_a_fetch_that_was_broken_off_goes_on(hub: str, cache: Path, workspace: Workspace) -> None:
     Hub.slow = True
     job = models_on_disk.start(workspace, "o/n")
     assert models_on_disk.start(workspace, "o/n").id == job.id  # asked twice, fetched once
@@ -147,7 +75,7 @@ def test_a_fetch_that_was_broken_off_goes_on(hub: None, cache: Path, workspace: 
 
 
 def test_a_model_in_use_and_one_in_part(
-    hub: None, cache: Path, workspace: Workspace, capsys: pytest.CaptureFixture[str]
+    hub: str, cache: Path, workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     planned = cache / "models--o--planned" / "snapshots" / SHA
     planned.mkdir(parents=True)
@@ -191,7 +119,7 @@ def test_no_hub_no_room_and_no_weights(
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     assert main(words(workspace, "fetch", "o/n")) == 1
-    assert "the hub cannot be reached" in capsys.readouterr().err.lower()
+    assert "127.0.0.1:9 cannot be reached" in capsys.readouterr().err.lower()
     for files, why in (([("pytorch_model.bin", 1)], r"\.bin files"), ([("config.json", 1)], "holds no weights")):
         with pytest.raises(ModelError, match=why):
             chosen("o/n", files)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import NetworkError, UsageError
-from app.hub import push
+from app.hub import address, push
 from app.hub.push import PushRequest
 from app.jobs import requests
 from app.workspace import Workspace
@@ -48,12 +48,21 @@ def test_a_push_goes_on_where_it_was_broken_off(hub: str, folder: Path, workspac
         assert not path.is_file() or TOKEN.encode() not in path.read_bytes(), path
 
 
+def test_a_push_goes_where_its_workspace_finds_the_hub(
+    hub: str, folder: Path, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "another"))
+    address.keep(workspace, address.checked(hub, sends_token=True))
+    done = requests.wait(push.start(workspace, PushRequest(str(folder), "me/mine")), timeout_s=120)
+    assert done.state == "finished", done.reason
+    assert done.result["url"] == f"{hub}/me/mine" and Hub.repos == {"me/mine": True}
+
+
 def test_a_hub_that_does_not_answer_is_one_line(hub: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        # The hub's own library reads both once, and other tests may have let it.
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{probe.getsockname()[1]}")
+        point_at(f"http://127.0.0.1:{probe.getsockname()[1]}", monkeypatch)
         with pytest.raises(NetworkError, match=r"Nothing was pushed to me/mine.*refused.*stays in"):
             push.push(folder, "me/mine", TOKEN, private=True)
 
@@ -124,4 +133,4 @@ def test_capital_letters_and_all_marks_are_names() -> None:
 def point_at(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Point the hub's own library at the stand-in; it reads its settings once, and other tests may have let it."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+    monkeypatch.setenv("HF_ENDPOINT", address)

@@ -7,7 +7,9 @@ import time
 from dataclasses import asdict
 
 from app.cli.terminal import Verbs, answer, progress, size_text, table, workspace_of
-from app.errors import JobError
+from app.errors import JobError, UsageError
+from app.hub import mirror
+from app.hub.address import Address
 from app.jobs import requests
 from app.jobs.directory import Status
 from app.runs.on_disk import made_exports, models_on_disk
@@ -27,6 +29,12 @@ def register(verbs: Verbs) -> None:
         example="python3 launch.py models fetch qwen3-0.6b",
     )
     parser.add_argument("id", metavar="ID", help="a name of the catalogue, or a hub id")
+    parser.add_argument(
+        "--mirror", metavar="URL", help="fetch it from this address of a hub, this once (default: what the page keeps)"
+    )
+    parser.add_argument(
+        "--send-token", action="store_true", help="send the hub token to the mirror, which gets none otherwise"
+    )
     parser.add_argument("--detach", action="store_true", help="print the job and return at once")
     parser = group.add(
         "remove", remove, help="delete a model from this disk", example="python3 launch.py models remove qwen3-0.6b"
@@ -60,7 +68,7 @@ def show(arguments: argparse.Namespace) -> None:
 
 def fetch(arguments: argparse.Namespace) -> None:
     """Fetch a model and wait for it. Raises JobError with the job's reason where it does not come."""
-    job = models_on_disk.start(workspace_of(arguments), arguments.id)
+    job = models_on_disk.start(workspace_of(arguments), arguments.id, _hub(arguments))
     if arguments.detach:
         answer(
             arguments, {"id": job.id, "dir": str(job.path)}, [f"{job.id} fetches it. `jobs watch {job.id}` follows."]
@@ -77,6 +85,19 @@ def fetch(arguments: argparse.Namespace) -> None:
     result = status.result
     told = f"{job.config['model']}: {size_text(int(str(result['bytes'])))}, licence {result['licence'] or 'unknown'}."
     answer(arguments, {"model": job.config["model"], **result}, [told])
+
+
+def _hub(arguments: argparse.Namespace) -> Address | None:
+    """Return the mirror that was named, once it has answered. Raises UsageError and NetworkError."""
+    if not arguments.mirror and arguments.send_token:
+        raise UsageError(
+            "--send-token is given without --mirror", "it says who gets the token", "name the mirror as well"
+        )
+    if not arguments.mirror:
+        return None
+    hub = mirror.named(arguments.mirror, arguments.send_token)
+    progress(f"from {hub.host}")
+    return hub
 
 
 def remove(arguments: argparse.Namespace) -> None:

@@ -14,6 +14,8 @@ from typing import Literal
 from app.catalog.catalogue import entries
 from app.errors import JobError, ModelError, UsageError
 from app.files import folder_bytes
+from app.hub import address
+from app.hub.address import Address
 from app.hub.ids import is_local
 from app.hub.model_files import KIND, cached_models, hub_folder, is_complete
 from app.jobs import directory as jobs
@@ -56,17 +58,18 @@ def is_here(hub_id: str) -> bool:
     return any(map(is_complete, (folder / "snapshots").glob("*")))
 
 
-def start(workspace: Workspace, name: str) -> JobDirectory:
+def start(workspace: Workspace, name: str, hub: Address | None = None) -> JobDirectory:
     """Hand in the fetch of a model and return its job; one that is under way already is returned as it is.
 
+    It comes from `hub`, or from where this workspace finds the hub.
     Raises UsageError for a model that lies on this machine anyway, ModelError for a name that is none.
     """
     hub_id = resolve(name)
     if is_local(hub_id):
         raise UsageError(f"{name!r:.120} is a folder of this machine", "there is nothing to fetch", "name a hub id")
-    config = {"model": hub_id}
+    config = {"model": hub_id, **address.as_config(hub or address.of(workspace))}
     for job in jobs.all_jobs(workspace, KIND):
-        if job.config == config and not job.status().final:
+        if job.config.get("model") == hub_id and not job.status().final:
             return job
     return requests.submit(workspace, KIND, config, name=f"fetch: {hub_id}")
 

@@ -83,10 +83,19 @@ def problem(error: WorkbenchError, t: Translator, faults: Mapping[str, str] | No
         return element("div", element("b", head), element("ul", *lines), **box)
     if isinstance(error, FieldFault):
         return number_fault(error, t)
+    field = _field_of(error)
+    return _told(error, element_id(field) if field else "", t, box)
+
+
+def problem_at(error: WorkbenchError, control: str, t: Translator) -> Html:
+    """Return an error as a box that is said at one control of the page as well, by the control's id."""
+    return _told(error, control, t, {"class_": "wb-error", "role": "alert"})
+
+
+def _told(error: WorkbenchError, control: str, t: Translator, box: Mapping[str, object]) -> Html:
     first, *more = (_closed(part, t) for part in (error.what, error.why, error.page_remedy) if part)
     rest = [f" {part[:1].upper()}{part[1:]}" for part in more]
-    field = _field_of(error)
-    named = {"data_field": element_id(field), "data_said": first} if field else {}
+    named = {"data_field": control, "data_said": first} if control else {}
     return element("div", element("b", first), *rest, **box, **named)
 
 

@@ -58,7 +58,7 @@ def test_a_token_that_is_not_known_is_refused_before_work_begins(
     assert refused.returncode == 1 and not (tmp_path / "out").exists() and not list(workspace.jobs.iterdir())
     assert refused.stderr.strip().splitlines() == [
         "The hub does not know the token. Nothing was pushed to me/mine. "
-        "Make one that may write at huggingface.co/settings/tokens."
+        f"Make one that may write at {hub.removeprefix('http://')}/settings/tokens."
     ]
 
 

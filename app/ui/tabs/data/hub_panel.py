@@ -11,7 +11,8 @@ from typing import Any
 import gradio as gr
 
 from app.errors import NetworkError, WorkbenchError
-from app.hub import downloads
+from app.hub import address, downloads
+from app.hub.address import Address
 from app.jobs import directory as jobs
 from app.jobs import requests
 from app.jobs.directory import JobDirectory, Status
@@ -49,9 +50,10 @@ def told(job: JobDirectory, status: Status, t: Translator) -> Html:
         return facts(status.result, t) if job.config.get("ask_only") else messages.note(t("data.hub.done"))
     if status.final:
         return messages.note(t("data.hub.stopped"))
+    host = (address.of_config(job.config) or Address()).host
     if not status.of:
-        return messages.note(t("data.hub.asking", name=job.config["dataset"]))
-    loading = t("data.hub.loading", done=_megabytes(status.step), total=_megabytes(status.of))
+        return messages.note(t("data.hub.asking", name=job.config["dataset"], host=host))
+    loading = t("data.hub.loading", done=_megabytes(status.step), total=_megabytes(status.of), host=host)
     return element("div", meter(status.step / status.of, loading), " ", loading, class_="wb-note wb-muted")
 
 

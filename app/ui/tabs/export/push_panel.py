@@ -9,7 +9,7 @@ import gradio as gr
 
 from app.errors import NetworkError, UsageError, WorkbenchError, keyed
 from app.files import folder_bytes
-from app.hub import push
+from app.hub import address, push
 from app.hub.push import PushRequest
 from app.runs.on_disk import exports
 from app.ui.components import messages, number_format, questions
@@ -46,8 +46,11 @@ def ask(workspace: Workspace, value: object, repo: str, private: bool, t: Transl
             "",
             keyed("create_it_first", "create it first"),
         )
+    where = address.of(workspace)
+    push.refuse_mirror(where)
+    place = f"{where.host}/{repo}" if where.is_mirror else repo
     size = number_format.gigabytes(folder_bytes(folder))
-    words = t("take.push.ask_private" if private else "take.push.ask_public", name=folder.name, size=size, repo=repo)
+    words = t("take.push.ask_private" if private else "take.push.ask_public", name=folder.name, size=size, repo=place)
     return Asked(words, PushRequest(str(folder), repo, private))
 
 

@@ -9,6 +9,7 @@ import gradio as gr
 
 from app.errors import WorkbenchError
 from app.files import disk_free_bytes
+from app.hub import address
 from app.jobs import directory as jobs
 from app.jobs import requests
 from app.jobs.directory import JobDirectory, Status
@@ -21,6 +22,7 @@ from app.ui.components.questions import Asked
 from app.ui.shell.language import Key, Translator
 from app.ui.shell.page_context import CLICK_JS, PageContext
 from app.ui.shell.status_bar import meter, phase_name
+from app.ui.tabs.plan import mirror_field
 from app.workspace import Workspace
 
 _LOOK_S = 1.0
@@ -36,7 +38,8 @@ def listing(workspace: Workspace, t: Translator) -> Html:
     free = number_format.gigabytes(disk_free_bytes(workspace.root))
     room = element("p", t("models.room", total=total, free=free), class_="wb-note wb-muted")
     fetches = [_fetch(job, t) for job in _recent(workspace)]
-    return element("div", *fetches, element("ul", *rows, class_="wb-models"), room)
+    listed = element("ul", *rows, class_="wb-models")
+    return element("div", *fetches, listed, room, mirror_field.source(workspace, t))
 
 
 def _row(model: ModelOnDisk, t: Translator) -> Html:
@@ -77,9 +80,16 @@ def _fetch(job: JobDirectory, t: Translator) -> Html:
         if status.of:
             parts.append(meter(status.step / status.of, t("strip.progress")))
         parts.append(element("span", _pace(status, t), class_="wb-number"))
+        parts += _source(job, t)
         label = t("strip.stop_job", name=name)
         parts.append(element("button", t("models.stop"), data_pick=f"stop:{job.id}", aria_label=label, **plain))
     return element("div", *parts, class_="wb-model-fetch", role="status")
+
+
+def _source(job: JobDirectory, t: Translator) -> list[object]:
+    """Return where a download comes from; nothing of a job from before there were mirrors."""
+    where = address.of_config(job.config)
+    return [element("span", t("models.from", host=where.host), class_="wb-muted")] if where else []
 
 
 def _pace(status: Status, t: Translator) -> str:
@@ -109,6 +119,7 @@ def build(context: PageContext, model: Control) -> None:
         with gr.Row(elem_classes="wb-actions"):
             get = make(gr.Button, value=Key("models.fetch"), size="sm", elem_id="wb-models-fetch", scale=0)
         question = questions.build(context, "wb-models", Key("models.remove_yes"))
+        field = mirror_field.build(context)
     timer, t, workspace = gr.Timer(_LOOK_S, active=False), context.language_field, context.workspace
 
     def show(t: Translator) -> Updates:
@@ -151,6 +162,7 @@ def build(context: PageContext, model: Control) -> None:
     get.click(**handler(fetch, [text(model), t], [wrong, *shows]))
     listed.select(**handler(pick, reads, [wrong, *shows, *question.outputs], how=EACH))
     questions.answer(question, remove, reads, [wrong, *shows])
+    mirror_field.wire(context, field, show, shows)
 
 
 def note(hub_id: str, t: Translator) -> Html:
