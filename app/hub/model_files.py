@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 from app.errors import DiskError, ModelError, NetworkError
 from app.files import disk_free_bytes, folder_bytes
@@ -134,9 +135,9 @@ def hub_folder(hub_id: str) -> Path:
     return Path(constants.HF_HUB_CACHE) / f"models--{hub_id.replace('/', '--')}"
 
 
-def cached_models() -> Iterator[tuple[str, Path]]:
-    """Yield the models of the hub's cache by name, with the folder of each."""
+def cached(kind: Literal["models", "datasets"]) -> Iterator[tuple[str, Path]]:
+    """Yield the models, or the datasets, of the hub's cache by name, with the folder of each."""
     from huggingface_hub import constants
 
-    for folder in sorted(Path(constants.HF_HUB_CACHE).glob("models--*")):
-        yield folder.name.removeprefix("models--").replace("--", "/"), folder
+    for folder in sorted(Path(constants.HF_HUB_CACHE).glob(f"{kind}--*")):
+        yield folder.name.removeprefix(f"{kind}--").replace("--", "/"), folder

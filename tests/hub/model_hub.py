@@ -69,7 +69,7 @@ class Hub(Silent):
             Hub.asked.append(f"{name}@{begin}")
             for place in range(begin, len(body), _PIECE):
                 self.wfile.write(body[place : place + _PIECE])
-                time.sleep(0.5 if Hub.slow and name == "model.safetensors" else 0)
+                time.sleep(0.5 if Hub.slow and name in ("model.safetensors", "train-2.jsonl") else 0)
 
 
 @pytest.fixture

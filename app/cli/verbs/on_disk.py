@@ -8,10 +8,10 @@ from dataclasses import asdict
 
 from app.cli.terminal import Verbs, answer, progress, size_text, table, workspace_of
 from app.errors import JobError, UsageError
-from app.hub import mirror
+from app.hub import downloads, mirror
 from app.hub.address import Address
 from app.jobs import requests
-from app.jobs.directory import Status
+from app.jobs.directory import JobDirectory, Status
 from app.runs.on_disk import made_exports, models_on_disk
 from app.runs.on_disk.made_exports import MadeExport
 
@@ -20,15 +20,21 @@ _EXPORT_COLUMNS = ("id", "what", "size", "made", "report", "path")
 
 def register(verbs: Verbs) -> None:
     """Add the verbs."""
-    group = verbs.group("models", help="the models on this disk", example="python3 launch.py models list")
-    group.add("list", show, help="every model, its size and its licence", example="python3 launch.py models list")
+    group = verbs.group("models", help="the models and datasets on this disk", example="python3 launch.py models list")
+    group.add(
+        "list", show, help="every model and dataset, its size and its licence", example="python3 launch.py models list"
+    )
     parser = group.add(
         "fetch",
         fetch,
-        help="fetch a model of the hub; files that came before a break stay",
+        help="fetch a model or a dataset of the hub; files that came before a break stay",
         example="python3 launch.py models fetch qwen3-0.6b",
     )
     parser.add_argument("id", metavar="ID", help="a name of the catalogue, or a hub id")
+    parser.add_argument("--dataset", action="store_true", help="the id is a dataset's; its files of rows are fetched")
+    parser.add_argument(
+        "--part", metavar="NAME", default="", help="of a dataset: another split, one file or one folder"
+    )
     parser.add_argument(
         "--mirror", metavar="URL", help="fetch it from this address of a hub, this once (default: what the page keeps)"
     )
@@ -37,7 +43,10 @@ def register(verbs: Verbs) -> None:
     )
     parser.add_argument("--detach", action="store_true", help="print the job and return at once")
     parser = group.add(
-        "remove", remove, help="delete a model from this disk", example="python3 launch.py models remove qwen3-0.6b"
+        "remove",
+        remove,
+        help="delete a model or dataset from this disk",
+        example="python3 launch.py models remove qwen3-0.6b",
     )
     parser.add_argument("id", metavar="ID", help="as `models list` shows it, or a name of the catalogue")
     _register_exports(verbs)
@@ -57,7 +66,7 @@ def _register_exports(verbs: Verbs) -> None:
 
 
 def show(arguments: argparse.Namespace) -> None:
-    """Print every model of this machine."""
+    """Print every model and dataset of this machine."""
     found = models_on_disk.on_disk(workspace_of(arguments))
     rows = [
         {**asdict(one), "size": size_text(one.bytes), "state": "complete" if one.complete else "in part"}
@@ -67,13 +76,15 @@ def show(arguments: argparse.Namespace) -> None:
 
 
 def fetch(arguments: argparse.Namespace) -> None:
-    """Fetch a model and wait for it. Raises JobError with the job's reason where it does not come."""
-    job = models_on_disk.start(workspace_of(arguments), arguments.id, _hub(arguments))
+    """Fetch a model or a dataset and wait for it. Raises JobError with the job's reason where it does not come."""
+    job = _started(arguments)
     if arguments.detach:
         answer(
             arguments, {"id": job.id, "dir": str(job.path)}, [f"{job.id} fetches it. `jobs watch {job.id}` follows."]
         )
         return
+    kind = "dataset" if arguments.dataset else "model"
+    name = job.config[kind]
     try:
         status = requests.wait(job, seen=_show)
     except KeyboardInterrupt:
@@ -81,10 +92,22 @@ def fetch(arguments: argparse.Namespace) -> None:
         raise
     if status.state != "finished":
         reason = status.reason or "files that came whole stay, and the next fetch goes on from there"
-        raise JobError(f"{job.config['model']} was not fetched ({status.state})", reason)
+        raise JobError(f"{name} was not fetched ({status.state})", reason)
     result = status.result
-    told = f"{job.config['model']}: {size_text(int(str(result['bytes'])))}, licence {result['licence'] or 'unknown'}."
-    answer(arguments, {"model": job.config["model"], **result}, [told])
+    told = f"{name}: {size_text(int(str(result['bytes'])))}, licence {result['licence'] or 'unknown'}."
+    answer(arguments, {kind: name, **result}, [told])
+
+
+def _started(arguments: argparse.Namespace) -> JobDirectory:
+    """Hand in the fetch that was asked for. Raises UsageError for options that do not go together."""
+    workspace, hub = workspace_of(arguments), _hub(arguments)
+    if arguments.dataset:
+        return downloads.start(workspace, arguments.id, arguments.part, hub=hub)
+    if arguments.part:
+        raise UsageError(
+            "--part is given without --dataset", "a model is fetched whole", "add --dataset, or leave it out"
+        )
+    return models_on_disk.start(workspace, arguments.id, hub)
 
 
 def _hub(arguments: argparse.Namespace) -> Address | None:
@@ -101,12 +124,12 @@ def _hub(arguments: argparse.Namespace) -> Address | None:
 
 
 def remove(arguments: argparse.Namespace) -> None:
-    """Delete a model."""
+    """Delete a model or a dataset."""
     gone = models_on_disk.remove(workspace_of(arguments), arguments.id)
     answer(
         arguments,
-        {"id": gone.id, "removed": True, "bytes": gone.bytes},
-        [f"{gone.id} is gone: {size_text(gone.bytes)}."],
+        {"id": gone.id, "removed": True, "bytes": gone.bytes, "files": gone.files, "type": gone.type},
+        [f"{gone.id} is gone: {size_text(gone.bytes)} in {gone.files} {'file' if gone.files == 1 else 'files'}."],
     )
 
 

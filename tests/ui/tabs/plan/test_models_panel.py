@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from pathlib import Path
@@ -58,4 +59,28 @@ def test_a_download_says_how_far_it_is_and_can_be_stopped_and_gone_on_with(works
     assert "0.3 GB of 1.2 GB, 30 MB/s" in drawn and f'data-pick="stop:{job.id}"' in drawn
     job.write_status(Status(state="stopped", step=300 << 20, of=1200 << 20, started=now - 10, ended=now))
     assert f'data-pick="fetch:{HUB_ID}"' in models_panel.listing(workspace, T)
-    assert "已停止" in models_panel.listing(workspace, ZH)
+    assert "已暂停" in models_panel.listing(workspace, ZH)
+
+
+def test_a_dataset_is_listed_paused_gone_on_with_and_asked_about(workspace: Workspace, cache: Path) -> None:
+    folder = workspace.uploads / "hub" / "o--rows"
+    (folder / "0123456789ab").mkdir(parents=True)
+    for name in ("a.jsonl", "b.jsonl"):
+        (folder / "0123456789ab" / name).write_bytes(b"x" * 1_500_000)
+    (folder / "about.json").write_text(json.dumps({"licence": "cc-by-4.0", "part": ""}))
+    drawn = models_panel.listing(workspace, T)
+    assert "dataset, cc-by-4.0" in drawn and f'data-pick="remove:{folder}"' in drawn and "rows:o/rows" not in drawn
+    assert "数据集" in models_panel.listing(workspace, ZH)
+    asked = models_panel.remove_question(workspace, str(folder), T)
+    assert asked is not None and "the dataset o/rows" in asked.text and "files: 2." in asked.text
+    (folder / ".part-ba9876543210").mkdir()
+    drawn = models_panel.listing(workspace, T)
+    assert "in part" in drawn and 'data-pick="rows:o/rows"' in drawn
+    config = {"dataset": "o/rows", "folder": str(folder), "part": "", "ask_only": False}
+    job = directory.create(workspace, "download", config, name="download: o/rows")
+    job.write_status(Status(state="running", step=300 << 20, of=1200 << 20, started=time.time(), phase="downloading"))
+    with FileLock(job.lock_file):
+        drawn = models_panel.listing(workspace, T)
+        assert "0.3 GB of 1.2 GB" in drawn and f'data-pick="stop:{job.id}"' in drawn and "rows:o/rows" not in drawn
+    job.write_status(Status(state="stopped", step=300 << 20, of=1200 << 20, ended=time.time()))
+    assert models_panel.listing(workspace, T).count('data-pick="rows:o/rows"') == 1
