@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from app.errors import ModelError, NetworkError, keyed
+from app.errors import ModelError, WorkbenchError, foreign_code, keyed
 from app.hub import address, mirror
 
 _PROBE_TIMEOUT_S = 8.0
@@ -60,39 +60,21 @@ def fetch_tokenizer(hub_id: str, revision: str | None = None) -> Path:
 
 def _download(hub_id: str, revision: str | None) -> Path:
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub.errors import EntryNotFoundError
 
     where = address.settle()
-    try:
+
+    def refusal(error: Exception) -> WorkbenchError:
+        if isinstance(error, EntryNotFoundError):
+            return ModelError(
+                keyed("has_no_config_json", "{hub_id} has no config.json", hub_id=hub_id),
+                keyed("it_is_not_in_the_transformers", "it is not in the transformers format"),
+            )
+        cannot = keyed("no_configuration", "The configuration of {name} cannot be fetched", name=hub_id)
+        remedy = keyed("connect", "Connect to the network, choose a catalogue name, or give a local folder")
+        return mirror.refusal(error, hub_id, where, cannot, remedy, "model")
+
+    with foreign_code(refusal):
         # hf_hub_download retries an unreachable hub for 20 s and more; one short question first fails at once.
         ask(hub_id, revision)
         return Path(hf_hub_download(hub_id, "config.json", revision=revision))
-    except GatedRepoError as error:
-        raise mirror.gated(hub_id, where) from error
-    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise ModelError(
-            mirror.not_there(hub_id, where),
-            keyed("no_such_model_or_revision", "no such model or revision"),
-            keyed("check_the_spelling", "Check the spelling"),
-        ) from error
-    except EntryNotFoundError as error:
-        raise ModelError(
-            keyed("has_no_config_json", "{hub_id} has no config.json", hub_id=hub_id),
-            keyed("it_is_not_in_the_transformers", "it is not in the transformers format"),
-        ) from error
-    except Exception as error:
-        # Broad on purpose: connection errors come in the classes of the hub client's transport library, which changed
-        # twice (requests, httpx, httpx2) and is no dependency of ours. Whatever it is, the file did not arrive.
-        what = keyed("no_configuration", "The configuration of {name} cannot be fetched", name=hub_id)
-        if where.is_mirror:
-            raise mirror.failed(what, where, error) from error
-        raise NetworkError(
-            what,
-            keyed("hub_away", "the hub cannot be reached from here"),
-            keyed("connect", "Connect to the network, choose a catalogue name, or give a local folder"),
-        ) from error

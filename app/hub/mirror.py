@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-from app.errors import Keyed, NetworkError, UsageError, keyed
+from app.errors import DataError, Keyed, ModelError, NetworkError, UsageError, WorkbenchError, foreign_code, keyed
 from app.hub.address import Address, checked
 
 if TYPE_CHECKING:
@@ -35,11 +35,11 @@ def refuse(address: Address) -> None:
     from huggingface_hub.utils import get_session
 
     _refuse_link_local(address)
-    try:
+    silence = NetworkError(
+        _is_away(address), keyed("nothing_answers_at", "nothing answers at {url}", url=address.url), _check()
+    )
+    with foreign_code(lambda _: silence):
         answers = [get_session().get(f"{address.url}{question}", timeout=_TIMEOUT_S) for question in _QUESTIONS]
-    except Exception as error:  # broad on purpose: the classes are those of the hub library's transport
-        why = keyed("nothing_answers_at", "nothing answers at {url}", url=address.url)
-        raise NetworkError(_is_away(address), why, _check()) from error
     if not any(map(_is_a_hubs, answers)):
         why = keyed("it_answers_otherwise", "it answers, but not as the hub does")
         raise NetworkError(_is_no_hub(address), why, _check())
@@ -51,7 +51,29 @@ def _is_a_hubs(answer: Response) -> bool:
     return is_data or "x-error-code" in answer.headers
 
 
-def failed(what: Keyed, address: Address, error: Exception) -> NetworkError:
+def refusal(
+    error: Exception, hub_id: str, address: Address, cannot: Keyed, remedy: str, kind: Literal["dataset", "model"]
+) -> WorkbenchError:
+    """Return what is said when a question about a repository came to nothing, whatever the hub's library raised.
+
+    `cannot` says what was wanted, `remedy` what to do without a network. Connection errors come in the classes of the
+    library's transport, which changed twice (requests, httpx, httpx2): what is no refusal means that nobody answered.
+    """
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    if isinstance(error, GatedRepoError):
+        return _gated(hub_id, address)
+    if isinstance(error, (RepositoryNotFoundError, RevisionNotFoundError)):
+        no_dataset = keyed("there_is_no_such_dataset", "there is no such dataset")
+        no_model = keyed("no_such_model_or_revision", "no such model or revision")
+        unknown, why = (DataError, no_dataset) if kind == "dataset" else (ModelError, no_model)
+        return unknown(_not_there(hub_id, address), why, keyed("check_the_spelling", "Check the spelling"))
+    if address.is_mirror:
+        return _failed(cannot, address, error)
+    return NetworkError(cannot, keyed("hub_away", "the hub cannot be reached from here"), remedy)
+
+
+def _failed(what: Keyed, address: Address, error: Exception) -> NetworkError:
     """Return what is said when a question to a mirror came to nothing: silence, a refusal, or no hub at all."""
     from huggingface_hub.errors import FileMetadataError
 
@@ -79,7 +101,7 @@ def _check() -> Keyed:
     return keyed("check_the_mirror", "check the address of the mirror, or leave it empty")
 
 
-def gated(hub_id: str, address: Address) -> NetworkError:
+def _gated(hub_id: str, address: Address) -> NetworkError:
     """Return what is said of a repository that is given to those alone whom its owner knows."""
     what = keyed("is_gated", "{hub_id} is gated", hub_id=hub_id)
     if address.sends_token:
@@ -95,7 +117,7 @@ def gated(hub_id: str, address: Address) -> NetworkError:
     )
 
 
-def not_there(hub_id: str, address: Address) -> Keyed:
+def _not_there(hub_id: str, address: Address) -> Keyed:
     """Return what is said of a repository that nobody knows."""
     if address.is_mirror:
         return keyed("is_not_at", "{hub_id} is not at {host}", hub_id=hub_id, host=address.host)

@@ -7,7 +7,8 @@ finds the token where this machine keeps it; it is written nowhere.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -119,7 +120,8 @@ def push(
     api = HfApi(token=token)
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     sizes = [path.stat().st_size for path in paths]
-    try:
+    remedy = f"the prepared folder stays in {folder}; try again with `hf upload {shlex.join([repo, str(folder)])}`"
+    with _told(repo, token, remedy):
         api.create_repo(repo, private=private, exist_ok=True)
         if private and api.repo_info(repo).private is False:  # it was there before
             raise _public(repo)
@@ -128,25 +130,21 @@ def push(
             progress(sum(sizes[:number]), sum(sizes))
             api.preupload_lfs_files(repo, [operation])
         api.create_commit(repo, added, commit_message="Add the model and its card")
-    except WorkbenchError:
-        raise
-    except Exception as error:  # broad on purpose: where no answer comes, the classes are the transport library's
-        remedy = f"the prepared folder stays in {folder}; try again with `hf upload {shlex.join([repo, str(folder)])}`"
-        raise _failed(error, repo, token, remedy) from None
     return f"{where.url}/{repo}"
 
 
 def refuse_token(repo: str, token: str) -> None:
     """Ask the hub whose token this is, before work begins that ends in a push. Raises NetworkError."""
     from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
 
     _set_library_up()
-    try:
-        HfApi(token=token).whoami()
-    except Exception as error:  # broad on purpose, as in `push`
-        if _status(error) == _TOO_OFTEN:  # this question alone is limited so; the push itself may go through
-            return
-        raise _failed(error, repo, token, "leave --repo out to prepare the folder alone") from None
+    with _told(repo, token, "leave --repo out to prepare the folder alone"):
+        try:
+            HfApi(token=token).whoami()
+        except HfHubHTTPError as error:  # this question alone is limited so; the push itself may go through
+            if _status(error) != _TOO_OFTEN:
+                raise
 
 
 def refuse_mirror(where: Address) -> None:
@@ -182,6 +180,17 @@ def _set_library_up() -> Address:
     set_client_factory(patient)
     disable_progress_bars()
     return where
+
+
+@contextmanager
+def _told(repo: str, token: str, remedy: str) -> Iterator[None]:
+    """Raise NetworkError for whatever goes wrong between here and the hub; a token in its words goes no further."""
+    try:
+        yield
+    except WorkbenchError:
+        raise
+    except Exception as error:  # broad on purpose: where no answer comes, the classes are the transport library's
+        raise _failed(error, repo, token, remedy) from None
 
 
 def _public(repo: str) -> NetworkError:

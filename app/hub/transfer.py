@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from app.errors import DataError, ModelError, NetworkError, keyed
+from app.errors import keyed
 from app.hub import address, mirror
 from app.jobs.child import JobChild
 
@@ -64,33 +64,12 @@ def ended(download: Callable[[], object], child: JobChild, look: Callable[[], No
 
 def asked(hub_id: str, what: Literal["dataset", "model"], ask: Callable[[], Answer]) -> Answer:
     """Ask the hub; turn what goes wrong into one line for a person."""
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-
     where = address.settle()
+    the_set = keyed("the_dataset_cannot_be_fetched", "The dataset {hub_id} cannot be fetched", hub_id=hub_id)
+    cannot = the_set if what == "dataset" else keyed("cannot_be_fetched", "{what} cannot be fetched", what=hub_id)
     try:
         return ask()
-    except GatedRepoError as error:
-        raise mirror.gated(hub_id, where) from error
-    except RepositoryNotFoundError as error:
-        kind = DataError if what == "dataset" else ModelError
-        raise kind(
-            mirror.not_there(hub_id, where),
-            keyed("there_is_no_such_dataset", "there is no such dataset")
-            if what == "dataset"
-            else keyed("no_such_model_or_revision", "no such model or revision"),
-            keyed("check_the_spelling", "Check the spelling"),
-        ) from error
-    except Exception as error:
-        # Broad on purpose: connection errors come in the classes of the hub client's transport library, which changed
-        # twice and is no dependency of ours. Whatever it is, the file did not arrive.
+    except Exception as error:  # broad on purpose: see `mirror.refusal`. A full disk is said by the job as what it is.
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise _failed(hub_id, what, where, error) from error
-
-
-def _failed(hub_id: str, what: Literal["dataset", "model"], where: address.Address, error: Exception) -> NetworkError:
-    the_set = keyed("the_dataset_cannot_be_fetched", "The dataset {hub_id} cannot be fetched", hub_id=hub_id)
-    said = the_set if what == "dataset" else keyed("cannot_be_fetched", "{what} cannot be fetched", what=hub_id)
-    if where.is_mirror:
-        return mirror.failed(said, where, error)
-    return NetworkError(said, keyed("hub_away", "the hub cannot be reached from here"), _REMEDY)
+        raise mirror.refusal(error, hub_id, where, cannot, _REMEDY, what) from error
