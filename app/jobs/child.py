@@ -25,6 +25,8 @@ from app.reading import parsed_as
 from app.redaction import redact
 
 HEARTBEAT_S = 2.0
+# A folder that was away for so many beats in a row was deleted; a disk that was away for a moment comes back sooner.
+_GONE_BEATS = 15
 Outcome = Literal["finished", "stopped"]
 # The figures of what came of a job, as plain data.
 Result = Mapping[str, object]
@@ -123,11 +125,13 @@ class JobChild:
             self.directory.write_status(self._status)
 
     def _beat(self) -> None:
+        gone = 0
         while not self._ended.wait(HEARTBEAT_S):
-            try:
+            gone = 0 if self.directory.path.is_dir() else gone + 1
+            if gone == _GONE_BEATS:  # nobody can ask this job to stop any more: an engine would stay for ever
+                self._terminated.set()
+            with suppress(OSError):  # a full disk is reported by the work itself; the beat must not end the run
                 self._write()
-            except OSError:  # a full disk is reported by the work itself; the beat must not end the run
-                continue
 
     def _on_terminate(self, number: int, frame: FrameType | None) -> None:
         self._terminated.set()
