@@ -17,7 +17,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -40,7 +39,7 @@ TOOLS = {
     "check": (["ruff", "format", "--check", "."], ["ruff", "check", "."], ["mypy"]),
     "fix": (["ruff", "check", "--fix", "."], ["ruff", "format", "."]),
 }
-BROWSER_TESTS = "tests/browser"
+TEST_PROCESSES = 2
 # Lines of pip's output that tell a person how far it is.
 PIP_PROGRESS = re.compile(r"\s*(Downloading \S+ \([^)]*\)|Installing collected packages)")
 # Oldest NVIDIA driver for CUDA 12.x by NVIDIA's minor-version compatibility, and for the CUDA 13 build that pip
@@ -101,21 +100,9 @@ def run_tools(python: Path, verb: str, arguments: Sequence[str]) -> int:
 
 
 def run_all_tests(python: Path) -> int:
-    """Run every test: those of the browser, which mostly wait for a page, beside the others, and their report last."""
-    pytest = [str(python), "-m", "pytest"]
-    with tempfile.TemporaryFile() as told:
-        beside = subprocess.Popen([*pytest, BROWSER_TESTS], stdout=told, stderr=subprocess.STDOUT, cwd=HERE)
-        try:
-            status = subprocess.run([*pytest, f"--ignore={BROWSER_TESTS}"], cwd=HERE, check=False).returncode
-            status = beside.wait() or status
-        finally:
-            beside.terminate()
-            beside.wait()
-        told.seek(0)
-        print(f"{BROWSER_TESTS}:", flush=True)
-        sys.stdout.buffer.write(told.read())
-        sys.stdout.flush()
-    return status
+    """Run every test, file by file, in as many processes as a small machine has cores: one of them mostly waits."""
+    shared = ["-n", str(TEST_PROCESSES), "--dist", "loadfile"]
+    return subprocess.run([str(python), "-m", "pytest", *shared], cwd=HERE, check=False).returncode
 
 
 def fail(what: str, why: str, remedy: str) -> int:

@@ -115,22 +115,28 @@ def test_check_names_the_tool_that_complains_and_fix_mends_what_it_can(
     assert file.read_text() == mended
 
 
-@pytest.mark.parametrize(("ours", "browsers"), [("True", "True"), ("True", "False"), ("False", "True")])
-def test_the_browsers_tests_run_beside_the_others_and_count(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes], ours: str, browsers: str
+@pytest.mark.parametrize("wrong", ["", "here", "browser"])
+def test_all_tests_run_in_two_processes_and_each_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], wrong: str
 ) -> None:
+    """Two files wait for one another: one process alone would never end the first."""
     monkeypatch.setattr(launch, "HERE", tmp_path)
-    monkeypatch.setattr(sys, "stdout", sys.__stdout__)
     (tmp_path / "tests" / "browser").mkdir(parents=True)
     (tmp_path / "pyproject.toml").write_text('[tool.pytest.ini_options]\ntestpaths = ["tests"]\n')
-    (tmp_path / "tests" / "test_ours.py").write_text(f"def test_ours():\n    assert {ours}\n")
-    (tmp_path / "tests" / "browser" / "test_browser.py").write_text(f"def test_browser():\n    assert {browsers}\n")
-    assert bool(launch.run_all_tests(Path(sys.executable))) is ("False" in (ours, browsers))
-    told = capfdbinary.readouterr().out.decode()
-    ran, beside = told.split("tests/browser:")
-    for shown, passed, name in ((ran, ours, "test_ours"), (beside, browsers, "test_browser")):
-        assert ("1 passed" in shown) is (passed == "True")
-        assert (f"::{name}" in shown) is (passed == "False")
+    for folder, name, other in (("tests", "here", "browser"), ("tests/browser", "browser", "here")):
+        (tmp_path / folder / f"test_{name}.py").write_text(
+            "import pathlib, time\n\n"
+            f"def test_{name}():\n"
+            f"    pathlib.Path({str(tmp_path / name)!r}).touch()\n"
+            "    end = time.monotonic() + 60\n"
+            f"    while not pathlib.Path({str(tmp_path / other)!r}).exists():\n"
+            "        assert time.monotonic() < end\n"
+            "        time.sleep(0.05)\n"
+            f"    assert {name != wrong}\n"
+        )
+    assert launch.run_all_tests(Path(sys.executable)) == bool(wrong)
+    told = capfd.readouterr().out
+    assert (f"{1 if wrong else 2} passed" in told) and (f"::test_{wrong}" in told) is bool(wrong)
 
 
 def test_check_takes_no_arguments(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
