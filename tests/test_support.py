@@ -12,7 +12,7 @@ from app import support
 from app.cli.main import main
 from app.jobs import directory
 from app.jobs.directory import JobDirectory, Status
-from app.ui.tabs.train.run_panel import save_bundle
+from app.ui.tabs.train.run_box.run_panel import save_bundle
 from app.ui.tabs.train.run_view import log_tail
 from app.workspace import Workspace
 

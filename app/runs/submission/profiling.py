@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from app.config.schema import RunConfig
 from app.errors import JobError, UsageError
+from app.jobs import directory
 from app.jobs.directory import JobDirectory
 from app.planner.step_profile import StepProfile
 from app.reading import parsed_as, read_object
@@ -16,8 +17,12 @@ MOST_STEPS = 100
 _SAMPLE = request_paths.SAMPLES / "pirate.json"
 
 
-def start(workspace: Workspace, config: RunConfig, *, steps: int = 3, trace: bool = False) -> JobDirectory:
-    """Hand in a profile of `steps` steps of a run and return its job; `trace` adds one under torch's own profiler.
+def start(
+    workspace: Workspace, config: RunConfig, *, steps: int = 3, trace: bool = False, run: str = ""
+) -> JobDirectory:
+    """Hand in a profile of `steps` steps and return its job; `trace` adds one under torch's own profiler.
+
+    `run` is the id of the run whose settings these are, so that `newest` finds the profile again.
 
     Raises WorkbenchError for what no run can be, and UsageError for more steps than MOST_STEPS.
     """
@@ -25,7 +30,13 @@ def start(workspace: Workspace, config: RunConfig, *, steps: int = 3, trace: boo
         raise UsageError(f"{steps} steps are not profiled", "", f"choose 1 to {MOST_STEPS}")
     if not config.data.file:
         config = config.changed({"data.file": str(_SAMPLE)})
-    return submit.start(workspace, config, kind="profile", steps=steps, trace=trace)
+    return submit.start(workspace, config, kind="profile", steps=steps, trace=trace, run=run)
+
+
+def newest(workspace: Workspace, run: str) -> JobDirectory | None:
+    """Return the newest profile that was asked for of a run."""
+    found = reversed(directory.all_jobs(workspace, "profile"))
+    return next((job for job in found if job.job.get("run") == run), None)
 
 
 def read(job: JobDirectory) -> StepProfile:

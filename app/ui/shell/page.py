@@ -32,8 +32,8 @@ from app.ui.tabs.export import tab as export
 from app.ui.tabs.plan import tab as plan
 from app.ui.tabs.playground import tab as playground
 from app.ui.tabs.playground.learning import Learning, next_run
-from app.ui.tabs.train import run_panel
 from app.ui.tabs.train import tab as train
+from app.ui.tabs.train.run_box import run_panel
 from app.workspace import Workspace
 
 # What stands in the list of the followed for each look after the end, and how many there are.

@@ -23,8 +23,9 @@ from app.ui.components.numbers import Misread, real, whole, written
 from app.ui.shell.language import Translator, _sayings, texts
 from app.ui.tabs.data import tab
 from app.ui.tabs.plan import tab as plan
-from app.ui.tabs.train import run_panel, sweep_panel, unplanned
+from app.ui.tabs.train import sweep_panel, unplanned
 from app.ui.tabs.train import tab as train
+from app.ui.tabs.train.run_box import run_panel
 from app.workspace import Workspace
 
 EN, ZH = Translator("en"), Translator("zh")

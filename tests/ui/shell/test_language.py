@@ -69,7 +69,7 @@ def test_every_text_is_used() -> None:
         "take.verdict.",
         "data.sample.",
     )
-    families += ("play.figure.", "play.figure_help.", "play.score.", "play.column.")
+    families += ("play.figure.", "play.figure_help.", "play.score.", "play.column.", "profile.head.", "profile.part.")
     families += ("plan.fold.", "plan.table.", "take.sentence", "tab.", "setting.", "data.map.", "data.length.")
     families += ("said.", "wrong.")
     families += ("train.filter.", "sweep.example.", "compare.", "step.mark.", "step.method.")

@@ -26,7 +26,8 @@ from app.ui.components.markup import Html, element
 from app.ui.components.number_fields import NumberField
 from app.ui.shell.language import Key, Translator
 from app.ui.shell.page_context import PageContext
-from app.ui.tabs.playground import chooser, progress, session, view
+from app.ui.tabs import job_progress
+from app.ui.tabs.playground import chooser, session, view
 from app.ui.tabs.playground.chooser import Asked, Chooser
 from app.ui.tabs.playground.view import Showing
 from app.workspace import Workspace
@@ -167,7 +168,7 @@ def outcome(workspace: Workspace, job_id: object, t: Translator) -> Html:
         return Html("")
     status = job.status()
     if status.state != "finished":
-        return progress.line(job, t)
+        return job_progress.line(job, t)
     found = status.result
     passed = found.get("verdict") == "pass"
     verdict = element(

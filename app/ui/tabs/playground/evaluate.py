@@ -27,7 +27,8 @@ from app.ui.components.markup import Html
 from app.ui.components.number_fields import NumberField
 from app.ui.shell.language import Key, Translator
 from app.ui.shell.page_context import CLICK_JS, PageContext
-from app.ui.tabs.playground import blend, chooser, evaluate_view, progress
+from app.ui.tabs import job_progress
+from app.ui.tabs.playground import blend, chooser, evaluate_view
 from app.ui.tabs.playground.blend import Recipe
 from app.ui.tabs.playground.chooser import Asked, Chooser
 from app.workspace import Workspace
@@ -135,7 +136,7 @@ def looked(workspace: Workspace, value: object, t: Translator) -> tuple[Html, Ht
     if job is None:
         return Html(""), messages.empty(t("evaluate.none"), t("evaluate.none_text"))
     result = results.read(job)
-    return progress.line(job, t), evaluate_view.shown(result, t, column_names(result, t)) if result else Html("")
+    return job_progress.line(job, t), evaluate_view.shown(result, t, column_names(result, t)) if result else Html("")
 
 
 def column_names(result: EvaluationResult, t: Translator) -> dict[str, str]:
@@ -299,7 +300,7 @@ def _wire_result(context: PageContext, tab: gr.Tab, c: _Controls) -> None:
         return Updates({c.shown: gr.update(choices=offered, value=kept)})
 
     def look(t: Translator, value: object, seen: object) -> Updates:
-        mark = progress.mark(t.language, value, jobs=[found_run(workspace, value)])
+        mark = job_progress.mark(t.language, value, jobs=[found_run(workspace, value)])
         if mark == seen:
             return Updates()
         line, result = looked(workspace, value, t)

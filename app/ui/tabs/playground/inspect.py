@@ -31,7 +31,8 @@ from app.ui.components.markup import Html, element
 from app.ui.components.number_fields import NumberField
 from app.ui.shell.language import Key, Translator
 from app.ui.shell.page_context import CLICK_JS, PageContext
-from app.ui.tabs.playground import blend, progress, view
+from app.ui.tabs import job_progress
+from app.ui.tabs.playground import blend, view
 from app.ui.tabs.playground.chooser import Chooser
 from app.workspace import Workspace
 
@@ -154,7 +155,7 @@ def shown(job: JobDirectory | None, figure: str, module: str, t: Translator) -> 
         return Html(""), messages.empty(t("play.no_inspection"), t("play.no_inspection_text"), "search")
     found = read_inspection(job)
     if found is None or job.status().state != "finished" or not found.layers:
-        return progress.line(job, t), Html("")
+        return job_progress.line(job, t), Html("")
     files = view.saving(
         t, ("inspection.json", "JSON", json.dumps({"layers": [asdict(layer) for layer in found.layers]}, indent=1))
     )
@@ -219,7 +220,7 @@ def _wire_inspection(context: PageContext, tab: gr.Tab, shared: Chooser, c: _Con
 
     def look(t: Translator, value: object, figure: object, module: str, seen: object) -> Updates:
         job = newest(workspace, value)
-        mark = progress.mark(t.language, value, figure, module, jobs=[job])
+        mark = job_progress.mark(t.language, value, figure, module, jobs=[job])
         if mark == seen:
             return Updates()
         known = figure if isinstance(figure, str) and figure in FIGURES else FIGURES[0]

@@ -23,7 +23,8 @@ from app.ui.components.markup import Html, element
 from app.ui.components.questions import Question, Saving
 from app.ui.shell.language import Key, Translator
 from app.ui.shell.page_context import PageContext
-from app.ui.tabs.playground import chooser, progress, view
+from app.ui.tabs import job_progress
+from app.ui.tabs.playground import chooser, view
 from app.ui.tabs.playground.chooser import Asked, Chooser
 from app.ui.tabs.playground.learning import Learning
 from app.workspace import Workspace
@@ -143,7 +144,7 @@ def looked(workspace: Workspace, run: object, earlier: object, t: Translator) ->
         return Html(""), messages.empty(t("play.no_suite"), t("play.no_suite_text"), "chart")
     result = suites.read_result(job)
     shown = table(result, suites.read_result(before) if before else None, t) if result else Html("")
-    return progress.line(job, t), shown
+    return job_progress.line(job, t), shown
 
 
 def sample_text(workspace: Workspace, values: object) -> str:
@@ -295,7 +296,7 @@ def _wire_runs(context: PageContext, tab: gr.Tab, shared: Chooser, c: _Controls)
 
     def look(t: Translator, value: object, earlier: object, seen: object) -> Updates:
         pair = [found_run(workspace, value), found_run(workspace, earlier)]
-        mark = progress.mark(t.language, value, earlier, jobs=pair)
+        mark = job_progress.mark(t.language, value, earlier, jobs=pair)
         if mark == seen:
             return Updates()
         line, table_ = looked(workspace, value, earlier, t)

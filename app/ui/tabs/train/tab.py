@@ -26,8 +26,9 @@ from app.ui.shell.serving.open_pages import POLL_S
 from app.ui.tabs.data import tab as data
 from app.ui.tabs.plan import tab
 from app.ui.tabs.plan.tab import PlanTab
-from app.ui.tabs.train import compare_panel, history_panel, live_panel, run_panel, script_panel, sweep_panel, unplanned
+from app.ui.tabs.train import compare_panel, history_panel, live_panel, sweep_panel, unplanned
 from app.ui.tabs.train.live_panel import LivePanel
+from app.ui.tabs.train.run_box import profile_panel, run_panel, script_panel
 from app.ui.tabs.train.unplanned import Unplanned
 from app.workspace import Workspace
 
@@ -176,6 +177,7 @@ def build(context: PageContext, planned: PlanTab) -> TrainTab:
     with live.box_place:
         box = run_panel.build(context, selected, partial(shown_run, context.workspace), after)
         script_panel.build(context, selected, partial(shown_run, context.workspace))
+        profile_panel.build(context, selected, partial(shown_run, context.workspace))
     compare_panel.build(context, ticked)
     _wire_saving(context, live)
     _wire_start(context, planned.form, start_box, selected, after)

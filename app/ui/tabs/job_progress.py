@@ -1,4 +1,4 @@
-"""How a job of the playground stands, in one line."""
+"""How a job that a tab waits for stands, in one line."""
 
 from __future__ import annotations
 
