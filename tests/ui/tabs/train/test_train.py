@@ -30,12 +30,12 @@ from app.ui.tabs.train import (
     live_panel,
     live_view,
     run_cards,
-    run_panel,
     sweep_panel,
     tab,
 )
 from app.ui.tabs.train.compare_panel import Choices
 from app.ui.tabs.train.live_view import View
+from app.ui.tabs.train.run_box import run_panel
 from app.workspace import Workspace
 
 T = Translator("en")
