@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from app.errors import PlanError, WorkbenchError, foreign_code, keyed
+from app.errors import PlanError, WorkbenchError, foreign_code
 from app.planner.request import PlanRequest
 from app.planner.tracing import store
 from app.planner.tracing.request import requests_from_json
@@ -56,11 +56,7 @@ def _refusal(request: PlanRequest, error: Exception) -> PlanError:
     """Return the error of a model whose code fails in a simulated step."""
     why = f"{type(error).__name__}: {' '.join(str(error).split())}"[:220]
     what = f"The model {request.model.name} cannot be planned"
-    return PlanError(
-        what,
-        keyed("a_step_cannot_be_simulated", "a step of its training cannot be simulated ({why})", why=why),
-        keyed("choose_another_model", "Choose another model"),
-    )
+    return PlanError(what, f"a step of its training cannot be simulated ({why})", "Choose another model")
 
 
 def attend(request: PlanRequest, root: Path, started: float) -> None:
