@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page
 
 from app.config.presets import load
+from app.evaluation import history
+from app.evaluation.conversation import Answer, Column, Conversation
 from app.jobs import directory
 from app.jobs.metrics import MetricsWriter
+from app.planner.step_profile import PARTS, Part, Product, Scope, StepProfile
 from app.workspace import open_workspace
 from tests.browser.views import EMPTY, VIEWS, View, open_view
 from tests.ui.running_page import RunningPage
@@ -27,9 +32,10 @@ _AT_REST = """() => !document.querySelector("[data-asking]") && document.getAnim
 
 @pytest.fixture(scope="module")
 def with_a_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace with a finished run, its curve and its events."""
+    """A workspace with a finished run, its curve, its events and the profile of its steps, and a conversation."""
     root = tmp_path_factory.mktemp("axe") / "workspace"
-    job = directory.create(open_workspace(root), "train", load("cpu-starter").config.as_dict(), name="demo")
+    workspace = open_workspace(root)
+    job = directory.create(workspace, "train", load("cpu-starter").config.as_dict(), name="demo")
     metrics = MetricsWriter(job.metrics_file)
     for step in range(1, 41):
         metrics.write({"step": step, "loss": 3.0 / step, "learning_rate": 1e-3, "time": float(step)})
@@ -37,6 +43,19 @@ def with_a_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     metrics.close()
     job.log_file.write_text("step 1\nstep 2\n", encoding="utf-8")
     job.write_status(directory.Status(state="finished", step=40, of=40, started=1.0, ended=40.0))
+    profile = directory.create(workspace, "profile", job.config, run=job.id)
+    profile.result.mkdir()
+    parts = [Part(name, 0.05, 0.1) for name in PARTS]
+    found = StepProfile(
+        device="cpu", dtype="float32", model="starter", steps=3, seconds=0.5, least_seconds=0.4, most_seconds=0.6,
+        tokens=1000.0, parts=parts, scopes=Scope("step", 0.5, [Scope("forward", 0.3)]), share_of_limit=0.3,
+        products=[Product(64, 128, 128, 4.0, 10.0)], products_seconds=0.2,
+    )  # fmt: skip
+    (profile.result / "profile.json").write_text(json.dumps(asdict(found)), encoding="utf-8")
+    profile.write_status(directory.Status(state="finished", step=3, of=3, started=1.0, ended=9.0))
+    talk = Conversation([Column("base", "Base")])
+    talk.ask("What colour is grass?").answers["base"] = Answer("Green.", done=True)
+    history.keep(workspace, talk)
     return root
 
 

@@ -67,6 +67,7 @@ VIEWS = (
     View("train", "train"),
     View("train-folds", "train", _folds("train")),
     View("playground-chat", "playground", _inner("wb-play-modes", 0)),
+    View("playground-folds", "playground", _folds("playground")),
     View("playground-vote", "playground", _inner("wb-play-modes", 1)),
     View("playground-suite", "playground", _inner("wb-play-modes", 2)),
     View("playground-blend", "playground", _inner("wb-play-modes", 3)),
