@@ -108,13 +108,14 @@ def unsloth(config: RunConfig, rows: Any, scratch: Path, clock: Any) -> Any:
 def _sft(config: RunConfig, model: Any, rows: Any, scratch: Path, clock: Any, **more: Any) -> Any:
     from trl import SFTTrainer
 
-    from app.models.loading import device, load_tokenizer, resolve_dtype
+    from app import devices
+    from app.models.loading import load_tokenizer, resolve_dtype
     from app.training.trainers.arguments import trl_arguments
 
     dtype = resolve_dtype(config.model.dtype)
     return SFTTrainer(
         model=model,
-        args=trl_arguments(config, scratch, dtype, device().type, validate=False),
+        args=trl_arguments(config, scratch, dtype, devices.here(), validate=False),
         train_dataset=rows.training,
         processing_class=load_tokenizer(config.model.name),
         callbacks=[clock],

@@ -189,26 +189,43 @@ def test_only_the_supervisor_starts_processes() -> None:
     assert starters - {"app.data.client"} == {"app.jobs.supervisor"}
 
 
-def asks_cuda(source: str) -> bool:
-    """Say whether a module's code, not its texts, names `torch.cuda`."""
+ACCELERATORS = ("torch.cuda", "torch.xpu", "torch.mps", "torch.backends.mps", "torch.accelerator", "torch.version.hip")
+
+
+def asks_for_cards(source: str) -> bool:
+    """Say whether a module's code, not its texts, names what torch knows of accelerators, or decides by CUDA's name."""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Attribute) and ast.unparse(node) == "torch.cuda":
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in ACCELERATORS:
             return True
-        if isinstance(node, ast.Import) and any(alias.name.startswith("torch.cuda") for alias in node.names):
+        if isinstance(node, ast.Import) and any(alias.name.startswith(ACCELERATORS) for alias in node.names):
             return True
         if isinstance(node, ast.ImportFrom):
             names = {f"{node.module}.{alias.name}" for alias in node.names}
-            if any(name.startswith("torch.cuda") for name in names):
+            if any(name.startswith(ACCELERATORS) for name in names):
+                return True
+        if isinstance(node, ast.Compare) and "device" in ast.unparse(node.left):
+            compared = {value.value for value in ast.walk(node) if isinstance(value, ast.Constant)}
+            if compared & {"cuda", "xpu", "mps", "nccl", "xccl"} and ".type" in ast.unparse(node.left):
                 return True
     return False
 
 
 def test_one_module_asks_for_cards() -> None:
-    asking = {name for name, path in SOURCES.items() if asks_cuda(path.read_text(encoding="utf-8"))}
+    asking = {name for name, path in SOURCES.items() if asks_for_cards(path.read_text(encoding="utf-8"))}
     assert asking == {"app.devices"}
-    assert asks_cuda("import torch\nif torch.cuda.is_available(): pass") and asks_cuda("from torch import cuda")
-    assert asks_cuda("from torch.cuda import amp") and asks_cuda("import torch.cuda as c")
-    assert not asks_cuda("text = 'torch.cuda.is_available()'")
+    for code in (
+        "import torch\nif torch.cuda.is_available(): pass",
+        "import torch\nif torch.backends.mps.is_available(): pass",
+        "import torch\nif torch.version.hip: pass",
+        "from torch import cuda",
+        "from torch import xpu",
+        "from torch.cuda import amp",
+        "import torch.mps as m",
+        "if x.device.type == 'cuda': pass",
+    ):
+        assert asks_for_cards(code), code
+    assert not asks_for_cards("text = 'torch.cuda.is_available()'")
+    assert not asks_for_cards("if x.device.type != 'cpu': pass")
 
 
 def test_only_the_hub_talks_to_the_hub() -> None:

@@ -279,7 +279,7 @@ def _arguments(config: RunConfig, validate: bool) -> str:
         "output_dir": _Code("OUTPUT"),
         "save_strategy": "no",
         "ddp_find_unused_parameters": False,
-        **trl_settings(config, dtype="fp32", on_card=False, validate=validate),
+        **trl_settings(config, dtype="fp32", on_card=False, pinned=False, validate=validate),
         # The effective batch stays, however many processes share it.
         "gradient_accumulation_steps": _Code(f"{training.gradient_accumulation_steps} // PROCESSES"),
         "use_cpu": _Code("not torch.cuda.is_available()"),

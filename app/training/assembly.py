@@ -18,6 +18,7 @@ from transformers import (
     set_seed,
 )
 
+from app import devices
 from app.config.objectives import WITH_REFERENCE
 from app.config.schema import RunConfig
 from app.config.sections import Objective
@@ -155,7 +156,7 @@ def build_trainer(
     """
     work_folder = child.directory.path / "work"
     dtype = resolve_dtype(config.model.dtype)
-    arguments = trl_arguments(config, work_folder, dtype, device().type, validate=rows.validation is not None)
+    arguments = trl_arguments(config, work_folder, dtype, devices.here(), validate=rows.validation is not None)
     full = config.adapter.method == "full"
     trackers.settle(child.directory, config)
     _settle_router_loss(model)

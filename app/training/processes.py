@@ -96,8 +96,7 @@ def any_says(here: bool) -> bool:
     """Return whether any process says so; all of them get the same answer, so they can act on it together."""
     if not distributed.is_initialized():
         return here
-    place = torch.device("cuda" if distributed.get_backend() == "nccl" else "cpu")
-    said = torch.tensor([int(here)], device=place)
+    said = torch.tensor([int(here)], device=devices.shared_by(distributed.get_backend()))
     distributed.all_reduce(said, op=distributed.ReduceOp.MAX)
     return bool(said.item())
 
@@ -214,7 +213,7 @@ def _leave_word(directory: JobDirectory, rank: int, error: BaseException) -> Non
 def _is_parting(error: BaseException) -> bool:
     """Tell whether an error only says that another process is gone."""
     said = str(error).lower()
-    return any(words in said for words in ("gloo", "nccl", "connection closed by peer", "connection reset"))
+    return any(words in said for words in ("gloo", "nccl", "xccl", "connection closed by peer", "connection reset"))
 
 
 def _die_with_launcher() -> None:

@@ -76,6 +76,7 @@ def weights_of(job: JobDirectory) -> bytes:
 
 def trained_by_peft(job: JobDirectory) -> int:
     """Count what PEFT (or, for full fine-tuning, torch) says is trained when the same model is built anew."""
+    from app.devices import Processor
     from app.models.loading import resolve_dtype
     from app.training import assembly
     from app.training.trainers.arguments import trl_arguments
@@ -85,7 +86,7 @@ def trained_by_peft(job: JobDirectory) -> int:
     model = assembly.build_model(config, resolve(config.model.name))
     if config.adapter.method == "full":
         return int(model.num_parameters(only_trainable=True))
-    arguments = trl_arguments(config, Path("unused"), resolve_dtype("fp32"), "cpu", validate=False)
+    arguments = trl_arguments(config, Path("unused"), resolve_dtype("fp32"), Processor(), validate=False)
     peft_optimizer(config, model, arguments)
     return int(model.get_nb_trainable_parameters()[0])
 

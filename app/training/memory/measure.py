@@ -24,6 +24,7 @@ from app.models.names import resolve
 from app.planner import PlanRequest, estimate
 from app.planner.from_config import request_from_config
 from app.planner.history import COMPARED, CPU, Measurement, append, predicted_parts
+from app.planner.machine import this_machine
 from app.planner.request import Dtype
 from app.planner.tracing.client import traced
 from app.training.assembly import (
@@ -113,7 +114,13 @@ def measure(child: JobChild, config: RunConfig, folder: str, batch: TrainingRows
     if len(marks.steps) < STEPS:
         return None
     request = traced(_request(config, batch, meter.device), child.directory.path.parents[1])
-    return _measurement(request, meter.device, marks), marks.before
+    return _measurement(request, _known_name(meter.device), marks), marks.before
+
+
+def _known_name(device: str) -> str:
+    """Return the name that the planner looks measurements up by: torch and the system call a GPU otherwise at times."""
+    here = this_machine()
+    return device if device == CPU or here.kind in (None, "cuda") else here.name
 
 
 def shortened(config: RunConfig) -> RunConfig:

@@ -1,8 +1,9 @@
-"""Memory as it is while a model trains: torch's own count on a card, the process's resident memory on a processor."""
+"""Memory as it is while a model trains: torch's own count on a GPU, the process's resident memory on a processor."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Protocol
 
 import psutil
@@ -51,35 +52,51 @@ class CardMeter:
         return self._card.peak_bytes() or 0
 
 
-class ProcessMeter:
-    """Look at the process's resident memory, sampled beside the work: short humps can slip through."""
+class SampledMeter:
+    """Look at a size beside the work, where nobody counts its peak: short humps can slip through."""
 
-    def __init__(self) -> None:
-        self.device = "cpu"
-        self._process = psutil.Process()
+    def __init__(self, device: str, read: Callable[[], int]) -> None:
+        self.device, self._read = device, read
         self._highest = 0
+        # A look that began before a mark must not put the peak before it back.
+        self._lock = threading.Lock()
         threading.Thread(target=self._sample, name="memory meter", daemon=True).start()
 
     def now(self) -> int:
-        """Return the resident bytes."""
-        return int(self._process.memory_info().rss)
+        """Return the bytes in use."""
+        return self._read()
 
     def mark(self) -> None:
         """Begin to look for the highest value."""
-        self._highest = self.now()
+        with self._lock:
+            self._highest = self.now()
 
     def peak(self) -> int:
         """Return the highest value since the mark."""
-        return max(self._highest, self.now())
+        with self._lock:
+            self._highest = max(self._highest, self.now())
+            return self._highest
 
     def _sample(self) -> None:
         pause = threading.Event()
         while True:
-            self._highest = max(self._highest, self.now())
+            self.peak()
             pause.wait(_SAMPLE_S)
+
+
+class ProcessMeter(SampledMeter):
+    """Look at the process's resident memory."""
+
+    def __init__(self) -> None:
+        process = psutil.Process()
+        super().__init__("cpu", lambda: int(process.memory_info().rss))
 
 
 def memory_meter() -> MemoryMeter:
     """Return the meter of the device that trains."""
     device = devices.here()
-    return ProcessMeter() if device.allocated_bytes() is None else CardMeter(device)
+    if device.allocated_bytes() is None:
+        return ProcessMeter()
+    if device.peak_bytes() is None:
+        return SampledMeter(device.name, lambda: device.allocated_bytes() or 0)
+    return CardMeter(device)

@@ -47,12 +47,13 @@ TRL_NAMES: dict[Objective, tuple[str, str, str]] = {
 }
 
 
-def trl_settings(config: RunConfig, *, dtype: str, on_card: bool, validate: bool) -> Arguments:
+def trl_settings(config: RunConfig, *, dtype: str, on_card: bool, pinned: bool, validate: bool) -> Arguments:
     """Return the arguments of the configuration that TRL has for the run's objective.
 
-    Rows are tokens already. `dtype` is bf16, fp16 or fp32; `validate` says that there are validation rows.
+    Rows are tokens already. `dtype` is bf16, fp16 or fp32; `pinned` rows lie in page-locked memory; `validate` says
+    that there are validation rows.
     """
-    common = _common(config, dtype=dtype, on_card=on_card, validate=validate)
+    common = _common(config, dtype=dtype, on_card=on_card, pinned=pinned, validate=validate)
     return {**common, **_OF_OBJECTIVE[config.training.objective](config)}
 
 
@@ -105,7 +106,7 @@ _OF_OBJECTIVE: dict[Objective, Callable[[RunConfig], Arguments]] = {
 }
 
 
-def _common(config: RunConfig, *, dtype: str, on_card: bool, validate: bool) -> Arguments:
+def _common(config: RunConfig, *, dtype: str, on_card: bool, pinned: bool, validate: bool) -> Arguments:
     """Return what transformers' TrainingArguments take for every objective."""
     training = config.training
     return {
@@ -134,7 +135,7 @@ def _common(config: RunConfig, *, dtype: str, on_card: bool, validate: bool) -> 
         "use_cpu": not on_card,
         "bf16": dtype == "bf16",
         "fp16": dtype == "fp16",
-        "dataloader_pin_memory": on_card,
+        "dataloader_pin_memory": pinned,
         "report_to": list(training.report_to) or "none",
         "disable_tqdm": True,
         **_checkpointing(config.memory.checkpointing),

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig, Pr
 from app.config import presets
 from app.data.dataset.build import BuiltDataset, build
 from app.data.dataset.options import DataOptions
+from app.devices import Processor
 from app.training.trainers.arguments import trl_arguments
 from app.training.trainers.trainer import SftTrainer
 
@@ -85,7 +86,7 @@ def packed_loss(model: Any, dataset: BuiltDataset, folder: Path) -> float:
     config = presets.load("cpu-starter").config.changed({"model.dtype": "fp32", "memory.checkpointing": "none"})
     trainer = SftTrainer(
         model=model,
-        args=trl_arguments(config, folder, torch.float32, "cpu", validate=False),
+        args=trl_arguments(config, folder, torch.float32, Processor(), validate=False),
         train_dataset=Dataset.from_file(str(dataset.packed)),
         processing_class=PreTrainedTokenizerFast.from_pretrained(STARTER),
         adapter_dtype=None,
