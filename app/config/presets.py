@@ -7,12 +7,13 @@ A preset file is the YAML of a RunConfig with one more section, `preset`: title,
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 import yaml
 
+from app.config.accelerators import INSTEAD, Kind, has_optimizer
 from app.config.parsing import from_yaml, read_yaml
 from app.config.schema import RunConfig, parse
 from app.errors import ConfigError, Problem, TakenError, UsageError, keyed
@@ -32,6 +33,12 @@ class Preset:
     note: str = ""
     vram_gb: float | None = None
     alternatives: tuple[str, ...] = ()
+
+    def on(self, kind: Kind | None) -> Preset:
+        """Return the preset for a kind of GPU: an optimiser that bitsandbytes has not there gives way to PyTorch's."""
+        if has_optimizer(kind, self.config.training.optim):
+            return self
+        return replace(self, config=self.config.changed({"training.optim": INSTEAD}))
 
 
 def all_presets(workspace: Workspace | None = None) -> list[Preset]:

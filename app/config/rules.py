@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib.util import find_spec
 
+from app.config.accelerators import Kind, has_optimizer
 from app.config.objectives import WITH_REFERENCE
 from app.config.sections import Sections
 from app.errors import Problem, keyed
@@ -174,9 +175,20 @@ def _validation_problems(config: Sections) -> Iterator[Problem]:
 _NOTHING_KEPT_BACK = ("no rows are kept back to validate on", "set data.validation_split, 0.1 for instance")
 
 
-def refused_here(config: Sections, *, card: bool) -> Iterator[Problem]:
-    """Yield settings that this machine cannot run. `card` tells whether it has an accelerator."""
-    if not card and config.adapter.use_dora and config.quantization.load_in_8bit:
+def refused_here(config: Sections, *, kind: Kind | None) -> Iterator[Problem]:
+    """Yield settings that this machine cannot run. `kind` is the one of its GPU, None for the processor."""
+    if not has_optimizer(kind, config.training.optim):
+        yield Problem(
+            "training.optim",
+            keyed(
+                "no_such_optimizer_here",
+                "bitsandbytes has no {name} for this GPU ({kind})",
+                name=config.training.optim,
+                kind=kind,
+            ),
+            keyed("use_adamw", "use adamw_torch_fused"),
+        )
+    if kind is None and config.adapter.use_dora and config.quantization.load_in_8bit:
         yield Problem(
             "adapter.use_dora",
             keyed(
@@ -185,8 +197,11 @@ def refused_here(config: Sections, *, card: bool) -> Iterator[Problem]:
             ),
             keyed("use_a_4_bit_base_or", "use a 4-bit base, or switch DoRA off"),
         )
+    card = kind in ("cuda", "rocm")
     if config.model.attn_implementation == "flash_attention_2" and not (card and find_spec("flash_attn")):
-        lacks = "the package flash-attn is not installed" if card else "it needs a GPU, there is none here"
+        lacks = "it needs a GPU, there is none here" if kind is None else "the package flash-attn is not installed"
+        if kind in ("xpu", "mps"):
+            lacks = keyed("flash_elsewhere", "flash-attn has kernels for GPUs of NVIDIA and AMD only")
         yield Problem("model.attn_implementation", lacks, keyed("use_sdpa", "use sdpa"))
     for tracker in config.training.report_to:
         if not any(find_spec(package) for package in _TRACKERS[tracker]):

@@ -90,7 +90,7 @@ def request_here(
     here = machine or this_machine()
     named = (changes or {}).get("vram_gb", config.memory.vram_gb) is not None
     root = workspace if isinstance(workspace, Path) else workspace.root
-    request = request_on("cuda" if named else here.device, config, model, changes, root)
+    request = request_on("cuda" if named else here.device, config, model, changes, root).changed(kind=here.kind)
     found = packing.of_run(config, request.model, root) if request.is_training else None
     if found is not None and not found.allowed:
         request = request.changed(packed=False, packing_note=found.note)

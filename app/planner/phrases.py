@@ -57,6 +57,13 @@ ENGLISH = {
     ),
     "planner.note.eager": "Eager attention grows with the square of the length; sdpa needs far less",
     "planner.note.paged": "Paged optimiser states may leave the GPU between steps; they are counted as on it",
+    "planner.note.kind": "Planned as for a card of NVIDIA; memory and training on this GPU ({kind}) are not measured",
+    "planner.note.no_kernel": (
+        "bitsandbytes has no kernel for quantised weights on this GPU ({kind}): PyTorch computes them, more slowly"
+    ),
+    "planner.note.no_optimizer": (
+        "bitsandbytes has no {name} for this GPU ({kind}), and a run with it is refused: choose adamw_torch_fused"
+    ),
     "planner.note.int8": "int8 estimates are unmeasured",
     "planner.note.positions": "{model} was made for at most {tokens:,} tokens",
     "planner.note.unpacked.leak": (

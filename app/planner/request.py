@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from app.catalog.modules import EXPERTS
 from app.catalog.spec import ModelSpec
 from app.config import sections
+from app.config.accelerators import Kind
 from app.config.objectives import row_kind
 from app.errors import PlanError, keyed
 from app.planner.correction import Correction, Corrections, chosen
@@ -61,9 +62,10 @@ class PlanRequest:
     `packed` rows are joined into one padding-free row. `columns` counts the conversations that inference holds at once.
     `vram_gb` is the card's marketing size; `free_bytes` overrides what of it is free. `outputs_held` says that the
     caller keeps the model's outputs during the backward pass; by default it follows the profile. `device` cpu plans for
-    the memory of a process instead of a card's. `objective` decides how many sequences a row of a micro-batch brings
-    and what the loss holds; `reference_adapter` says that a frozen copy of the adapter is the reference. `corrections`
-    are what was measured on this machine, `traces` what was traced of a model that has no formula.
+    the memory of a process instead of a card's; `kind` is the one of this machine's GPU: no size depends on it, only
+    what is said beside them. `objective` decides how many sequences a row of a micro-batch brings and what the loss
+    holds; `reference_adapter` says that a frozen copy of the adapter is the reference. `corrections` are what was
+    measured on this machine, `traces` what was traced of a model that has no formula.
     """
 
     model: ModelSpec
@@ -94,6 +96,7 @@ class PlanRequest:
     free_bytes: int | None = None
     reserve_bytes: int | None = None
     device: Device = "cuda"
+    kind: Kind | None = None
     objective: Objective = "sft"
     reference_adapter: bool = False
     corrections: Corrections = ()

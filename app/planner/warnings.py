@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from app.config.accelerators import BITSANDBYTES
 from app.planner.parts.optimizer import is_paged
 from app.planner.parts.weights import convertible_parameters, experts_in_4_bits
 from app.planner.phrases import Phrase
@@ -34,18 +35,33 @@ def warnings_for(request: PlanRequest) -> Iterator[Phrase]:
         yield Phrase("planner.note.eager_only", model=spec.name)
     if eager and request.tokens >= 4096:
         yield Phrase("planner.note.eager")
-    if request.is_training and is_paged(request.optimizer):
+    if request.is_training and is_paged(request.optimizer) and request.kind != "mps":
         yield Phrase("planner.note.paged")
     if request.storage == "int8":
         yield Phrase("planner.note.int8")
     if spec.max_positions and request.seq_len > spec.max_positions:
         yield Phrase("planner.note.positions", model=spec.name, tokens=spec.max_positions)
+    yield from _of_kind(request)
     if request.packing_note is not None:
         yield request.packing_note
     if request.dtype_note is not None:
         yield request.dtype_note
     if request.packed and request.tokens >= 8192 and request.attn != "flash":
         yield Phrase("planner.note.packed")
+
+
+def _of_kind(request: PlanRequest) -> Iterator[Phrase]:
+    """Say what was not measured on this machine's kind of GPU, and what bitsandbytes has not for it."""
+    if request.kind in (None, "cuda"):
+        return
+    yield Phrase("planner.note.kind", kind=request.kind)
+    able = BITSANDBYTES[request.kind]
+    if (request.storage in ("nf4", "nf4-dq") and able.four_bit == "torch") or (
+        request.storage == "int8" and able.eight_bit == "torch"
+    ):
+        yield Phrase("planner.note.no_kernel", kind=request.kind)
+    if request.is_training and request.optimizer != "sgd_momentum" and not able.has(request.optimizer):
+        yield Phrase("planner.note.no_optimizer", name=request.optimizer, kind=request.kind)
 
 
 def _simulated(request: PlanRequest) -> Iterator[Phrase]:

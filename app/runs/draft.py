@@ -78,5 +78,5 @@ def first() -> Draft:
         size_gb = card.total_bytes / GB + 0.7
         fitting = [p for p in presets.all_presets() if p.vram_gb is not None and p.vram_gb <= size_gb]
         if fitting:
-            return Draft(fitting[-1].config)
+            return Draft(fitting[-1].on(card.kind).config)
     return Draft(presets.load(CPU_PRESET).config)

@@ -84,8 +84,8 @@ def test_what_is_allowed_runs(changes: dict[str, Any], workspace: Workspace) -> 
 
 def test_dora_on_int8_needs_a_card(workspace: Workspace) -> None:
     asked = two_steps({**INT8, "adapter.use_dora": True})
-    assert [problem.field for problem in refused_here(asked, card=False)] == ["adapter.use_dora"]
-    assert not list(refused_here(asked, card=True))
+    assert [problem.field for problem in refused_here(asked, kind=None)] == ["adapter.use_dora"]
+    assert not list(refused_here(asked, kind="cuda"))
     assert run(workspace, asked).status().state == "failed"
 
 
@@ -112,7 +112,7 @@ def test_olora_does_change_the_base_and_the_offered_starts_do_not() -> None:
 
 def test_what_is_not_installed_is_refused(workspace: Workspace) -> None:
     asked = two_steps({"training.report_to": ["wandb"], "model.attn_implementation": "flash_attention_2"})
-    found = {problem.field: problem.message for problem in refused_here(asked, card=False)}
+    found = {problem.field: problem.message for problem in refused_here(asked, kind=None)}
     assert set(found) == {"model.attn_implementation", "training.report_to"}
     with pytest.raises(ConfigError, match="wandb is not installed"):
         submit.start(workspace, asked)

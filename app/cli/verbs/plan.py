@@ -18,7 +18,14 @@ from app.planner import Plan, PlanRequest, packing
 from app.planner.alternatives.spend import spending
 from app.planner.from_config import config_changes
 from app.planner.history import COMPARED, CPU, Measurement
-from app.planner.machine import device_here, request_here, request_on, with_measurements, within_free_memory
+from app.planner.machine import (
+    device_here,
+    request_here,
+    request_on,
+    this_machine,
+    with_measurements,
+    within_free_memory,
+)
 from app.planner.parts.positions import refuse_too_long
 from app.planner.request import GIB, Attention, Device, Dtype, Method, Profile, Quant
 from app.planner.tracing import client
@@ -203,7 +210,7 @@ def _config_of(arguments: argparse.Namespace) -> RunConfig | None:
     if arguments.config:
         config = presets.read_named_file(arguments.config).config
     elif arguments.preset:
-        config = presets.load(arguments.preset, workspace_of(arguments)).config
+        config = presets.load(arguments.preset, workspace_of(arguments)).on(this_machine().kind).config
     elif arguments.set:
         config = RunConfig()
     if config is None:

@@ -12,6 +12,7 @@ from app.config.parsing import parse_assignments
 from app.config.schema import RunConfig
 from app.errors import UsageError
 from app.planner import packing
+from app.planner.machine import this_machine
 from app.runs.submission import submit, sweep
 from app.workspace import Workspace
 
@@ -68,7 +69,7 @@ def config_of(arguments: argparse.Namespace, workspace: Workspace) -> RunConfig:
     if arguments.config:
         config = presets.read_named_file(arguments.config).config
     elif arguments.preset:
-        config = presets.load(arguments.preset, workspace).config
+        config = presets.load(arguments.preset, workspace).on(this_machine().kind).config
     changes: dict[str, object] = {}
     if arguments.model:
         changes["model.name"] = arguments.model

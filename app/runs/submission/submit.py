@@ -160,7 +160,7 @@ def again(workspace: Workspace, job: JobDirectory, *, queue: bool = False) -> Jo
 def refuse(config: RunConfig) -> None:
     """Raise ConfigError with every setting that this machine cannot run or that names nothing in the model."""
     here = readings()
-    found = list(refused_here(config, card=bool(here.gpu)))
+    found = list(refused_here(config, kind=here.gpu.kind if here.gpu else None))
     found += _process_problems(config, len(here.alike))
     spec = _spec_of(config)
     if spec is not None:

@@ -17,6 +17,7 @@ from app.errors import BusyError, WorkbenchError
 from app.jobs.requests import busy
 from app.models.names import STARTER
 from app.planner.alternatives.cards import least_gb
+from app.planner.machine import this_machine
 from app.reading import parsed_json
 from app.runs import request_paths
 from app.runs.dataset_selection import DatasetSelection
@@ -114,7 +115,7 @@ def preset_title(preset: Preset, t: Translator) -> str:
 
 def preset_form(workspace: Workspace, name: str) -> FormValues:
     """Return the form of a preset, for the card it is made for."""
-    preset = presets.load(name, workspace)
+    preset = presets.load(name, workspace).on(this_machine().kind)
     card = preset.vram_gb if preset.vram_gb in forms.CARDS_GB else None
     return FormValues.showing(preset.config.changed({"memory.vram_gb": card}))
 
@@ -125,7 +126,9 @@ def preset_of(workspace: Workspace, filled: FormValues) -> str | None:
         mine = _settings_of(filled.config(RunConfig()))
     except WorkbenchError:
         return None
-    return next((one.name for one in presets.all_presets(workspace) if _settings_of(one.config) == mine), None)
+    kind = this_machine().kind
+    offered = [preset.on(kind) for preset in presets.all_presets(workspace)]
+    return next((one.name for one in offered if _settings_of(one.config) == mine), None)
 
 
 def _settings_of(config: RunConfig) -> FormValues:
