@@ -45,6 +45,12 @@ PIP_PROGRESS = re.compile(r"\s*(Downloading \S+ \([^)]*\)|Installing collected p
 # Oldest NVIDIA driver for CUDA 12.x by NVIDIA's minor-version compatibility, and for the CUDA 13 build that pip
 # installs on Linux (NVIDIA CUDA compatibility guide).
 OLDEST_DRIVER, CUDA13_DRIVER = 525, 580
+# PyTorch's builds for other cards, by their maker's number on the PCI bus: both exist for the pinned version, uv knows
+# their indexes by these names, and bitsandbytes has a library for each.
+AMD, INTEL = "0x1002", "0x8086"
+OTHER_BUILDS = {AMD: ("AMD", "rocm7.2"), INTEL: ("Intel", "xpu")}
+# Graphics within a processor of AMD have up to 4 GiB set aside; those of Intel have this place on the PCI bus.
+LEAST_AMD_BYTES, INTEL_WITHIN_PROCESSOR = 5 << 30, ":00:02.0"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -372,7 +378,7 @@ def pip_install(venv: Path, *arguments: str, attempt: bool = False) -> bool:
 
 
 def install_torch(venv: Path) -> None:
-    """Install the pinned PyTorch in the build that suits the machine: CUDA with an NVIDIA card, else CPU."""
+    """Install the pinned PyTorch in the build that suits the machine: that for its card, else that for the CPU."""
     torch = f"torch=={pins(RUNTIME)['torch']}"
     driver = nvidia_driver()
     if driver and driver < OLDEST_DRIVER:
@@ -387,6 +393,11 @@ def install_torch(venv: Path) -> None:
     elif driver:
         say(f"NVIDIA driver {driver}: installing PyTorch with the CUDA version that suits it.")
         install_torch_with_uv(venv, torch, "auto")
+    elif sys.platform == "linux" and other_card():
+        maker, build = OTHER_BUILDS[other_card()]
+        say(f"A GPU of {maker}: installing PyTorch's build {build}. Training on it was not measured.")
+        if not pip_install(venv, f"{torch}+{build}", attempt=True):
+            install_torch_with_uv(venv, torch, build)
     elif sys.platform == "linux":
         say("No NVIDIA driver: installing the CPU build of PyTorch.")
         # A pip that is set up with a CPU build of its own (a mirror, a folder of wheels) offers it by this name.
@@ -419,6 +430,38 @@ def nvidia_driver() -> int:
         return 0
     match = re.match(r"\s*(\d+)\.", answer)
     return int(match[1]) if match else 0
+
+
+def other_card(root: Path = Path("/")) -> str:
+    """Return the maker of a card for which PyTorch has a build of its own, AMD before Intel, or nothing without one.
+
+    These are the questions of app/hardware/linux.py, which needs the environment; a test holds the two together.
+    """
+    makers = set()
+    for device in root.glob("sys/class/drm/card*/device"):
+        if device.parent.name[4:].isdigit() and can_compute(root, device):
+            makers.add(text_of(device / "vendor"))
+    return next((maker for maker in OTHER_BUILDS if maker in makers), "")
+
+
+def can_compute(root: Path, device: Path) -> bool:
+    """Tell whether a device of the kernel's list of graphics is a card of AMD or Intel that the kernel lets compute."""
+    maker = text_of(device / "vendor")
+    if maker == AMD:
+        size = text_of(device / "mem_info_vram_total")
+        return size.isdigit() and int(size) >= LEAST_AMD_BYTES and (root / "dev/kfd").exists()
+    facts = text_of(device / "uevent").splitlines()
+    slot = next((line for line in facts if line.startswith("PCI_SLOT_NAME=")), "")
+    within = not slot or slot.endswith(INTEL_WITHIN_PROCESSOR)
+    return maker == INTEL and not within and (root / "dev/dri").exists()
+
+
+def text_of(file: Path) -> str:
+    """Return what a small file of the kernel says, or nothing where it cannot be read."""
+    try:
+        return file.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
 
 
 def hand_over(python: Path, arguments: Sequence[str]) -> int:

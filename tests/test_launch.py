@@ -144,6 +144,47 @@ def test_check_takes_no_arguments(project: Path, capsys: pytest.CaptureFixture[s
     assert "no arguments" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("driver", "card", "offered", "steps"),
+    [
+        (0, "", True, ["pip torch==2.13.0+cpu"]),
+        (0, "", False, ["pip torch==2.13.0+cpu", "uv cpu"]),
+        (0, launch.AMD, True, ["pip torch==2.13.0+rocm7.2"]),
+        (0, launch.AMD, False, ["pip torch==2.13.0+rocm7.2", "uv rocm7.2"]),
+        (0, launch.INTEL, False, ["pip torch==2.13.0+xpu", "uv xpu"]),
+        (580, launch.AMD, True, ["pip torch==2.13.0"]),
+        (550, launch.INTEL, True, ["uv auto"]),
+        (470, "", True, ["pip torch==2.13.0+cpu"]),
+    ],
+)
+def test_the_build_of_torch_suits_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, driver: int, card: str, offered: bool, steps: list[str]
+) -> None:
+    taken: list[str] = []
+
+    def pip(venv: Path, *arguments: str, attempt: bool = False) -> bool:
+        taken.append(f"pip {' '.join(arguments)}")
+        return offered or not attempt
+
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(launch, "nvidia_driver", lambda: driver)
+    monkeypatch.setattr(launch, "other_card", lambda: card)
+    monkeypatch.setattr(launch, "pip_install", pip)
+    monkeypatch.setattr(launch, "install_torch_with_uv", lambda venv, torch, backend: taken.append(f"uv {backend}"))
+    launch.install_torch(tmp_path)
+    assert taken == steps
+
+
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+def test_elsewhere_pip_has_the_right_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, platform: str) -> None:
+    taken: list[str] = []
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(launch, "nvidia_driver", lambda: 0)
+    monkeypatch.setattr(launch, "pip_install", lambda venv, *arguments, attempt=False: taken.extend(arguments))
+    launch.install_torch(tmp_path)
+    assert taken == ["torch==2.13.0"]
+
+
 class Version(tuple[int, ...]):
     """A sys.version_info of another Python."""
 

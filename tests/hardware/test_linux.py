@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+import launch
 from app.hardware import Gpu
 from app.hardware.linux import linux_gpus
 
@@ -133,3 +137,37 @@ def test_cards_come_by_maker_and_number_and_are_counted_by_kind(root: Path) -> N
 
 def test_no_folder_of_cards_is_no_card(tmp_path: Path) -> None:
     assert linux_gpus(tmp_path) == ()
+
+
+@pytest.mark.parametrize(
+    ("make", "maker"),
+    [
+        (lambda root: None, ""),
+        (amd, launch.AMD),
+        (intel, launch.INTEL),
+        (lambda root: (intel(root), amd(root, 1)), launch.AMD),
+        (lambda root: amd(root, total=4 * GIB), ""),
+        (lambda root: (amd(root) / "device/mem_info_vram_total").unlink(), ""),
+        (lambda root: (amd(root), (root / "dev/kfd").unlink()), ""),
+        (lambda root: intel(root, slot="0000:00:02.0"), ""),
+        (lambda root: (intel(root) / "device/uevent").unlink(), ""),
+        (lambda root: (intel(root), shutil.rmtree(root / "dev/dri")), ""),
+        (lambda root: plug(root, 0, "10de", "2786", "0000:01:00.0", "nvidia"), ""),
+    ],
+)
+def test_the_launcher_finds_what_the_page_finds(root: Path, make: Callable[[Path], object], maker: str) -> None:
+    make(root)
+    assert launch.other_card(root) == maker
+    kinds = {"rocm": launch.AMD, "xpu": launch.INTEL}
+    assert [kinds[gpu.kind] for gpu in linux_gpus(root)][:1] == ([maker] if maker else [])
+
+
+@pytest.mark.parametrize("build", [build for _, build in launch.OTHER_BUILDS.values()])
+def test_bitsandbytes_has_a_library_for_each_build(build: str) -> None:
+    """The name that the package looks for: rocm72 for ROCm 7.2, xpu and the year of its toolchain."""
+    spec = find_spec("bitsandbytes")
+    assert spec is not None and spec.origin is not None
+    names = [path.stem for path in Path(spec.origin).parent.glob("libbitsandbytes_*.so")]
+    if not any("cuda" in name for name in names):
+        pytest.skip("this wheel is not the one of Linux on x86")
+    assert any(name.startswith(f"libbitsandbytes_{build.replace('.', '')}") for name in names)
