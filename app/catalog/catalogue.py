@@ -136,7 +136,11 @@ def find(name_or_path: str, revision: str | None = None) -> ModelSpec:
         return _spec_of(listed.name)
     if text.lower() != "starter" and is_repository(text):
         return spec_from_config(read_config(hub_config(text, revision)), text)
-    raise _unknown(text)
+    raise ModelError(
+        f"'{text[:80]}' is not a known model",
+        "it is neither in the catalogue, nor a local folder, nor a hub id",
+        f"See the catalogue for names{_near(text)}",
+    )
 
 
 def _exists(path: Path) -> bool:
@@ -175,11 +179,3 @@ def _near(text: str) -> str:
 
     names = difflib.get_close_matches(text.lower(), list(_index()), n=1, cutoff=0.75)
     return f". Did you mean {names[0]}?" if names and names[0] != text.lower() else ""
-
-
-def _unknown(text: str) -> ModelError:
-    return ModelError(
-        f"'{text[:80]}' is not a known model",
-        "it is neither in the catalogue, nor a local folder, nor a hub id",
-        f"See the catalogue for names{_near(text)}",
-    )

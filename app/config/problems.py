@@ -63,7 +63,8 @@ def problems_of(error: ValidationError) -> list[Problem]:
     """Turn pydantic's errors into Problems, one a setting, each with the range that it allows."""
     problems: dict[str, Problem] = {}
     for item in error.errors(include_url=False, include_context=True):
-        name = _dotted(item["loc"])
+        # The parts behind the second belong to pydantic's union branches.
+        name = ".".join(map(str, item["loc"][:2])) or "(top)"
         if name in problems:
             continue
         if item["type"] == "extra_forbidden":
@@ -73,11 +74,6 @@ def problems_of(error: ValidationError) -> list[Problem]:
         else:
             problems[name] = Problem(name, f"{item['msg'].lower()}, found {_short(item['input'])}", range_of(name))
     return list(problems.values())
-
-
-def _dotted(location: tuple[int | str, ...]) -> str:
-    """Name the setting that a validation error is about; the parts behind it belong to pydantic's union branches."""
-    return ".".join(str(part) for part in location[:2]) or "(top)"
 
 
 def _short(value: object) -> str:

@@ -144,7 +144,14 @@ class DataClient:
         process = self._ensure_started()
         self._number += 1
         number = self._number
-        self._write(process, json.dumps({"id": number, "verb": verb, "request": asdict(request)}) + "\n")
+        text = json.dumps({"id": number, "verb": verb, "request": asdict(request)}) + "\n"
+        assert process.stdin is not None  # a helper is started with pipes
+        try:
+            process.stdin.write(text if isinstance(process.stdin, io.TextIOBase) else text.encode())
+            process.stdin.flush()
+        except OSError as error:
+            self._end()
+            raise DataError("The data child has ended", str(error), "Try again") from error
         while True:
             message = self._next_message(verb, limit_s)
             if message.get("id") != number:
@@ -186,15 +193,6 @@ class DataClient:
             self._opened.clear()
             threading.Thread(target=_read_lines, args=(self._process, self._lines), daemon=True).start()
         return self._process
-
-    def _write(self, process: subprocess.Popen[Any], text: str) -> None:
-        assert process.stdin is not None  # a helper is started with pipes
-        try:
-            process.stdin.write(text if isinstance(process.stdin, io.TextIOBase) else text.encode())
-            process.stdin.flush()
-        except OSError as error:
-            self._end()
-            raise DataError("The data child has ended", str(error), "Try again") from error
 
     def _end(self) -> None:
         """Kill the child and wait for it; the next request starts another."""

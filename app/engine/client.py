@@ -99,7 +99,12 @@ class EngineClient:
 
     def models(self) -> list[ServedModel]:
         """Return the base and every adapter."""
-        return _listed(self._asked("GET", "/models"))
+        models = self._asked("GET", "/models").get("data")
+        if not isinstance(models, list) or not all(
+            isinstance(m, dict) and isinstance(m.get("id"), str) for m in models
+        ):
+            raise EngineError("This is no OpenAI-compatible server", "its list of models is none", "check the address")
+        return [_served(model) for model in models]
 
     def load_adapter(self, name: str, folder: str) -> None:
         """Load an adapter without reloading the base. Raises EngineError when it does not fit."""
@@ -227,14 +232,6 @@ def _complaint(response: httpx.Response, content: bytes) -> str:
     if isinstance(error, dict):
         said = error.get("message") or error.get("detail")
     return said[:500] if isinstance(said, str) and said else f"status {response.status_code}"
-
-
-def _listed(found: Mapping[str, object]) -> list[ServedModel]:
-    """Return the models of a list. Raises EngineError when it is none."""
-    models = found.get("data")
-    if not isinstance(models, list) or not all(isinstance(m, dict) and isinstance(m.get("id"), str) for m in models):
-        raise EngineError("This is no OpenAI-compatible server", "its list of models is none", "check the address")
-    return [_served(model) for model in models]
 
 
 def _served(model: Mapping[str, Any]) -> ServedModel:

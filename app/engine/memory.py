@@ -41,7 +41,8 @@ def shown_by(
         with on_trial():
             model = small_model(small_config(config.to_dict()), "sdpa")
             step, cache = step_of(model, "read again")
-            rows = _rows()
+            generator = torch.Generator().manual_seed(1)
+            rows = [torch.randint(5, VOCABULARY - 20, (length + _ANSWERED,), generator=generator) for length in _ROWS]
             whole = _answered(step, cache, rows)
     except SmallModelError:
         return None
@@ -54,11 +55,6 @@ def shown_by(
         if float((found - whole).abs().max()) < TOLERANCE * float(whole.abs().max()):
             return way
     return "read again"
-
-
-def _rows() -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    return [torch.randint(5, VOCABULARY - 20, (length + _ANSWERED,), generator=generator) for length in _ROWS]
 
 
 def _answered(step: Step, cache: Caches, rows: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -63,7 +63,8 @@ class VariantSet:
         self.device = model.get_input_embeddings().weight.device
         self.columns: dict[str, Variant] = {BASE: Variant(BASE)}
         self._stack = AdapterStack(dict(model.named_modules()), model.dtype)
-        self._probe = self._probe_ids()
+        words = self.tokenizer("The quick brown fox jumps over 12 lazy dogs.", add_special_tokens=False)["input_ids"]
+        self._probe = torch.tensor([words[:32]], device=self.device)
         self._exact = not getattr(model, "is_loaded_in_8bit", False)
         self._routes = any(stacked_names(module) or _has_router(module) for module in model.modules())
         self._base_logits = self._logits_of([BASE])
@@ -294,10 +295,6 @@ class VariantSet:
         ids = self._probe.repeat(len(names), 1)
         mask = torch.ones_like(ids)
         return self.forward(names, ids, mask, torch.arange(ids.shape[1], device=self.device).expand_as(ids), None)
-
-    def _probe_ids(self) -> torch.Tensor:
-        words = self.tokenizer("The quick brown fox jumps over 12 lazy dogs.", add_special_tokens=False)["input_ids"]
-        return torch.tensor([words[:32]], device=self.device)
 
 
 def _refusal(name: str, error: Exception) -> EngineError:

@@ -218,7 +218,8 @@ class Supervisor:
             process = None
         status = directory.status()
         if status.live and directory.stop_requested():
-            self._force_if_asked(directory, process, status.pid)
+            if directory.stop_forced():
+                self._end(directory, process, status.pid)
         elif not is_held(directory.lock_file):
             self._last_words.pop(directory.id, None)
         elif status.live and process is None:
@@ -235,10 +236,6 @@ class Supervisor:
             truth = directory.status()
             if truth != recorded:
                 directory.write_status(_last_word(recorded, truth, code))
-
-    def _force_if_asked(self, directory: JobDirectory, child: subprocess.Popen[bytes] | None, pid: int | None) -> None:
-        if directory.stop_forced():
-            self._end(directory, child, pid)
 
     def _see_off(self, directory: JobDirectory, child: subprocess.Popen[bytes] | None, pid: int | None) -> None:
         """End a process that still holds its job's lock long after the last word: the queue waits for it."""

@@ -92,7 +92,9 @@ class Prompts:
         if self._encodes and not template:
             return self._question(conversation)
         conversation = _as_named(conversation, template)
-        _refuse_taken(settings)
+        for name in settings:
+            if name in _TAKEN or not name.isidentifier():
+                raise PromptError(f"{name!r:.60} is no setting of a template")
         try:
             with foreign_code(lambda error: PromptError(one_line(error))), self._limit():
                 text = self._tokenizer.apply_chat_template(
@@ -149,12 +151,6 @@ def _as_named(conversation: list[Message], template: str) -> list[Message]:
                 named.update(dict.fromkeys(read, message[part]))
         found.append(named)
     return found
-
-
-def _refuse_taken(settings: Mapping[str, Any]) -> None:
-    for name in settings:
-        if name in _TAKEN or not name.isidentifier():
-            raise PromptError(f"{name!r:.60} is no setting of a template")
 
 
 def stored_template(folder: Path) -> str:

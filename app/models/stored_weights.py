@@ -78,7 +78,7 @@ class StoredWeights:
 
         Those used longest ago make room. Where there is none, and where writing fails, nothing is kept.
         """
-        needed = _bytes_of(model)
+        needed = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
         if needed < self._least_bytes or not self._make_room(needed):
             return False
         folder, fresh = self._root / identity.name, self._root / f"{identity.name}.{os.getpid()}.part"
@@ -116,7 +116,3 @@ def _sizes(folder: Path) -> dict[str, int]:
         return {each.name: each.stat().st_size for each in folder.iterdir() if each.name != _RECORD}
     except OSError:
         return {}
-
-
-def _bytes_of(model: PreTrainedModel) -> int:
-    return sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))

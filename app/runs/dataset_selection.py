@@ -145,18 +145,13 @@ def keep_pasted(workspace: Workspace, text: str) -> DatasetSelection:
             keyed("it_has_characters", "it has {text} characters", text=f"{len(text):,}"),
             keyed("save_it_and_drop_the_file", "save it and drop the file"),
         )
-    name = "pasted" + _ending(text)
+    # Without an ending the reader looks at the content; the first sign of these two says enough.
+    name = "pasted" + {"{": ".jsonl", "[": ".json"}.get(text.lstrip()[:1], "")
     data = text.encode("utf-8", "surrogatepass")
     target = workspace.upload_path(name, hashlib.sha256(data).hexdigest())
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(data)
     return DatasetSelection(file=str(target), label=name)
-
-
-def _ending(text: str) -> str:
-    """Return no ending, so that the reader looks at the content, except where the first sign says enough."""
-    first = text.lstrip()[:1]
-    return {"{": ".jsonl", "[": ".json"}.get(first, "")
 
 
 def tokenizer_folder(config: RunConfig) -> Path | None:

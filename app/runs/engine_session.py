@@ -193,7 +193,10 @@ def loading(workspace: Workspace, choice: Choice) -> Iterator[Loading | EngineCl
     job = artifacts.engine_for(workspace, list(choice.adapters))
     yield from _starting(job)
     client = EngineClient(wait_for_endpoint(job, timeout_s=30.0))
-    _load_missing(client, choice.adapters)
+    held = {model.id for model in client.models()}
+    for artifact in choice.adapters:
+        if artifact.column not in held:
+            client.load_adapter(artifact.column, str(artifact.folder))
     yield client
 
 
@@ -208,13 +211,6 @@ def _starting(job: JobDirectory) -> Iterator[Loading]:
             )
         yield Loading(status.phase, time.monotonic() - began)
         time.sleep(_LOOK_S)
-
-
-def _load_missing(client: EngineClient, chosen: Sequence[Artifact]) -> None:
-    held = {model.id for model in client.models()}
-    for artifact in chosen:
-        if artifact.column not in held:
-            client.load_adapter(artifact.column, str(artifact.folder))
 
 
 def introduce(client: EngineClient, columns: Sequence[Column]) -> None:

@@ -146,7 +146,11 @@ class SkeletonBuilder:
         if at is None and prompt is not None and text.startswith(prompt):
             at = len(prompt)
         if at is None:
-            raise _no_place(index, turn)
+            raise TemplateError(
+                f"The place of turn {index + 1} ({'tool calls' if turn.tool_calls else turn.role}) cannot be found",
+                "The chat template writes it differently each time",
+                "Choose another chat template",
+            )
         return _place_of(at, skeleton)
 
     def _prompt(self, marked: Conversation, index: int, dialect: Dialect) -> str | None:
@@ -371,11 +375,3 @@ def _place_of(at: int, skeleton: Skeleton) -> Place:
 def _common_prefix(left: str, right: str) -> int:
     limit = min(len(left), len(right))
     return next((i for i in range(limit) if left[i] != right[i]), limit)
-
-
-def _no_place(index: int, turn: Turn) -> TemplateError:
-    return TemplateError(
-        f"The place of turn {index + 1} ({'tool calls' if turn.tool_calls else turn.role}) cannot be found",
-        "The chat template writes it differently each time",
-        "Choose another chat template",
-    )

@@ -101,7 +101,10 @@ class Renderer:
         """Render a conversation and find its answers; raise TemplateError where that cannot be done exactly."""
         pairs = self.tokenizer.encoder_decoder
         if conversation.text is not None and pairs is None:
-            return self._render_text(conversation, conversation.text)
+            # All of a plain text is trained, and the end token behind it.
+            text, eos = conversation.text, self.tokenizer.eos_token
+            whole = text if not eos or text.endswith(eos) else text + eos
+            return Rendered(whole, (Span(0, 0, len(whole)),), conversation)
         if conversation.text is not None or (pairs is not None and not pairs.has_template):
             return _render_apart(conversation)
         if self._endless is not None:
@@ -178,12 +181,6 @@ class Renderer:
         if filled is None or filled == self._matched(conversation, skeleton, leaves):
             return skeleton
         return replace(skeleton, inspections=None)
-
-    def _render_text(self, conversation: Conversation, text: str) -> Rendered:
-        """Return plain text with the end token behind it; all of it is trained."""
-        eos = self.tokenizer.eos_token
-        whole = text if not eos or text.endswith(eos) else text + eos
-        return Rendered(whole, (Span(0, 0, len(whole)),), conversation)
 
     def _spans(self, conversation: Conversation, skeleton: Skeleton, places: list[int]) -> tuple[Span, ...]:
         spans = [

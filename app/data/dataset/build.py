@@ -301,16 +301,13 @@ class _Builder:
         worst = ", ".join(f"{count} x {kind}" for kind, count in self._problems.most_common(3)) or "the file has no row"
         raise DataError("Nothing would be trained", f"No row is usable: {worst}", "Look at the problems in the check")
 
-    def _weights(self) -> list[str]:
-        said = f"{self._weighted:,} of the rows have a loss weight other than 0 and 1, which counts as 1"
-        return [said] if self._weighted else []
-
     def _manifest(self, sides: list[_Side], notes: list[str]) -> Manifest:
         for side in sides:
             side.drop_empty(self._folder)
         training, validation = sides
         files = {path.name: path.stat().st_size for path in sorted(self._folder.iterdir())}
         kept = training.tokens + validation.tokens
+        said = f"{self._weighted:,} of the rows have a loss weight other than 0 and 1, which counts as 1"
         return {
             "version": BUILD_VERSION,
             "options": json.loads(self._options.as_json()),
@@ -333,7 +330,7 @@ class _Builder:
             "kept_share": round(kept / self._tokens["read"], 4) if self._tokens["read"] else 1.0,
             "problem_counts": dict(self._problems),
             "left_out": dict(self._left_out),
-            "warnings": [*self._renderer.tokenizer.warnings, *notes, *self._weights()],
+            "warnings": [*self._renderer.tokenizer.warnings, *notes, *([said] if self._weighted else [])],
         }
 
 
@@ -358,7 +355,10 @@ class _Side:
     def take(self, row: Row, outcome: Outcome) -> None:
         """Write what training reads of one row."""
         for example in outcome.examples:
-            self._count(len(example.input_ids), example.trained_count())
+            tokens = len(example.input_ids)
+            self.tokens += tokens
+            self.trained += example.trained_count()
+            self.longest = max(self.longest, tokens)
             if self.packed is not None and isinstance(self.rows, RowFile):
                 ids = array("i", example.input_ids)
                 self.rows.add(row.number, row.line, ids, example.trained)
@@ -366,11 +366,6 @@ class _Side:
         for preference in outcome.preferences:
             assert isinstance(self.rows, PreferenceFile)
             self.rows.add(row.number, row.line, preference)
-
-    def _count(self, tokens: int, trained: int) -> None:
-        self.tokens += tokens
-        self.trained += trained
-        self.longest = max(self.longest, tokens)
 
     def drop_empty(self, folder: Path) -> None:
         """Remove the files of a side that got no row."""

@@ -9,7 +9,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from app.data.dataset.examples import refuse_empty
 from app.data.dataset.options import DataOptions
@@ -93,7 +92,9 @@ def _write_parquet(records: Iterator[Fields], out: Path) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = _parquet_schema(pa)
+    texts = ("role", "content", "reasoning_content", "name", "tool_call_id", "tool_calls")
+    message = pa.struct([*((name, pa.string()) for name in texts), ("weight", pa.float32())])
+    schema = pa.schema([("messages", pa.list_(message)), ("tools", pa.string()), ("text", pa.string())])
     count = 0
     try:
         with replacing(out) as part, pq.ParquetWriter(part, schema) as writer:
@@ -103,12 +104,6 @@ def _write_parquet(records: Iterator[Fields], out: Path) -> int:
     except OSError as error:
         raise _unwritten(out, error) from error
     return count
-
-
-def _parquet_schema(pa: Any) -> Any:
-    texts = ("role", "content", "reasoning_content", "name", "tool_call_id", "tool_calls")
-    message = pa.struct([*((name, pa.string()) for name in texts), ("weight", pa.float32())])
-    return pa.schema([("messages", pa.list_(message)), ("tools", pa.string()), ("text", pa.string())])
 
 
 def _flat(record: Fields) -> Fields:

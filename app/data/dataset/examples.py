@@ -103,7 +103,10 @@ class ExampleMaker:
             return Outcome(item.row, item.format, item.conversation, problem=template_problem(item.row, error))
         length = len(example.input_ids)
         if not example.trained_count():
-            return Outcome(item.row, item.format, item.conversation, problem=_nothing_trained(item.row), length=length)
+            row, fix = item.row, "Check that its answers are assistant turns"
+            message = "No token of this row is trained"
+            problem = RowProblem(row.line, "nothing_trained", message, fix, row.number, row.file)
+            return Outcome(row, item.format, item.conversation, problem=problem, length=length)
         if length <= self.options.max_length:
             return Outcome(item.row, item.format, item.conversation, (example,), length=length)
         return self._fitted(item, example)
@@ -198,8 +201,3 @@ def _text_windows(example: Example, max_length: int) -> tuple[Example, ...]:
     ids = example.input_ids
     windows = [ids[start : start + max_length] for start in range(0, len(ids), max_length)]
     return tuple(Example(window, ((1, len(window)),), example.rendered) for window in windows if len(window) > 1)
-
-
-def _nothing_trained(row: Row) -> RowProblem:
-    message, fix = "No token of this row is trained", "Check that its answers are assistant turns"
-    return RowProblem(row.line, "nothing_trained", message, fix, row.number, row.file)

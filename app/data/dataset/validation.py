@@ -37,9 +37,8 @@ class Split:
         """Say whether a row is kept back."""
         if not self.limit:
             return False
-        return self.keeps_back_hashed(*self.hashes(conversation)) if self.divided else self._asked(conversation)
-
-    def _asked(self, conversation: Conversation) -> bool:
+        if self.divided:
+            return self.keeps_back_hashed(*self.hashes(conversation))
         return self.question_hash(conversation) < self.limit
 
     def question_hash(self, conversation: Conversation) -> int:

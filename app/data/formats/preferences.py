@@ -142,7 +142,9 @@ def thumbs_of(fields: Fields, format_name: str = "", mapping: Mapping = ()) -> t
     up = label_of(fields)
     if up is None:
         raise BadRow("no_label", "The row has no label that says up or down", "Add the column label with true or false")
-    conversation = conversation_of(_without_label(fields), format_name, mapping)
+    label = columns.find(fields, columns.LABEL)
+    unlabelled = {name: value for name, value in fields.items() if name != label}
+    conversation = conversation_of(unlabelled, format_name, mapping)
     if not conversation.turns or conversation.turns[-1].role != "assistant":
         raise BadRow(
             "role_order", "The row does not end in an answer that could be judged", "Add the column completion"
@@ -150,8 +152,3 @@ def thumbs_of(fields: Fields, format_name: str = "", mapping: Mapping = ()) -> t
     _refuse_empty(conversation.turns[-1:])
     turns = (*(replace(turn, trained=False) for turn in conversation.turns[:-1]), conversation.turns[-1])
     return (Thumb(replace(conversation, turns=turns), up),)
-
-
-def _without_label(fields: Fields) -> Fields:
-    label = columns.find(fields, columns.LABEL)
-    return {name: value for name, value in fields.items() if name != label}

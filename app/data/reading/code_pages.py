@@ -232,9 +232,7 @@ def _open_quotes(text: str) -> int:
 
 def _is_odd(word: str) -> bool:
     """Say whether a word has capitals behind small letters, or hardly a letter of the alphabet."""
-    small_then_capital = any(a.islower() and b.isupper() for a, b in itertools.pairwise(word))
-    plain = sum(char.isascii() for char in word)
-    return small_then_capital or (len(word) > 2 and plain == 0)
+    return _swaps_case(word) or (len(word) > 2 and not any(char.isascii() for char in word))
 
 
 def _script_score(script: _Script, text: str, page: str) -> _Reading | None:

@@ -61,7 +61,10 @@ class Chooser:
         self.seen.add(token)
         if rules.top_logprobs is None:
             return Choice(token)
-        return _with_logprobs(logits.float(), token, rules.top_logprobs)
+        logprobs = logits.float().log_softmax(0)
+        values, ids = logprobs.topk(min(rules.top_logprobs, len(logprobs)))
+        likeliest = tuple(zip(ids.tolist(), values.tolist(), strict=True))
+        return Choice(token, float(logprobs[token]), likeliest)
 
     def _draw(self, scores: torch.Tensor) -> int:
         """Draw by the inverse of the cumulative distribution: one random number a token, on any device."""
@@ -107,10 +110,3 @@ def kept(scores: torch.Tensor, rules: Sampling) -> tuple[torch.Tensor, torch.Ten
     if rules.min_p > 0.0:
         probabilities = probabilities.masked_fill(probabilities < rules.min_p * probabilities.max(), 0.0)
     return probabilities, ids
-
-
-def _with_logprobs(logits: torch.Tensor, token: int, count: int) -> Choice:
-    logprobs = logits.log_softmax(0)
-    values, ids = logprobs.topk(min(count, len(logprobs)))
-    likeliest = tuple(zip(ids.tolist(), values.tolist(), strict=True))
-    return Choice(token, float(logprobs[token]), likeliest)

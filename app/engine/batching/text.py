@@ -47,16 +47,13 @@ class TextStream:
         """Cut at the first stop string, and hold back an end that may become one."""
         if self.stopped:
             return ""
-        found = [place for stop in self._stops if (place := self.text.find(stop, self._search_from(stop))) >= 0]
+        found = [place for stop in self._stops if (place := self.text.find(stop, max(0, self._sent - len(stop)))) >= 0]
         if found:
             self.text, self.stopped = self.text[: min(found)], True
         held = 0 if final or self.stopped else max((_overlap(self.text, stop) for stop in self._stops), default=0)
         piece = self.text[self._sent : len(self.text) - held]
         self._sent += len(piece)
         return piece
-
-    def _search_from(self, stop: str) -> int:
-        return max(0, self._sent - len(stop))
 
 
 def _overlap(text: str, stop: str) -> int:

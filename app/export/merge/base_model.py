@@ -62,7 +62,8 @@ class BaseModel:
         if stored_method(self.config) == mxfp4.METHOD:
             self.tensors = mxfp4_base.plain(self.tensors)
             del self.config.quantization_config
-        model = _empty_model(self.config)
+        with torch.device("meta"):
+            model: PreTrainedModel = empty_language_model(self.config)
         self.skeleton = _skeleton(model)
         self.places = places_of(model, self.tensors)
         self._parts: dict[str, dict[str, Place]] = {}
@@ -229,13 +230,6 @@ def _same_values(one: StoredTensor, other: StoredTensor) -> bool:
     return all(
         torch.equal(one.read(first, last), other.read(first, last)) for first, last in one.blocks(_COMPARED_ELEMENTS)
     )
-
-
-def _empty_model(config: PreTrainedConfig) -> PreTrainedModel:
-    """Build the model without memory for its weights."""
-    with torch.device("meta"):
-        model: PreTrainedModel = empty_language_model(config)
-    return model
 
 
 def _skeleton(model: PreTrainedModel) -> Skeleton:

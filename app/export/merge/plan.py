@@ -72,7 +72,9 @@ def make_plan(base: BaseModel, adapter: AdapterFolder, dtype: torch.dtype | None
     vocabulary = _vocabulary(base, changes, one_end=base.tied and not untied)
     outputs = dict(_outputs(base, changes, dtype, touched, untied))
     _check_shapes(adapter, outputs)
-    _check_numbers(adapter, changes)
+    # Every update is read once: what is damaged is said now, and not after an hour of merging.
+    for addend in changes.updates.values():
+        adapter.update(addend.layer, name=addend.name, experts=addend.experts)
     refuse_ignored(adapter, base.config, vocabulary, refusal=ExportError)
     shards = layout([output.outline for output in outputs.values()], shard_bytes)
     return Plan(outputs, shards, untied or base.tied != base.skeleton.tied, vocabulary, _digest(base, adapter, shards))
@@ -168,26 +170,14 @@ def _check_shapes(adapter: AdapterFolder, outputs: dict[str, Output]) -> None:
             _check_rows(output, stored[output.rows.key])
         if output.addend is None or output.bias:
             continue
-        a, b = _factors(adapter, stored, output.addend.layer)
+        parts = sorted(adapter.layers[output.addend.layer].items())
+        a, b = (stored[key].shape for part, key in parts if part in _FACTORS)
         found, expected = output.source.shape, _fitting(output, a, b)
         if found != expected:
             raise OtherBaseError(
                 f"The adapter does not fit the base at {output.addend.layer}",
                 f"its update is {expected}, the weight is {found}",
             )
-
-
-def _check_numbers(adapter: AdapterFolder, changes: Changes) -> None:
-    """Read every update once: what is damaged is said now, and not after an hour of merging. Raises ModelError."""
-    for addend in changes.updates.values():
-        adapter.update(addend.layer, name=addend.name, experts=addend.experts)
-
-
-def _factors(
-    adapter: AdapterFolder, stored: dict[str, StoredTensor], layer: str
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    a, b = (stored[key].shape for part, key in sorted(adapter.layers[layer].items()) if part in _FACTORS)
-    return a, b
 
 
 def _fitting(output: Output, a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:

@@ -72,7 +72,8 @@ def run_of(folder: Path) -> RunRecord | None:
     if job is None or job.job["kind"] != "train":
         return None
     report = job.recorded_status().result
-    step = _step(folder)
+    named = _CHECKPOINT.fullmatch(folder.name)
+    step = int(named[1]) if named else None
     rows = steps_of(read_rows(job.metrics_file))
     rows = thin([row for row in rows if step is None or int(row["step"]) <= step], _MOST_POINTS)
     return RunRecord(
@@ -87,12 +88,6 @@ def run_of(folder: Path) -> RunRecord | None:
         public_name(str(_setting(job.config, "model.name") or "")),
         step,
     )
-
-
-def _step(folder: Path) -> int | None:
-    """Return the step of a checkpoint's folder, None for any other."""
-    named = _CHECKPOINT.fullmatch(folder.name)
-    return int(named[1]) if named else None
 
 
 def _settings(config: Mapping[str, object]) -> dict[str, object]:

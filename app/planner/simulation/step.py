@@ -64,7 +64,10 @@ class Moment:
 def trained_sizes(request: PlanRequest) -> tuple[tuple[int, int], ...]:
     """Return the trained tensors as (elements, how many of them)."""
     if request.method == "full":
-        return _full_sizes(request.model)
+        spec = request.model  # all weights as tensors, small vectors apart
+        vectors = spec.layers * layer_vectors(spec) + spec.hidden
+        large = total_parameters(spec) - vectors - spec.unplanned
+        return ((large, 1), (spec.hidden, max(1, vectors // spec.hidden)))
     return _sizes_of(request, frozen_a=request.optimizer == "lora_fa")
 
 
@@ -87,13 +90,6 @@ def _adapter_sizes(
             sizes[width * own_rank] += count
     extra = saved_module_parameters(spec, whole)
     return (*sizes.items(), *(((extra, 1),) if extra else ()))
-
-
-def _full_sizes(spec: ModelSpec) -> tuple[tuple[int, int], ...]:
-    """Return all weights as tensors, small vectors apart."""
-    vectors = spec.layers * layer_vectors(spec) + spec.hidden
-    large = total_parameters(spec) - vectors - spec.unplanned
-    return ((large, 1), (spec.hidden, max(1, vectors // spec.hidden)))
 
 
 def trainable_parameters(request: PlanRequest) -> int:

@@ -59,7 +59,10 @@ def begin(request: PlanRequest, root: Path, beside: Sequence[PlanRequest] = ()) 
         raise PlanError(
             f"The model {request.model.name} cannot be planned", "its simulation broke off", "Plan it again"
         )
-    _start(path, [request, *beside], root)
+    source = path.with_suffix(".request")
+    replace_file(source, requests_as_json([request, *beside]))
+    store.write_state(path, State("begun"))
+    _children[path] = supervisor.spawn_helper(_SIMULATION, [str(source), str(root)])
     return Progress(0.0, 0.0)
 
 
@@ -78,13 +81,6 @@ def needs_trace(request: PlanRequest, root: Path) -> bool:
     if not request.model.simulated:
         return False
     return not store.traces_of(root, request.model).traced(request)
-
-
-def _start(path: Path, requests: Sequence[PlanRequest], root: Path) -> None:
-    source = path.with_suffix(".request")
-    replace_file(source, requests_as_json(requests))
-    store.write_state(path, State("begun"))
-    _children[path] = supervisor.spawn_helper(_SIMULATION, [str(source), str(root)])
 
 
 def traced(request: PlanRequest, root: Path, report: Callable[[Progress], None] = lambda _: None) -> PlanRequest:

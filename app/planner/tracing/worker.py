@@ -101,16 +101,11 @@ def _traced(request: PlanRequest, layers: int) -> dict[str, int]:
         for tensor in constants:
             meter.register(tensor)
         with meter:
-            return _measure(shallow, model, meter)
-
-
-def _measure(request: PlanRequest, model: nn.Module, meter: MemoryMeter) -> dict[str, int]:
-    """Run the step under the meter."""
-    resident = meter.live
-    meter.peak = meter.live
-    _step(request, model)
-    peak = max(meter.peak, meter.live + step_scratch_bytes(request.optimizer, _trained_bytes(model)))
-    return {"allocated_peak": peak + CUBLAS_WORKSPACE_BYTES, "resident": resident}
+            resident = meter.live
+            meter.peak = meter.live
+            _step(shallow, model)
+            peak = max(meter.peak, meter.live + step_scratch_bytes(shallow.optimizer, _trained_bytes(model)))
+            return {"allocated_peak": peak + CUBLAS_WORKSPACE_BYTES, "resident": resident}
 
 
 def materialise(model: nn.Module) -> None:

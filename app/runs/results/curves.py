@@ -12,7 +12,6 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 from app.jobs.metrics import Row, parse_lines
 from app.reading import is_finite, is_number
@@ -108,18 +107,13 @@ def read(metrics_file: Path) -> Curves:
             if stat.st_ino != curves.inode or stat.st_size < curves.offset:
                 curves = Curves(inode=stat.st_ino)  # replaced: a resumed run goes back to its checkpoint
             if stat.st_size > curves.offset:
-                _read_on(file, curves)
+                file.seek(curves.offset)
+                data = file.read()
+                complete = data.rfind(b"\n") + 1  # a line still being written is left for the next poll
+                for row in parse_lines(data[:complete]):
+                    curves.add(row)
+                curves.offset += complete
         _cache[metrics_file] = curves
         while len(_cache) > _KEPT_RUNS:
             _cache.popitem(last=False)
         return curves
-
-
-def _read_on(file: BinaryIO, curves: Curves) -> None:
-    """Take the complete lines that were added; a line still being written is left for the next poll."""
-    file.seek(curves.offset)
-    data = file.read()
-    complete = data.rfind(b"\n") + 1
-    for row in parse_lines(data[:complete]):
-        curves.add(row)
-    curves.offset += complete

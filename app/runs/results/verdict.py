@@ -41,7 +41,8 @@ def of(found: Curves, checkpoints: Sequence[int] = ()) -> Verdict | None:
     loss, validation = found["loss"], found["eval_loss"]
     if len(loss) < _LEAST_POINTS:
         return None
-    best = _lowest(validation)
+    points = list(zip(validation.steps, validation.values, strict=False))
+    best = min(points, key=lambda point: point[1]) if len(points) > 1 else None
     if best is not None and best[0] < validation.steps[-1] and validation.values[-1] > (1 + _RISEN) * best[1]:
         return Verdict("overfitted", min(checkpoints, key=lambda one: abs(one - best[0]), default=None))
     first, before, last = _mean(loss, 0.0, 0.2), _mean(loss, 0.7, 0.85), _mean(loss, 0.85, 1.0)
@@ -63,12 +64,6 @@ def suggested_steps(config: RunConfig, rows: int) -> int | None:
     wanted = (_SEEN_ROWS if rows < _FEW_ROWS else once) / config.effective_batch
     steps = max(10, round(wanted / 10) * 10)
     return steps if config.training.max_steps < 0.6 * steps else None
-
-
-def _lowest(series: Series) -> tuple[float, float] | None:
-    """Return the step and the value of the lowest point."""
-    points = list(zip(series.steps, series.values, strict=False))
-    return min(points, key=lambda point: point[1]) if len(points) > 1 else None
 
 
 def _mean(series: Series, start: float, end: float) -> float:

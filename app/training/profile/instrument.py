@@ -8,7 +8,6 @@ from functools import wraps
 from typing import Any
 
 import bitsandbytes.functional
-import torch
 from torch import nn
 from transformers import PreTrainedModel, Trainer
 
@@ -136,13 +135,9 @@ def _around_module(module: nn.Module, name: str, stopwatch: Stopwatch, products:
     @wraps(inner)
     def timed(*args: Any, **kwargs: Any) -> Any:
         if is_linear and stopwatch.running and not stopwatch.within(BACKWARD) and args:
-            products.count(module, _rows(args[0]))
+            states = args[0]
+            products.count(module, states.numel() // max(1, states.shape[-1]))
         with stopwatch.scope(name):
             return inner(*args, **kwargs)
 
     stopwatch.replace(module, "forward", timed)
-
-
-def _rows(states: torch.Tensor) -> int:
-    count: int = states.numel() // max(1, states.shape[-1])
-    return count

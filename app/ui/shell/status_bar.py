@@ -43,7 +43,7 @@ def machine(readings: hardware.Readings, t: Translator) -> Html:
     extras += [f"{card.load_percent} %"] if card.load_percent is not None else []
     return element(
         "span",
-        element("span", _short_name(card.name), class_="wb-machine-name"),
+        element("span", card.name.replace("NVIDIA ", "").replace("GeForce ", "")[:28], class_="wb-machine-name"),
         *_card_memory(card, t),
         *(element("span", extra, class_="wb-number") for extra in extras),
         class_="wb-machine",
@@ -64,10 +64,6 @@ def _card_memory(card: hardware.Gpu, t: Translator) -> list[Html]:
         meter(used / max(1, total), t("strip.memory")),
         element("span", words, class_="wb-number", title=exact),
     ]
-
-
-def _short_name(name: str) -> str:
-    return name.replace("NVIDIA ", "").replace("GeForce ", "")[:28]
 
 
 def phase_name(word: str, t: Translator) -> str:

@@ -153,13 +153,9 @@ def theme() -> gr.themes.Base:
     import gradio as gr
 
     base = gr.themes.Base(font=list(FONT), font_mono=list(FONT_MONO), text_size="sm", radius_size="sm")
-    roles = {name: _role(value) for name, value in _THEME.items()}
+    roles = {name: f"var(--wb-{value[1:]})" if value.startswith("@") else value for name, value in _THEME.items()}
     dark = {f"{name}_dark": value for name, value in roles.items() if hasattr(base, f"{name}_dark")}
     return base.set(**roles, **dark)
-
-
-def _role(value: str) -> str:
-    return f"var(--wb-{value[1:]})" if value.startswith("@") else value
 
 
 _THEME = {

@@ -218,7 +218,8 @@ class CheckReport:
         """Count a problem, and list it unless its kind is listed often enough."""
         if self.problem_counts[problem.kind] < MAX_LISTED_PER_KIND:
             self.problems.append(replace(problem, original=""))
-            self.excerpts.append(_excerpt(problem, row))
+            text = problem.original if row is None else json.dumps(row.fields, ensure_ascii=False, default=str)
+            self.excerpts.append(text[:_EXCERPT_CHARS] + " …" * (len(text) > _EXCERPT_CHARS))
         self.problem_counts[problem.kind] += 1
 
     def facts(self) -> CheckFacts:
@@ -320,7 +321,9 @@ class Check:
         for problem, row in () if self._labels.are_all() else self._null_words:
             report.add(problem, row)
         self._near_duplicates_and_leaks()
-        self._pack()
+        for owner, length in zip(self._owners, self._lengths, strict=True):
+            if not self._sides[owner]:
+                self._packed.add(length)
         report.tokens = self._token_counts()
         self._outlier()
         unknown = self._scripts.judge(self._renderer.tokenizer.backend) if self._renderer else None
@@ -375,11 +378,6 @@ class Check:
         self.report.validation -= sum(self._sides[row] for row in rows)
         self.report.left_out["near_duplicate"] = len(rows)
 
-    def _pack(self) -> None:
-        for owner, length in zip(self._owners, self._lengths, strict=True):
-            if not self._sides[owner]:
-                self._packed.add(length)
-
     def _token_counts(self) -> TokenCounts:
         if self._renderer is None:
             return TokenCounts()
@@ -405,12 +403,6 @@ class Check:
             message = f"The row has {length:,} tokens, 95 % of the rows have at most {usual:,}"
             fix = "Drop or split it: the longest row decides the memory of the whole run"
             self.report.add(RowProblem(line, "long_row", message, fix, number))
-
-
-def _excerpt(problem: RowProblem, row: Row | None) -> str:
-    """Return the beginning of the row that a problem speaks of."""
-    text = problem.original if row is None else json.dumps(row.fields, ensure_ascii=False, default=str)
-    return text[:_EXCERPT_CHARS] + " …" * (len(text) > _EXCERPT_CHARS)
 
 
 def near_duplicates(

@@ -40,7 +40,8 @@ def describe_rope(config: PreTrainedConfig, writer: GGUFWriter) -> dict[str, tor
     writer.add_rope_freq_base(float(full.get("rope_theta") or 10000.0))
     if _SLIDING in parameters:
         writer.add_float32(f"{writer.arch}.rope.freq_base_swa", float(parameters[_SLIDING]["rope_theta"]))
-    dimensions = _dimensions(config, full)
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    dimensions = int(head_dim * float(full.get("partial_rotary_factor") or 1.0))
     writer.add_rope_dimension_count(dimensions)
     kind = str(full.get("rope_type") or "default")
     if kind == "linear":
@@ -59,11 +60,6 @@ def describe_rope(config: PreTrainedConfig, writer: GGUFWriter) -> dict[str, tor
             "use the merged model with transformers or vLLM",
         )
     return {}
-
-
-def _dimensions(config: PreTrainedConfig, full: RopeParameters) -> int:
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return int(head_dim * float(full.get("partial_rotary_factor") or 1.0))
 
 
 def _describe_yarn(full: RopeParameters, writer: GGUFWriter) -> None:

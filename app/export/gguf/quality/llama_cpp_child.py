@@ -42,7 +42,9 @@ def _started(question: Question) -> Server:
     parameters.model.path = sys.argv[1]
     if question.lora:
         parameters.lora_adapters = [CommonAdapterLoraInfo(question.lora, 1.0)]
-    parameters.n_ctx = _context(question)
+    texts = [len(ids) + _TIMED_TOKENS for ids, _ in question.texts]
+    prompts = [len(ids) + question.max_tokens for ids in question.prompts]
+    parameters.n_ctx = max(texts + prompts, default=0) + 8
     parameters.n_parallel, parameters.warmup = 1, False
     if Path(sys.argv[1]).stat().st_size < _ONE_THREAD_BYTES:
         parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = 1
@@ -62,12 +64,6 @@ def _answer(server: Server, question: Question) -> Answer:
         timed = _asked(server, prompt=ids[: places[0]], n_predict=_TIMED_TOKENS)
         answer["tokens_per_s"] = timed["timings"]["predicted_per_second"]
     return answer
-
-
-def _context(question: Question) -> int:
-    texts = [len(ids) + _TIMED_TOKENS for ids, _ in question.texts]
-    prompts = [len(ids) + question.max_tokens for ids in question.prompts]
-    return max(texts + prompts, default=0) + 8
 
 
 def _asked(server: Server, **question: Any) -> dict[str, Any]:

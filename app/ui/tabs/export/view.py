@@ -61,7 +61,8 @@ def _card(
         return Card(_running(source, target, job, status, dtype, t), can_stop=not asked)
     if status.state == "finished":
         return Card(_done(target, status.result, t), can_make=target != "model", is_done=True)
-    return Card(_ended(workspace, source, target, dtype, status, t), can_make=True)
+    said = element("p", state(status, t), " ", t.heard_line(status.page_reason))
+    return Card(_planned(workspace, source, target, dtype, t, said), can_make=True)
 
 
 def _planned(workspace: Workspace, source: Source, target: str, dtype: str, t: Translator, *rest: object) -> Html:
@@ -109,11 +110,6 @@ def _rough(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _ended(workspace: Workspace, source: Source, target: str, dtype: str, status: Status, t: Translator) -> Html:
-    said = element("p", state(status, t), " ", t.heard_line(status.page_reason))
-    return _planned(workspace, source, target, dtype, t, said)
 
 
 def _done(target: str, result: Mapping[str, Any], t: Translator) -> Html:
