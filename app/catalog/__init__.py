@@ -1,6 +1,6 @@
 """Models: a shipped architecture table, local folders, the hub; config-only inspection."""
 
-from app.catalog.catalogue import Entry, all_models, entries, find, hub_config, search
+from app.catalog.catalogue import Entry, all_models, entries, find, find_or_none, hub_config, search
 from app.catalog.modules import LinearModule, layer_modules, total_parameters
 from app.catalog.reader import read_config, spec_from_config
 from app.catalog.spec import Experts, LatentAttention, Listing, ModelSpec
@@ -15,6 +15,7 @@ __all__ = [
     "all_models",
     "entries",
     "find",
+    "find_or_none",
     "hub_config",
     "layer_modules",
     "read_config",

@@ -13,7 +13,7 @@ from typing import Any
 from app.catalog.families import FAMILIES
 from app.catalog.reader import read_config, spec_from_config
 from app.catalog.spec import Listing, ModelSpec
-from app.errors import ModelError, NetworkError
+from app.errors import ModelError, NetworkError, UsageError
 from app.hub.ids import is_repository
 from app.workspace import expanded
 
@@ -141,6 +141,14 @@ def find(name_or_path: str, revision: str | None = None) -> ModelSpec:
         "it is neither in the catalogue, nor a local folder, nor a hub id",
         f"See the catalogue for names{_near(text)}",
     )
+
+
+def find_or_none(name_or_path: str, revision: str | None = None) -> ModelSpec | None:
+    """Return what `find` does, None for a model that cannot be read from here: whoever loads it says why."""
+    try:
+        return find(name_or_path, revision)
+    except (ModelError, NetworkError, UsageError):
+        return None
 
 
 def _exists(path: Path) -> bool:

@@ -103,9 +103,12 @@ def small(values: Mapping[str, Any]) -> dict[str, Any]:
     The first layers are kept, as many as it takes to have one of every kind. Fields that are not known here stay; a
     model that is still large then is for the caller to refuse.
     """
-    layers = _layers(values)
+    named = [values[name] for name in _DEPTHS if isinstance(values.get(name), int)]
+    layers = min(named[0], LIMITS["layers"]) if named else 0
     depth = min(_depth(values, layers), layers or _PLAIN_LAYERS)
-    shared = _shared(values, depth)
+    sharing = values.get("num_kv_shared_layers")
+    # As many layers more for those at the end that read the keys of layers before them.
+    shared = depth if isinstance(sharing, int) and sharing > 0 else 0
     depth += shared
     made: dict[str, Any] = {}
     for name, value in values.items():
@@ -126,11 +129,6 @@ def small(values: Mapping[str, Any]) -> dict[str, Any]:
     return made
 
 
-def _layers(values: Mapping[str, Any]) -> int:
-    found = [values[name] for name in _DEPTHS if isinstance(values.get(name), int)]
-    return min(found[0], LIMITS["layers"]) if found else 0
-
-
 def _depth(values: Mapping[str, Any], layers: int) -> int:
     """Return how many of the first layers have one of every kind, in each list that tells of layers."""
     depth = 1
@@ -145,12 +143,6 @@ def _depth(values: Mapping[str, Any], layers: int) -> int:
 def _until_all(kinds: Any) -> int:
     names = [str(kind) for kind in kinds]
     return max(names.index(kind) for kind in set(names)) + 1
-
-
-def _shared(values: Mapping[str, Any], depth: int) -> int:
-    """Return how many layers more it takes for those at the end that read the keys of layers before them."""
-    shared = values.get("num_kv_shared_layers")
-    return depth if isinstance(shared, int) and shared > 0 else 0
 
 
 def _cut(value: Any, layers: int, depth: int) -> list[Any]:

@@ -142,6 +142,11 @@ class ModelSpec:
         return self.config.get("is_encoder_decoder") is True
 
     @property
+    def sees(self) -> bool:
+        """Tell whether the whole model has a vision tower, of which nothing is loaded here."""
+        return bool(self.unplanned or self.uncounted or "vision_config" in self.config)
+
+    @property
     def query_width(self) -> int:
         """Return the width of all query heads together."""
         return self.heads * (self.latent.query_dim if self.latent else self.head_dim)

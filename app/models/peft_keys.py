@@ -13,7 +13,7 @@ import torch
 from peft import LoraConfig, PeftModel, set_peft_model_state_dict
 from transformers import PreTrainedConfig
 
-from app.errors import ModelError, WorkbenchError
+from app.errors import ModelError, WorkbenchError, one_line
 from app.models.adapters import AdapterFolder
 from app.models.tensors import read_header
 from app.models.text_tower import empty_language_model
@@ -40,7 +40,7 @@ def refuse_ignored(
         # PEFT says in any of these that settings and model do not go together; its own words name what.
         raise refusal(
             f"PEFT cannot load the adapter {adapter.path} onto this base",
-            " ".join(str(error).split())[:300] or type(error).__name__,
+            one_line(error),
             _REMEDY,
         ) from None
     if ignored:

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app import catalog
-from app.catalog.spec import ModelSpec
 from app.config.objectives import WITH_REFERENCE
 from app.config.schema import RunConfig
 from app.config.sections import Objective
 from app.data.dataset.build import BuiltDataset, recorded
-from app.errors import JobError, ModelError, NetworkError, UsageError, keyed
+from app.errors import JobError, keyed
 from app.jobs.directory import JobDirectory
 from app.models.names import resolve
 from app.planner import settled
@@ -45,7 +44,7 @@ def recipe(job: JobDirectory) -> str:
     """Return the script of a training run. Raises JobError for other jobs and before the run has read its data."""
     config = oom_fallback.lowered(job, settled.applied(config_of(job), job.path)).settled()
     rows = _rows_of(job)
-    spec = _spec(config)
+    spec = catalog.find_or_none(config.model.name, config.model.revision)
     if spec is not None and spec.encodes:
         raise JobError(
             keyed("has_no_script", "{id} has no script", id=job.id),
@@ -71,17 +70,10 @@ def _rows_of(job: JobDirectory) -> BuiltDataset:
     return built
 
 
-def _spec(config: RunConfig) -> ModelSpec | None:
-    try:
-        return catalog.find(config.model.name, config.model.revision)
-    except (ModelError, NetworkError, UsageError):
-        return None
-
-
 def _sees(config: RunConfig) -> bool:
     """Tell whether the base has a vision tower, which the workbench leaves out and this script loads."""
-    spec = _spec(config)
-    return spec is not None and bool(spec.unplanned or spec.uncounted or "vision_config" in spec.config)
+    spec = catalog.find_or_none(config.model.name, config.model.revision)
+    return spec is not None and spec.sees
 
 
 def _class_of(config: RunConfig) -> str:
@@ -227,7 +219,7 @@ _EXPERTS = """# bitsandbytes leaves this model's experts in 16 bits, where the w
 
 def _has_experts(config: RunConfig) -> bool:
     """Tell whether the base routes tokens to experts, by its formula or by what its configuration says."""
-    spec = _spec(config)
+    spec = catalog.find_or_none(config.model.name, config.model.revision)
     if spec is None:
         return False
     values = {**spec.config, **(spec.config.get("text_config") or {})}

@@ -1,10 +1,12 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from app import catalog
-from app.errors import ModelError, NetworkError
+from app.catalog import catalogue
+from app.errors import ModelError, NetworkError, PlanError, TakenError
 
 LLAMA = {
     "model_type": "llama",
@@ -116,3 +118,29 @@ def test_an_unreachable_hub_is_one_network_error(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(NetworkError, match="nobody/nothing"):
         catalog.find("nobody/nothing")
+
+
+@pytest.mark.parametrize("kind", [ModelError, NetworkError, PlanError, TakenError])
+def test_what_cannot_be_read_from_here_is_none_and_a_defect_is_not_hidden(
+    kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(name: str, revision: str | None = None) -> None:
+        raise kind("it cannot be read")
+
+    def fail(name: str, revision: str | None = None) -> None:
+        raise KeyError(name)
+
+    assert catalog.find_or_none("qwen2.5-0.5b") == catalog.find("qwen2.5-0.5b")
+    assert catalog.find_or_none("no such model") is None
+    monkeypatch.setattr(catalogue, "find", refuse)
+    assert catalog.find_or_none("qwen2.5-0.5b") is None
+    monkeypatch.setattr(catalogue, "find", fail)
+    with pytest.raises(KeyError):
+        catalog.find_or_none("qwen2.5-0.5b")
+
+
+def test_a_model_that_sees_is_told_by_any_sign_of_its_tower() -> None:
+    plain = catalog.spec_from_config(LLAMA, "plain")
+    assert not plain.sees
+    assert all(replace(plain, **sign).sees for sign in ({"unplanned": 5}, {"uncounted": "vision_config"}))
+    assert replace(plain, config={**plain.config, "vision_config": {}}).sees

@@ -89,7 +89,7 @@ def check(workspace: Workspace, config: RunConfig) -> Path:
     _check_model(resolve(config.model.name), config.model.revision)
     _check_objective(config)
     config = with_start(workspace, config)
-    spec = _spec_of(config)
+    spec = catalog.find_or_none(config.model.name, config.model.revision)
     if config.adapter.start_from and spec is not None:
         refuse_misfit(spec, Path(config.adapter.start_from))
     refuse(config)
@@ -101,11 +101,8 @@ def _check_objective(config: RunConfig) -> None:
     """Raise ConfigError for an objective that is for decoders alone, where the base is an encoder with a decoder."""
     if config.training.objective == "sft":
         return
-    try:
-        encodes = catalog.find(config.model.name, config.model.revision).encodes
-    except (ModelError, NetworkError, UsageError):  # said with its reason elsewhere
-        return
-    if encodes:
+    spec = catalog.find_or_none(config.model.name, config.model.revision)
+    if spec is not None and spec.encodes:
         why = f"{config.training.objective} is for decoders, and this base is an encoder with a decoder"
         raise ConfigError([Problem("training.objective", why, "set it to sft")], "the run")
 
@@ -162,7 +159,7 @@ def refuse(config: RunConfig) -> None:
     here = readings()
     found = list(refused_here(config, kind=here.gpu.kind if here.gpu else None))
     found += _process_problems(config, len(here.alike))
-    spec = _spec_of(config)
+    spec = catalog.find_or_none(config.model.name, config.model.revision)
     if spec is not None:
         found += _model_problems(config, spec)
     if found:
@@ -180,16 +177,8 @@ def _process_problems(config: RunConfig, cards: int) -> list[Problem]:
     return [Problem("training.num_processes", why, keyed("at_most", "use at most {count}", count=most))]
 
 
-def _spec_of(config: RunConfig) -> ModelSpec | None:
-    """Return the model's architecture, or None for one that the catalogue cannot read; the child then has the word."""
-    try:
-        return catalog.find(config.model.name, config.model.revision)
-    except (ModelError, NetworkError, UsageError):
-        return None
-
-
 def _model_problems(config: RunConfig, spec: ModelSpec) -> Iterator[Problem]:
-    if config.adapter.method == "full" and (spec.unplanned or spec.uncounted or "vision_config" in spec.config):
+    if config.adapter.method == "full" and spec.sees:
         yield Problem(
             "adapter.method",
             keyed(
