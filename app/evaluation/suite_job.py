@@ -49,7 +49,10 @@ def work(child: JobChild) -> tuple[Outcome, Result]:
         if child.stop_requested():
             return "stopped", _summary(rows, names)
         rows += answer(columns, prompts, names, request.items[start : start + size], request.max_tokens)
-        _keep(child, request, columns, names, rows)
+        titled = tuple(SuiteColumn(name, request.titles.get(name, name), columns.columns[name].hash) for name in names)
+        found = SuiteResult(request.suite, titled, tuple(rows))
+        child.directory.result.mkdir(exist_ok=True)
+        replace_file(child.directory.result / RESULT_FILE, json.dumps(asdict(found), ensure_ascii=False))
         child.progress(len(rows), len(request.items), "answering")
     return "finished", _summary(rows, names)
 
@@ -68,15 +71,6 @@ def answer(
         }
         rows.append(SuiteRow(item.prompt, item.expect, by_name))
     return rows
-
-
-def _keep(
-    child: JobChild, request: SuiteRequest, columns: VariantSet, names: Sequence[str], rows: Sequence[SuiteRow]
-) -> None:
-    titled = tuple(SuiteColumn(name, request.titles.get(name, name), columns.columns[name].hash) for name in names)
-    found = SuiteResult(request.suite, titled, tuple(rows))
-    child.directory.result.mkdir(exist_ok=True)
-    replace_file(child.directory.result / RESULT_FILE, json.dumps(asdict(found), ensure_ascii=False))
 
 
 def _summary(rows: Sequence[SuiteRow], names: Sequence[str]) -> Result:

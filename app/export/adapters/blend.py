@@ -67,7 +67,8 @@ def blend_layer(parts: Sequence[Part], method: Method, rank: int | None, density
         a, b = _cut_dense(exact, rank or largest, seed)
     else:
         exact = _finite(_sum([part.weight * part.dense() for part in parts]), parts)
-        a, b = _side_by_side(parts)
+        factors = [part.scaled() for part in parts]
+        a, b = torch.cat([first for first, _ in factors]), torch.cat([second for _, second in factors], dim=1)
         if method != "cat":
             a, b = _cut(a, b, rank or largest if method == "svd" else rank)
     difference = exact - b @ a
@@ -89,11 +90,6 @@ def padded(blended: Blended, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
     missing = rank - int(blended.a.shape[0])
     pad = torch.nn.functional.pad
     return pad(blended.a, (0, 0, 0, missing)).contiguous(), pad(blended.b, (0, missing)).contiguous()
-
-
-def _side_by_side(parts: Sequence[Part]) -> tuple[torch.Tensor, torch.Tensor]:
-    factors = [part.scaled() for part in parts]
-    return torch.cat([a for a, _ in factors]), torch.cat([b for _, b in factors], dim=1)
 
 
 def _cut(a: torch.Tensor, b: torch.Tensor, rank: int | None) -> tuple[torch.Tensor, torch.Tensor]:

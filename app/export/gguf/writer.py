@@ -170,15 +170,12 @@ def check(path: Path, entries: Sequence[Entry], pause: Callable[[], None] = lamb
             for block in entry.blocks():
                 pause()
                 source = block.float()
-                found = formats.decode(_read(file, entry, source.shape), entry.kind, tuple(source.shape))
+                shape = tuple(source.shape)
+                found = formats.decode(file.read(formats.encoded_bytes(shape, entry.kind)), entry.kind, shape)
                 off, outside = formats.deviation(found, source, entry.kind, is_weighed=entry.importance is not None)
                 largest, beyond = max(largest, off, key=lambda one: (math.isnan(one), one)), beyond + outside
                 values += source.numel()
     return Written(len(entries), values, largest, beyond)
-
-
-def _read(file: BinaryIO, entry: Entry, shape: torch.Size) -> bytes:
-    return file.read(formats.encoded_bytes(tuple(shape), entry.kind))
 
 
 def _places(path: Path, entries: Sequence[Entry]) -> dict[str, int]:

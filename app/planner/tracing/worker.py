@@ -104,7 +104,8 @@ def _traced(request: PlanRequest, layers: int) -> dict[str, int]:
             resident = meter.live
             meter.peak = meter.live
             _step(shallow, model)
-            peak = max(meter.peak, meter.live + step_scratch_bytes(shallow.optimizer, _trained_bytes(model)))
+            trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+            peak = max(meter.peak, meter.live + step_scratch_bytes(shallow.optimizer, trained))
             return {"allocated_peak": peak + CUBLAS_WORKSPACE_BYTES, "resident": resident}
 
 
@@ -195,10 +196,6 @@ def recompute_layers(request: PlanRequest, model: Any) -> None:
     every = 1 if mode == "full" else int(mode.removeprefix("every-"))
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     inner.activation_checkpointing_enable(every_n_layers=every)
-
-
-def _trained_bytes(model: nn.Module) -> int:
-    return sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
 
 
 def _optimizer_states(request: PlanRequest) -> Tensor:
