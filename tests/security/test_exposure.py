@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 from contextlib import closing
@@ -12,7 +13,7 @@ import pytest
 
 from app.errors import UsageError
 from app.ui.shell.serving import environment, guard, server
-from tests.ui.running_page import RunningPage
+from tests.ui.running_page import TOKEN, RunningPage
 
 
 @pytest.mark.fault("A5")
@@ -106,3 +107,52 @@ def test_the_environment_is_settled_and_said(tmp_path: Path) -> None:
     assert "GRADIO_SHARE" not in variables
     assert variables["PATH"] == "/bin"
     assert variables["NO_PROXY"] == "example.org,127.0.0.1,localhost,::1"
+
+
+@pytest.mark.parametrize(
+    ("address", "authority"),
+    [
+        ("https://k1-7860.notebook.example", "k1-7860.notebook.example"),
+        ("  HTTPS://Name.Example:8443/ ", "name.example:8443"),
+        ("https://name.example:443/", "name.example"),
+        ("name.example", "name.example"),
+    ],
+)
+def test_a_proxys_address_is_its_host(address: str, authority: str) -> None:
+    assert server.proxy_of(address) == authority
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("http://name.example", "https://", "https://a@name.example", "https://name.example/path"),
+        *("https://name.example?x", "https://na me.example", "https://name.example:0", "https://name.example:port"),
+        *("a,b", "*", "https://[::1", "x" * 999),
+    ],
+)
+def test_what_is_no_proxys_address_is_refused(address: str) -> None:
+    with pytest.raises(UsageError, match=r"is no address of a proxy.*--behind https://"):
+        server.proxy_of(address)
+
+
+def test_behind_a_proxy_a_token_is_needed() -> None:
+    with pytest.raises(UsageError, match=r"whoever knows that address.*--token"):
+        server.check_exposure("127.0.0.1", None, "name.example")
+
+
+@pytest.mark.fault("A5")
+def test_behind_a_proxy_the_page_answers_its_address_and_says_it(tmp_path: Path) -> None:
+    name, mine = "k1-7860.notebook.example", f"Authorization: Bearer {TOKEN}"
+    arguments = ("--behind", f"https://{name}", "--token", TOKEN)
+    with RunningPage(tmp_path / "workspace", *arguments) as page:
+        assert f"https://{name}/" in page.said and TOKEN not in page.said
+        for host in (name, page.address):
+            assert page.get("/", host=host).status == 401
+            found = page.get("/config", mine, f"Origin: https://{name}", host=host)
+            assert found.status == 200 and json.loads(found.body)["root"] == f"https://{name}"
+        assert page.get("/config", mine, host="evil.example").status == 403
+        assert page.get("/config", mine, "Origin: https://evil.example", host=name).status == 403
+        assert page.get("/config", mine, "X-Forwarded-Host: evil.example", host=name).body == found.body
+        entered = page.get(f"/?token={TOKEN}", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate",
+            "Sec-Fetch-Dest: document", host=name)  # fmt: skip
+        assert entered.status == 303 and "HttpOnly" in entered.headers["set-cookie"][0]

@@ -19,6 +19,12 @@ def register(verbs: Verbs) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; others than loopback need --token")
     parser.add_argument("--port", type=port, default=7860, help="port to listen on (default 7860)")
     parser.add_argument("--token", help="secret that every request must carry")
+    parser.add_argument(
+        "--behind",
+        default="",
+        metavar="URL",
+        help="https address of a proxy that leads here, as a notebook has it; needs --token",
+    )
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser window")
 
 
@@ -33,4 +39,5 @@ def run(arguments: argparse.Namespace) -> None:
         port=arguments.port,
         token=arguments.token,
         open_browser=not arguments.no_browser,
+        behind=arguments.behind,
     )

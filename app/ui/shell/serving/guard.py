@@ -4,9 +4,9 @@ A page on loopback is reachable by every web page the user visits: by a form or 
 foreign name that resolves to 127.0.0.1 (DNS rebinding). The guard is an ASGI middleware around all routes and compares
 whole values, never parts of them:
 
-1. Host must be one of our names with our exact port, once.
-2. Origin, where a browser sends one, must be the address that was asked for; a request that a foreign page started is
-   refused, apart from following a link to the page itself.
+1. Host must be one of our names with our exact port, once, or the proxy's that the page was told to stand behind.
+2. Origin, where a browser sends one, must be the address that was asked for, or that proxy's over https; a request that
+   a foreign page started is refused, apart from following a link to the page itself.
 3. With a token set, every route needs it.
 4. Only the routes that the page uses exist; a body has a size limit.
 
@@ -95,13 +95,14 @@ _HEADERS = (
 class Rules:
     """What the guard lets through. `hosts` are full authorities in lower case, such as 127.0.0.1:7860.
 
-    `launching` lets the framework's own knock at the door through without a token; it ends before anyone is told the
-    address.
+    `proxy` is the authority of the only proxy that the page stands behind, empty without one. `launching` lets the
+    framework's own knock at the door through without a token; it ends before anyone is told the address.
     """
 
     hosts: frozenset[str]
     token: str | None = None
     largest_upload_bytes: int = LARGEST_UPLOAD_BYTES
+    proxy: str = ""
     launching: bool = False
     session: str = field(default_factory=lambda: secrets.token_urlsafe(32))
 
@@ -155,7 +156,7 @@ class Guard:
         """Return why a request is refused, or None."""
         if not self._host_is_ours(request):
             return Refusal(403, "This page answers only under its own address.")
-        if not request.same_origin:
+        if not request.is_from_itself(self.rules.proxy):
             return Refusal(403, "This page takes requests only from itself.")
         if self.rules.token is not None and not self._has_token(request):
             return Refusal(401, "A token is needed. Open the address with ?token= and the token once.")
@@ -167,7 +168,10 @@ class Guard:
 
     def _host_is_ours(self, request: Request) -> bool:
         hosts = request.values("host")
-        return len(hosts) == 1 and hosts[0].lower() in self.rules.hosts
+        return len(hosts) == 1 and (hosts[0].lower() in self.rules.hosts or self._is_proxy(hosts[0]))
+
+    def _is_proxy(self, host: str) -> bool:
+        return bool(self.rules.proxy) and host.lower() == self.rules.proxy
 
     def _has_token(self, request: Request) -> bool:
         token, session = self.rules.token or "", self.rules.session
@@ -235,11 +239,11 @@ class Request:
         wanted = name.encode()
         return [value.decode("latin-1") for key, value in self._headers if key.lower() == wanted]
 
-    @property
-    def same_origin(self) -> bool:
-        """Tell whether no other site had a hand in this request."""
+    def is_from_itself(self, proxy: str = "") -> bool:
+        """Tell whether no other site had a hand in this request, which may have come through a proxy over https."""
         origins = self.values("origin")
-        if origins and origins != [f"http://{self.values('host')[0]}"]:
+        ours = [[f"http://{self.values('host')[0]}"], *([[f"https://{proxy}"]] if proxy else [])]
+        if origins and origins not in ours:
             return False
         sites = self.values("sec-fetch-site")
         return not sites or all(site in ("same-origin", "none") for site in sites) or self._is_followed_link

@@ -10,6 +10,7 @@ import http.client
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import socket
@@ -40,6 +41,10 @@ if TYPE_CHECKING:
 
 DEFAULT_PORT = 7860
 _LOOPBACK = {"127.0.0.1": "127.0.0.1", "localhost": "127.0.0.1", "::1": "[::1]", "[::1]": "[::1]"}
+# A host's name or number, with a port other than https's own.
+_PROXY = re.compile(
+    r"(?:https://)?(?P<host>[a-z0-9](?:[a-z0-9.-]{0,250}[a-z0-9])?(?::(?!443\b)[1-9]\d{0,4})?)(?::443)?/?"
+)
 _WILDCARDS = ("0.0.0.0", "::", "[::]")
 _SHORTEST_TOKEN = 8
 _TEND_S = 10.0
@@ -52,13 +57,16 @@ def serve(
     port: int = DEFAULT_PORT,
     token: str | None = None,
     open_browser: bool = True,
+    behind: str = "",
 ) -> None:
     """Serve the page until Ctrl-C. Prints one line with the address on standard error when it is ready.
 
+    `behind` is the https address of a proxy, such as a notebook's, under which alone a browser then finds the page.
     Raises UsageError when the address is taken, the workspace is served already, or the page would be open to other
     machines without a token.
     """
-    check_exposure(host, token)
+    proxy = proxy_of(behind) if behind else ""
+    check_exposure(host, token, proxy)
     check_port(host, port)
     lock = _claim(workspace)
     try:
@@ -67,8 +75,8 @@ def serve(
         ignored = environment.settle(incoming)
         if ignored:
             _say(f"Ignored {', '.join(ignored)}: the page takes its address from --host, --port and --token only.")
-        page = _launch(workspace, host, port, token)
-        address = url(host, port)
+        page = _launch(workspace, host, port, token, proxy)
+        address = f"https://{proxy}/" if proxy else url(host, port)
         replace_file(_note_file(workspace), json.dumps({"url": address, "pid": os.getpid()}))
         _say(f"LoRA Workbench is ready at {address}" + (" (with ?token= and the token, once)" if token else ""))
         if open_browser:
@@ -88,7 +96,19 @@ def url(host: str, port: int) -> str:
     return f"http://{name}:{port}/"
 
 
-def check_exposure(host: str, token: str | None) -> None:
+def proxy_of(address: str) -> str:
+    """Return the authority of a proxy's https address, in lower case. Raises UsageError for anything else."""
+    found = _PROXY.fullmatch(address.strip().lower())
+    if found is None:
+        raise UsageError(
+            f"{address!r:.120} is no address of a proxy",
+            "it is https:// and a host, with a port where it is not 443, and nothing behind it",
+            "write for example --behind https://name.example.org",
+        )
+    return found["host"]
+
+
+def check_exposure(host: str, token: str | None, proxy: str = "") -> None:
     """Refuse to be reachable from other machines without a token, and tokens that are guessed easily."""
     if token is not None and len(token) < _SHORTEST_TOKEN:
         raise UsageError(
@@ -98,6 +118,12 @@ def check_exposure(host: str, token: str | None) -> None:
         )
     if token is not None and not token.isprintable():
         raise UsageError("The token has characters that cannot be typed", "", "use letters, digits and hyphens")
+    if proxy and token is None:
+        raise UsageError(
+            f"https://{proxy} would open the page to whoever knows that address",
+            "a proxy does not say who asks",
+            "add --token and a long word",
+        )
     if host not in _LOOPBACK and token is None:
         raise UsageError(
             f"{host} would open the page to other machines",
@@ -199,7 +225,7 @@ async def _guarded(rules: guard.Rules, app: Starlette) -> AsyncIterator[None]:
     yield
 
 
-def _launch(workspace: Workspace, host: str, port: int, token: str | None) -> gr.Blocks:
+def _launch(workspace: Workspace, host: str, port: int, token: str | None, proxy: str = "") -> gr.Blocks:
     """Build the page and launch it with every value that matters given."""
     with environment.no_type_stubs():
         import gradio  # noqa: F401  # here, so that the environment is settled before the framework is imported
@@ -207,7 +233,7 @@ def _launch(workspace: Workspace, host: str, port: int, token: str | None) -> gr
     from app.ui.shell.serving import frontend
     from app.ui.shell.serving.blocks import MOST_SESSIONS
 
-    rules = guard.Rules(guard.authorities(allowed_names(host), port), token, launching=True)
+    rules = guard.Rules(guard.authorities(allowed_names(host), port), token, proxy=proxy, launching=True)
     blocks = page.build(workspace)
     try:
         blocks.launch(
@@ -224,7 +250,7 @@ def _launch(workspace: Workspace, host: str, port: int, token: str | None) -> gr
             blocked_paths=[
                 str(room) for room in (workspace.jobs, *trash.folders(workspace), workspace.datasets, workspace.presets)
             ],
-            root_path="",
+            root_path=f"https://{proxy}" if proxy else "",  # where the browser finds all that the page asks for
             max_file_size=guard.LARGEST_UPLOAD_BYTES,
             enable_monitoring=False,
             run_history=False,

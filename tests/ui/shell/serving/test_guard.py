@@ -133,3 +133,33 @@ def test_an_endless_length_is_too_large(length: bytes) -> None:
     scope = {"type": "http", "method": "POST", "path": "/gradio_api/upload", "query_string": b"", "headers": lines}
     reached, sent = ask(Rules(HOSTS), scope)
     assert not reached and sent[0]["status"] == 413
+
+
+PROXY = "k1-7860.notebook.example"
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "proxy", "right"),
+    [
+        (PROXY, None, PROXY, True),
+        (PROXY.upper(), f"https://{PROXY}", PROXY, True),
+        (OURS, f"https://{PROXY}", PROXY, True),  # a proxy that names us as the host
+        (OURS, f"http://{OURS}", PROXY, True),
+        (PROXY, f"http://{PROXY}", PROXY, True),
+        (OURS, f"http://{PROXY}", PROXY, False),
+        (PROXY, "https://evil.example", PROXY, False),
+        (PROXY, "null", PROXY, False),
+        (f"{PROXY}.evil.example", None, PROXY, False),
+        (f"{PROXY}:443", None, PROXY, False),
+        ("evil.example", f"https://{PROXY}", PROXY, False),
+        (PROXY, None, "", False),
+        (OURS, f"https://{PROXY}", "", False),
+        ("", None, "", False),
+    ],
+)
+def test_a_proxy_is_let_through_by_its_whole_name_alone(host: str, origin: str | None, proxy: str, right: bool) -> None:
+    lines = [(b"host", host.encode()), *([(b"origin", origin.encode())] if origin else [])]
+    for token, known in ((TOKEN, True), ("wrong", False)):
+        mine = (b"authorization", f"Bearer {token}".encode())
+        scope = {"type": "http", "method": "GET", "path": "/config", "query_string": b"", "headers": [*lines, mine]}
+        assert ask(Rules(HOSTS, TOKEN, proxy=proxy), scope)[0] is (right and known)
