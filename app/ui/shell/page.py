@@ -252,16 +252,6 @@ def _wire_steps(context: PageContext, tabs: Tabs) -> None:
             {tabs.tried: gr.update(choices=offered, value=known), context.tabs: gr.update(selected="playground")}
         )
 
-    def take(values: list[object]) -> Updates:
-        chosen = gr.update(choices=exports.choices(workspace), value=values[0] if values else None)
-        return Updates({tabs.taken: chosen, context.tabs: gr.update(selected="export")})
-
-    def take_column(values: list[object], picked: str) -> Updates:
-        """Take the column whose menu says so to the Export tab."""
-        verb, _, name = picked.partition(":")
-        value = artifacts.value_of_column(workspace, values, name) if verb == "export" else None
-        return take([value]) if value else Updates()
-
     def clone(selected: object, mine: Draft, t: Translator) -> Updates:
         job = current.shown_run(workspace, selected)
         try:
@@ -288,8 +278,25 @@ def _wire_steps(context: PageContext, tabs: Tabs) -> None:
     gr.on([context.blocks.load, tabs.kept_preset.change], **handler(offer, [raw(context.language)], [tabs.chips]))
     tabs.try_it.click(**handler(attempt, [held(tabs.run)], [tabs.tried, tabs.prompt, context.tabs]))
     tabs.run_head.select(**handler(attempt_step, shows=[tabs.tried, context.tabs]))
-    tabs.to_export.click(**handler(take, [listed(tabs.tried)], [tabs.taken, context.tabs]))
-    tabs.answers.select(**handler(take_column, [listed(tabs.tried)], [tabs.taken, context.tabs]))
+    _wire_taking(context, tabs)
+
+
+def _wire_taking(context: PageContext, tabs: Tabs) -> None:
+    """Lead from the playground to the Export tab: with the first column, or the one whose menu says so."""
+    workspace = context.workspace
+
+    def take(values: list[object]) -> Updates:
+        chosen = gr.update(choices=exports.choices(workspace), value=values[0] if values else None)
+        return Updates({tabs.taken: chosen, context.tabs: gr.update(selected="export")})
+
+    def take_column(values: list[object], picked: str) -> Updates:
+        verb, _, name = picked.partition(":")
+        value = artifacts.value_of_column(workspace, values, name) if verb == "export" else None
+        return take([value]) if value else Updates()
+
+    shows = [tabs.taken, context.tabs]
+    tabs.to_export.click(**handler(take, [listed(tabs.tried)], shows))
+    tabs.answers.select(**handler(take_column, [listed(tabs.tried)], shows))
 
 
 def _wire_language(context: PageContext, switch: gr.Button) -> None:
