@@ -174,6 +174,7 @@ def _constants(config: RunConfig, training: Path, validation: Path | None) -> st
         "VALIDATION_ROWS": str(validation) if validation else None,
         **({"START": config.adapter.start_from} if config.adapter.start_from else {}),
         "OUTPUT": _Code('sys.argv[1] if len(sys.argv) > 1 else "recipe-output"'),
+        "GPU": _Code("torch.accelerator.current_accelerator(check_available=True)  # none on a CPU"),
         "PROCESSES": _Code('int(os.environ.get("WORLD_SIZE", "1"))  # set by accelerate launch'),
     }
     return "\n".join(f"{name} = {_text(value)}" for name, value in lines.items()) + "\n"
@@ -182,9 +183,13 @@ def _constants(config: RunConfig, training: Path, validation: Path | None) -> st
 _PICK_DTYPE = '''
 def pick_dtype():
     """bf16 where the GPU can, else fp16; fp32 on a CPU."""
-    if not torch.cuda.is_available():
+    if GPU is None:
         return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if GPU.type == "mps":
+        able = torch.backends.mps.is_macos_or_newer(14, 0)
+    else:
+        able = torch.get_device_module(GPU).is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if able else torch.float16
 
 '''
 
@@ -204,7 +209,7 @@ if tokenizer.pad_token is None:
     dtype=DTYPE,
     quantization_config={"quantization" if quantization else None},
     attn_implementation={_text(None if attention == "sdpa" else attention)},
-    device_map={{"": PartialState(cpu=not torch.cuda.is_available()).device}},
+    device_map={{"": PartialState(cpu=GPU is None).device}},
     use_safetensors=True,
 )
 {layout}model.requires_grad_({config.adapter.method == "full"})
@@ -274,10 +279,10 @@ def _arguments(config: RunConfig, validate: bool) -> str:
         **trl_settings(config, dtype="fp32", on_card=False, pinned=False, validate=validate),
         # The effective batch stays, however many processes share it.
         "gradient_accumulation_steps": _Code(f"{training.gradient_accumulation_steps} // PROCESSES"),
-        "use_cpu": _Code("not torch.cuda.is_available()"),
+        "use_cpu": _Code("GPU is None"),
         "bf16": _Code("DTYPE == torch.bfloat16"),
         "fp16": _Code("DTYPE == torch.float16"),
-        "dataloader_pin_memory": _Code("torch.cuda.is_available()"),
+        "dataloader_pin_memory": _Code('GPU is not None and GPU.type != "mps"'),
     }
     if training.load_best_model_at_end and validate:
         settings |= {"save_strategy": "steps", "save_steps": training.eval_steps, "save_total_limit": 2}
