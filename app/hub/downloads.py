@@ -101,6 +101,10 @@ def work(child: JobChild) -> tuple[Outcome, Mapping[str, object]]:
     if child.config.get("ask_only"):
         return "finished", facts
     root.mkdir(parents=True, exist_ok=True)
+    if not folder.is_dir():
+        missing_bytes = total_bytes - folder_bytes(folder.with_name(f"{PART}{name}"))
+        remedy = keyed("free_some_room_or_name_a_part", "free some room, or name a part of the dataset")
+        transfer.expect_room(hub_id, missing_bytes, root, remedy)
     replace_file(root / ABOUT, json.dumps({"licence": listed.licence, "part": wanted}) + "\n")
     if not folder.is_dir() and not _come(child, hub_id, listed.revision, chosen, folder):
         return "stopped", {}

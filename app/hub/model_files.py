@@ -14,16 +14,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from app.errors import DiskError, ModelError, NetworkError
-from app.files import disk_free_bytes, folder_bytes
+from app.errors import ModelError, NetworkError, keyed
+from app.files import folder_bytes
 from app.hub import address, transfer
 from app.jobs.child import JobChild, Outcome
 from app.reading import parsed_json
 
 KIND = "fetch"
 _TIMEOUT_S = 10.0
-# What stays free beside a fetched model, for the rest of the machine.
-_SPARE_BYTES = 1 << 30
 # Weights as transformers names them; a repository may hold the same numbers in its maker's own form as well.
 _WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
 _BESIDE = re.compile(
@@ -51,13 +49,9 @@ def work(child: JobChild) -> tuple[Outcome, Mapping[str, object]]:
     for part in _parts(blobs, older_than_s=_ABANDONED_S):
         part.unlink(missing_ok=True)
     foreign, here_bytes = set(_parts(blobs)), folder_bytes(blobs, follow_links=False)
-    missing_bytes, free_bytes = max(0, total_bytes - here_bytes), disk_free_bytes(cache)
-    if missing_bytes and free_bytes < missing_bytes + _SPARE_BYTES:
-        raise DiskError(
-            f"{hub_id} has no room on this disk",
-            f"{missing_bytes / 1e9:.1f} GB are to be fetched, {free_bytes / 1e9:.1f} GB are free",
-            "free some room, or set HF_HOME to a folder of another disk",
-        )
+    missing_bytes = max(0, total_bytes - here_bytes)
+    remedy = keyed("free_some_room_or_set_hf_home_to_a", "free some room, or set HF_HOME to a folder of another disk")
+    transfer.expect_room(hub_id, missing_bytes, cache, remedy)
 
     came: list[str] = []
 

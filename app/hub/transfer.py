@@ -6,9 +6,11 @@ import errno
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from app.errors import keyed
+from app.errors import DiskError, keyed
+from app.files import disk_free_bytes
 from app.hub import address, mirror
 from app.jobs.child import JobChild
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 _STOP_SEEN_S = 0.3
+# What stays free beside what is fetched, for the rest of the machine.
+_SPARE_BYTES = 1 << 30
 _REMEDY = "Connect to the network, or download the files elsewhere and name their folder"
 
 
@@ -60,6 +64,20 @@ def ended(download: Callable[[], object], child: JobChild, look: Callable[[], No
     if failed:
         raise failed[0]
     return True
+
+
+def expect_room(hub_id: str, missing_bytes: int, folder: Path, remedy: str) -> None:
+    """Raise DiskError where what is to be fetched does not fit beside what the rest of the machine needs."""
+    free_bytes = disk_free_bytes(folder)
+    if missing_bytes > 0 and free_bytes < missing_bytes + _SPARE_BYTES:
+        raise DiskError(
+            keyed("has_no_room_on_this_disk", "{hub_id} has no room on this disk", hub_id=hub_id),
+            keyed(
+                "gb_are_to_be_fetched_gb_are_free", "{missing} GB are to be fetched, {free} GB are free",
+                missing=f"{missing_bytes / 1e9:.1f}", free=f"{free_bytes / 1e9:.1f}",
+            ),
+            remedy,
+        )  # fmt: skip
 
 
 def asked(hub_id: str, what: Literal["dataset", "model"], ask: Callable[[], Answer]) -> Answer:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from app.cli.main import main
-from app.errors import JobError, UsageError
-from app.hub import downloads
-from app.jobs import requests
+from app.errors import DiskError, JobError, UsageError
+from app.hub import downloads, model_files, transfer
+from app.hub.transfer import Listing
+from app.jobs import directory, requests
+from app.jobs.child import JobChild
 from app.runs.on_disk import models_on_disk
 from app.workspace import Workspace
 from tests.hub.model_hub import SHA, Hub, cache, hub
@@ -46,6 +49,35 @@ def test_a_dataset_is_fetched_listed_and_removed(
     assert gone["type"] == "dataset" and gone["files"] == 2 and not folder.exists()
     assert [one["id"] for one in told(workspace, capsys, "list")] == ["starter"]
     assert main(["models", "fetch", "o/n", "--part", "x", "--workspace", str(workspace.root)]) == 2
+
+
+@pytest.mark.parametrize(("free_bytes", "fits"), [(5_000_000_000, False), (5_100_000_000, True)])
+@pytest.mark.parametrize(
+    ("module", "config", "listed"),
+    [(downloads, {"dataset": "o/n"}, "rows.jsonl"), (model_files, {"model": "o/n"}, "model.safetensors")],
+)
+def test_what_has_no_room_is_refused_before_a_byte_comes(
+    cache: Path,
+    workspace: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+    module: ModuleType,
+    config: dict[str, str],
+    listed: str,
+    free_bytes: int,
+    fits: bool,
+) -> None:
+    """A gibibyte stays free beside what comes."""
+    monkeypatch.setattr(module, "_listing", lambda name: Listing(SHA, "mit", [(listed, 4 * 10**9), ("c", 9)]))
+    monkeypatch.setattr(transfer, "disk_free_bytes", lambda folder: free_bytes)
+    monkeypatch.setattr(transfer, "ended", lambda *_: False)  # the download itself, as if it was stopped at once
+    folder = workspace.uploads / "hub" / "o--n"
+    child = JobChild(directory.create(workspace, "download", {**config, "folder": str(folder)}))
+    if fits:
+        assert module.work(child) == ("stopped", {})
+        return
+    with pytest.raises(DiskError, match=r"o/n has no room on this disk. 4\.0 GB are to be fetched, 5\.0 GB are free"):
+        module.work(child)
+    assert not list(folder.glob("*")) and not list(cache.rglob("*.incomplete"))
 
 
 def test_a_paused_dataset_goes_on_with_what_is_missing(hub: str, workspace: Workspace) -> None:
