@@ -397,7 +397,7 @@ def install_torch(venv: Path) -> None:
         maker, build = OTHER_BUILDS[other_card()]
         say(f"A GPU of {maker}: installing PyTorch's build {build}. Training on it was not measured.")
         if not pip_install(venv, f"{torch}+{build}", attempt=True):
-            install_torch_with_uv(venv, torch, build)
+            install_torch_with_uv(venv, torch, build, "cpu")
     elif sys.platform == "linux":
         say("No NVIDIA driver: installing the CPU build of PyTorch.")
         # A pip that is set up with a CPU build of its own (a mirror, a folder of wheels) offers it by this name.
@@ -407,14 +407,15 @@ def install_torch(venv: Path) -> None:
         pip_install(venv, torch)  # what pip offers on macOS and Windows is the CPU build
 
 
-def install_torch_with_uv(venv: Path, torch: str, backend: str) -> None:
-    """Install PyTorch through uv, which knows where each build lies; through plain pip where uv cannot."""
+def install_torch_with_uv(venv: Path, torch: str, *builds: str) -> None:
+    """Install the first build of PyTorch that is to be had through uv, which knows where each lies, else pip's own."""
     command = [str(venv_python(venv)), "-m", "uv", "pip", "install", "--python", str(venv_python(venv))]
-    if pip_install(venv, UV, attempt=True):
-        done = subprocess.run([*command, f"--torch-backend={backend}", torch], stdout=sys.stderr, check=False)
+    for build in builds if pip_install(venv, UV, attempt=True) else ():
+        done = subprocess.run([*command, f"--torch-backend={build}", torch], stdout=sys.stderr, check=False)
         if done.returncode == 0:
             return
-    say("That build could not be had; installing the one that pip offers.")
+        say(f"The build {build} could not be had.")
+    say("Installing the build that pip offers.")
     pip_install(venv, torch)
 
 

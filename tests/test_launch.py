@@ -150,8 +150,8 @@ def test_check_takes_no_arguments(project: Path, capsys: pytest.CaptureFixture[s
         (0, "", True, ["pip torch==2.13.0+cpu"]),
         (0, "", False, ["pip torch==2.13.0+cpu", "uv cpu"]),
         (0, launch.AMD, True, ["pip torch==2.13.0+rocm7.2"]),
-        (0, launch.AMD, False, ["pip torch==2.13.0+rocm7.2", "uv rocm7.2"]),
-        (0, launch.INTEL, False, ["pip torch==2.13.0+xpu", "uv xpu"]),
+        (0, launch.AMD, False, ["pip torch==2.13.0+rocm7.2", "uv rocm7.2 cpu"]),
+        (0, launch.INTEL, False, ["pip torch==2.13.0+xpu", "uv xpu cpu"]),
         (580, launch.AMD, True, ["pip torch==2.13.0"]),
         (550, launch.INTEL, True, ["uv auto"]),
         (470, "", True, ["pip torch==2.13.0+cpu"]),
@@ -170,8 +170,39 @@ def test_the_build_of_torch_suits_the_machine(
     monkeypatch.setattr(launch, "nvidia_driver", lambda: driver)
     monkeypatch.setattr(launch, "other_card", lambda: card)
     monkeypatch.setattr(launch, "pip_install", pip)
-    monkeypatch.setattr(launch, "install_torch_with_uv", lambda venv, torch, backend: taken.append(f"uv {backend}"))
+    monkeypatch.setattr(
+        launch, "install_torch_with_uv", lambda venv, torch, *builds: taken.append(f"uv {' '.join(builds)}")
+    )
     launch.install_torch(tmp_path)
+    assert taken == steps
+
+
+@pytest.mark.parametrize(
+    ("has_uv", "to_be_had", "steps"),
+    [
+        (True, "rocm7.2", ["uv", "rocm7.2"]),
+        (True, "cpu", ["uv", "rocm7.2", "cpu"]),  # gigabytes for another maker's card help nobody
+        (True, "none", ["uv", "rocm7.2", "cpu", "torch==2.13.0"]),
+        (False, "rocm7.2", ["uv", "torch==2.13.0"]),
+    ],
+)
+def test_the_first_build_that_is_to_be_had_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_uv: bool, to_be_had: str, steps: list[str]
+) -> None:
+    taken: list[str] = []
+
+    def pip(venv: Path, wanted: str, attempt: bool = False) -> bool:
+        taken.append(wanted.partition("==")[0] if attempt else wanted)
+        return has_uv
+
+    def uv(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        assert command[-1] == "torch==2.13.0"
+        taken.append(command[-2].removeprefix("--torch-backend="))
+        return subprocess.CompletedProcess(command, int(taken[-1] != to_be_had))
+
+    monkeypatch.setattr(launch, "pip_install", pip)
+    monkeypatch.setattr(subprocess, "run", uv)
+    launch.install_torch_with_uv(tmp_path, "torch==2.13.0", "rocm7.2", "cpu")
     assert taken == steps
 
 
