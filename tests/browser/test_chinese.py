@@ -46,7 +46,7 @@ _IDENTIFIER = re.compile(r".*[_./0-9].*|[A-Z][A-Z0-9+-]*s?|[kMG]i?B|.")
 _NAMES = """LoRA QLoRA LoRA+ rsLoRA DoRA LoftQ PiSSA OLoRA NEFTune PEFT TRL Workbench Hub Ollama LM Studio vLLM
 Modelfile Alpaca ShareGPT ChatML Parquet Lines Bradley-Terry Kernel AMD EPYC Intel Xeon Core Ryzen Apple NVIDIA Ctrl
 Enter Shift Esc Apache- English transformers peft trl bitsandbytes logits logit Logits Alpha Dropout starter nf4 sdpa
-top-p top-k"""
+top-p top-k Top-p Top-k OpenAI http https"""
 # Names and values of settings as the libraries write them, and the columns of the sample data.
 _VALUES = """sft dpo orpo kto none auto full every-N linear all-linear experts alpha true random warn assistant user
 cat svd ties dare instruction output zip"""
