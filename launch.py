@@ -393,8 +393,8 @@ def install_torch(venv: Path) -> None:
     elif driver:
         say(f"NVIDIA driver {driver}: installing PyTorch with the CUDA version that suits it.")
         install_torch_with_uv(venv, torch, "auto")
-    elif sys.platform == "linux" and other_card():
-        maker, build = OTHER_BUILDS[other_card()]
+    elif sys.platform == "linux" and (card := other_card()):
+        maker, build = OTHER_BUILDS[card]
         say(f"A GPU of {maker}: installing PyTorch's build {build}. Training on it was not measured.")
         if not pip_install(venv, f"{torch}+{build}", attempt=True):
             install_torch_with_uv(venv, torch, build, "cpu")
