@@ -13,7 +13,7 @@ from app.evaluation.conversation import Conversation
 from app.evaluation.history import Kept
 from app.runs.on_disk import artifacts
 from app.ui.components import messages, number_format, questions
-from app.ui.components.handlers import LAST, Updates, Wiring, handler, text
+from app.ui.components.handlers import LAST, Updates, Wiring, handler, held, text
 from app.ui.components.markup import Html, element
 from app.ui.components.questions import Asked
 from app.ui.shell.language import Key, Translator
@@ -81,7 +81,7 @@ def opened(workspace: Workspace, conversation_id: str, t: Translator) -> tuple[C
 
 @dataclass(frozen=True)
 class Panel:
-    """The fold of earlier conversations: `listed` is picked from, `renewal` says the list again."""
+    """The fold of earlier conversations: `listed` is picked from, `renewal` says an open list again."""
 
     fold: gr.Accordion
     listed: gr.HTML
@@ -100,8 +100,11 @@ def build(context: PageContext) -> Panel:
         question = questions.build(context, "wb-history", Key("play.history.delete"))
         listed = gr.HTML(elem_id="wb-history-list", js_on_load=CLICK_JS)
 
-    def renew(t: Translator, words: str) -> Html:
-        return shown(workspace, words, t)
+    is_open = gr.State(False)
+
+    def renew(is_open: bool, t: Translator, words: str) -> Updates:
+        """Say the list again; folded, nobody sees it, and to read a thousand files after each answer takes a second."""
+        return Updates({listed: shown(workspace, words, t)} if is_open else {})
 
     def pick(t: Translator, picked: str) -> Updates:
         verb, _, conversation_id = picked.partition(":")
@@ -117,8 +120,10 @@ def build(context: PageContext) -> Panel:
         history.remove(workspace, str(about))
         return Updates({listed: shown(workspace, words, t)})
 
-    renewal = handler(renew, [t, text(words)], [listed], how=LAST)
-    gr.on([fold.expand, words.input, context.language.change], **renewal)
+    renewal = handler(renew, [held(is_open), t, text(words)], [listed], how=LAST)
+    fold.expand(**handler(lambda: True, shows=[is_open])).then(**renewal)
+    fold.collapse(**handler(lambda: False, shows=[is_open]))
+    gr.on([words.input, context.language.change], **renewal)
     listed.select(**handler(pick, [t], [*question.outputs, wrong]))
     questions.answer(question, delete, [t, text(words)], [listed])
     return Panel(fold, listed, renewal)
