@@ -13,10 +13,12 @@ from app.planner.step_profile import StepProfile
 from app.runs.results import flame
 from app.runs.submission import profiling
 from app.ui.components import messages
-from app.ui.components.handlers import Updates, handler, held
+from app.ui.components.handlers import EVENT_DEFAULTS, Updates, handler, held
 from app.ui.components.markup import Html, element
 from app.ui.shell.language import Key, Translator
 from app.ui.shell.page_context import PageContext
+from app.ui.shell.serving.open_pages import POLL_S
+from app.ui.shell.status_bar import meter
 from app.ui.tabs import job_progress
 from app.workspace import Workspace
 
@@ -65,8 +67,7 @@ def _table(profile: StepProfile, t: Translator) -> Html:
         if not part.seconds:
             continue
         name = t(f"profile.part.{part.name.replace(': ', '_').replace(' ', '_')}")
-        bar = element("i", style=f"width:{100 * min(1.0, part.share):.1f}%")
-        share = element("td", element("span", bar, class_="wb-share"), f"{100 * part.share:.1f} %", class_="wb-number")
+        share = element("td", meter(part.share, name), f" {100 * part.share:.1f} %", class_="wb-number")
         rows.append(element("tr", element("th", name, scope="row"), element("td", f"{part.seconds:.4f} s"), share))
     table = element("table", element("thead", element("tr", *heads)), element("tbody", *rows))
     return element("div", table, class_="wb-table", tabindex="0")
@@ -81,7 +82,7 @@ def build(context: PageContext, selected: gr.State, shown_run: Callable[[object]
             begin = make(gr.Button, value=Key("profile.start"), size="sm", elem_id="wb-profile-start", scale=0)
         wrong = gr.HTML(elem_id="wb-profile-error")
         tables = gr.HTML(elem_id="wb-profile-found")
-    opened, digest = gr.State(False), gr.State(0)
+    opened, digest, timer = gr.State(False), gr.State(0), gr.Timer(POLL_S, active=False)
 
     def measure(chosen: object, t: Translator) -> Html:
         run = shown_run(chosen)
@@ -95,15 +96,16 @@ def build(context: PageContext, selected: gr.State, shown_run: Callable[[object]
     def look(is_open: object, chosen: object, t: Translator, seen: object) -> Updates:
         run = shown_run(chosen) if is_open else None
         if run is None:
-            return Updates()
+            return Updates({timer: gr.Timer(active=False)})
         job = profiling.newest(workspace, run.id)
         mark = job_progress.mark(t.language, run.id, jobs=[job])
-        return Updates() if mark == seen else Updates({tables: shown(job, t), digest: mark})
+        goes = {timer: gr.Timer(active=job is not None and not job.status().final)}
+        return Updates(goes if mark == seen else {**goes, tables: shown(job, t), digest: mark})
 
     reads = [held(opened), held(selected), t, held(digest)]
-    looked = handler(look, reads, [tables, digest])
+    looked = handler(look, reads, [tables, digest, timer])
     box.expand(**handler(lambda: True, shows=[opened])).then(**looked)
     box.collapse(**handler(lambda: False, shows=[opened]))
     begin.click(**handler(measure, [held(selected), t], [wrong])).then(**looked)
-    selected.change(**handler(lambda: Html(""), shows=[wrong]))
-    gr.on([selected.change, context.poll_timers["train"].tick, context.language.change], **looked)
+    selected.change(None, None, wrong, js="() => ''", **EVENT_DEFAULTS)
+    gr.on([selected.change, timer.tick, context.language.change], **looked)
