@@ -19,8 +19,9 @@ _MARKS = set("“”„‘’«»–—…·•°§©®™€£½¼¾ºª¿¡×�
 _SHARED = set("áéíóúýâäçëîöüôßÁÉÍÓÚÝÂÄÇËÎÖÜÔ")
 _WESTERN = ("cp1252", "iso8859_15", "mac_roman", "cp850", "cp437")
 _CENTRAL = ("cp1250", "iso8859_2", "mac_latin2", "cp852")
+_BALTIC = ("cp1257", "iso8859_13", "iso8859_4")
 # What spreadsheets and editors of today write. Another page of these alphabets is taken only where none of them fits.
-_WINDOWS = ("cp1252", "cp1250", "cp1254")
+_WINDOWS = ("cp1252", "cp1250", "cp1254", "cp1257")
 # Letters in words that speak for a page that hardly anyone writes today.
 _LEAST_RARE_LETTERS = 6
 # Marks that decide for a Windows page where no letter does: in other pages their bytes are letters or lines.
@@ -36,6 +37,8 @@ _FALSE_MARK = re.compile(
     r"(?<=[^\W\d_])[^\w\s\x00-\x7f’·](?=[^\W\d_])|(?:^|\s)”(?:\W|$)|(?:^|\s)[’®™](?:\s|$)|’\d|(?<![m\d])[²³¹]|[½¼¾][^\W\d_]|[^\W\d_][½¼¾]",
     re.MULTILINE,
 )
+# In the languages of Western Europe a cedilla stands before a vowel or at the end of a word.
+_FALSE_CEDILLA = re.compile(r"ç(?=[b-df-hj-np-tv-xz])", re.IGNORECASE)
 # Signs of measure stand with a figure: "20 °C", "n° 5", "± 2", "½ cup"; elsewhere they are another page's signs.
 _FALSE_MEASURE = re.compile(r"[½¼¾]\d|(?<!\d)(?<!\d )(?<![nN])°(?![CF]\b)|±(?! ?\d)")
 # A capital of one letter in the middle of a sentence, and in Central Europe an apostrophe behind a word.
@@ -85,7 +88,7 @@ _LATIN = (
         "äöüß", "der die das und ist ich nicht wie ein eine du was für mit zu den sind über am von auf", _WESTERN
     ),
     _language(
-        "àâçèéêëîïôùûüœæÿ", "le la les des est et un une que dans pour je vous de du qui comment au", _WESTERN, "àô"
+        "àâçèéêëîïôùûüœÿ", "le la les des est et un une que dans pour je vous de du qui comment au", _WESTERN, "àô"
     ),
     _language("áéíñóúü¿¡", "el la los las de que es en un una por para con cómo qué está como se y", _WESTERN),
     _language("ãõáâàçéêíóôú", "o os as de que é um uma em para com não como do da se por", _WESTERN, "éàó"),
@@ -98,7 +101,23 @@ _LATIN = (
     _language("áčďéěíňóřšťúůýž", "je se na v a co jak to není pro že jsem do s", _CENTRAL),
     _language("áäčďéíĺľňóôŕšťúýž", "je sa na v a čo ako to nie pre že som do s", _CENTRAL),
     _language("áéíóöőúüű", "a az és hogy nem van mi egy is ez hogyan mit", _CENTRAL, "ő"),
-    _language("ăâîşţ", "este şi de la un cu nu pe ce care sunt din mai în sau", ("cp1250", "iso8859_2")),
+    _language("ćčđšž", "je se na da što šta su koji nije ili kako od ne to za gdje gde tko ko ima sam", _CENTRAL),
+    _language("čšž", "je se na da ni ali kako kaj kje kdo kdaj zakaj po za pri so ima sem ne to", _CENTRAL),
+    _language(
+        "ăâîşţ",
+        "este şi de la un cu nu pe ce care sunt din mai în sau se cum are an cât unde când pentru prin peste fi am",
+        ("cp1250", "iso8859_2"),
+    ),
+    _language("ąčęėįšųūž", "ir yra kas tai kaip ar su iš už prie ne nes kur apie bet jo kiek turi", _BALTIC),
+    _language("āčēģīķļņšūž", "ir un kas tas kā ar no uz vai ne bet par pie kur ko es cik jo ka", _BALTIC),
+    _language(
+        "õäöüšž", "on ja ei see mis kui kas ka et ma sa ta oma kus kuidas mitu mida", ("cp1257", "cp1252", "iso8859_15")
+    ),
+    _language(
+        "áéíóúýþæðö", "og að er ekki ég þú það sem til við um hvað hver hvar en er var ég ekki já eru", _WESTERN, "áíó"
+    ),
+    _language("âêîôûŵŷ", "mae yn yr ar ei yw beth ble pwy sut gyda dim oes neu ond wedi", ("iso8859_14",), "ŵŷ"),
+    _language("ĉĝĥĵŝŭ", "la estas kaj en de ne kio al mi vi ĉu kiel por kiu ĝi ĉar", ("iso8859_3",)),
     _language("çğıöşüâîİ", "bir ve bu ne için da de mi nasıl nedir ile çok var", ("cp1254", "iso8859_9")),
 )
 
@@ -207,6 +226,8 @@ def _latin_score(language: _Language, text: str, page: str) -> _Reading | None:
     odd = sum(_is_odd(word) or (len(word) == 1 and word not in language.lone) for word in strange)
     false_marks = _count(_FALSE_MARK, text) + _count(_FALSE_MEASURE, text) + _count(_BESIDE_DIGIT, text)
     false_marks += sum(char.group().isupper() for char in _FALSE_CAPITAL.finditer(text))
+    if language.pages is _WESTERN:
+        false_marks += _count(_FALSE_CEDILLA, text)
     if language.pages is _CENTRAL and "‚" not in text:
         false_marks += _count(_FALSE_APOSTROPHE, text)
     if odd + false_marks + _open_quotes(text) > slips:

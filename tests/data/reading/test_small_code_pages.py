@@ -123,6 +123,13 @@ PAIRS: dict[str, tuple[tuple[str, ...], list[tuple[str, str]]]] = {
         ("Gdje se nalazi željeznički kolodvor?", "Pokraj glavnog trga, pet minuta pješice."),
         ("Što je to?", "To je čaša s vodom, a ne šalica."),
     ]),
+    "Croatian one line": (_CENTRAL, [("Tko je napisao Judita?", "Marko Marulić.")]),
+    "Croatian tea": (_CENTRAL, [("Kako se kuha čaj?", "Prelijte listiće vrućom vodom i pričekajte.")]),
+    "Bosnian": (_CENTRAL, [("Kuća je velika?", "Da, kuća je veća od moje."), ("Više ili manje?", "Više, još više.")]),
+    "Serbian in Latin letters": (_CENTRAL, [("Ko je došao?", "Moj đak."), ("Šta je to?", "To je ćup za vodu.")]),
+    "Romanian tea": (("cp1250", "iso8859_2"), [("Cum se face ceaiul?", "Se toarnă apă fierbinte peste frunze.")]),
+    "Welsh": (("iso8859_14",), [("Ble mae'r tŷ?", "Mae'r tŷ ar y bryn, gyda dŵr gerllaw.")]),
+    "Esperanto": (("iso8859_3",), [("Kial la ĉielo estas blua?", "Ĉar la aero estas tia.")]),
     "Slovene": (_CENTRAL, [("Kje je najbližja trgovina?", "Čez cesto, pri šoli. Želim vam lep dan.")]),
     "Russian bank": (("cp1251", "koi8_r", "cp866"), [
         ("Как открыть счёт в банке?", "Возьмите паспорт и приходите в любое отделение."),
@@ -156,6 +163,8 @@ PAIRS: dict[str, tuple[tuple[str, ...], list[tuple[str, str]]]] = {
         ("Kur yra artimiausia vaistinė?", "Už kampo, šalia mokyklos, dirba visą parą."),
     ]),
     "Latvian": (("cp1257",), [("Kā tevi sauc?", "Mani sauc Jānis, es dzīvoju Rīgā kopš bērnības.")]),
+    "Latvian tea": (("cp1257", "iso8859_13"), [("Kā pagatavot tēju?", "Aplejiet lapas ar karstu ūdeni.")]),
+    "Latvian hare": (("cp1257", "iso8859_4"), [("Ko ēd zaķis?", "Zāli, burkānus un kāpostus.")]),
     "Estonian": (("cp1257",), [("Kui palju see maksab?", "Kümme eurot, õpilastele on odavam. Täna müüme ka öösel.")]),
     "Korean": (("cp949",), [
         ("서울에서 부산까지 얼마나 걸립니까?", "기차로 두 시간 반쯤 걸립니다."),
