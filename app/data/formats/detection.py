@@ -12,7 +12,7 @@ from app.data.formats.hub_layouts import reshaped
 from app.data.formats.message_lists import as_list
 from app.data.formats.missing import is_blank
 from app.data.formats.turn_markers import turns_of_marks
-from app.data.reading.rows import Fields, Row
+from app.data.reading.rows import BadRow, Fields, Row
 
 FORMATS = (
     "alpaca",
@@ -43,7 +43,10 @@ class Detection:
 
 def format_of(fields: Fields) -> tuple[str, str]:
     """Return the format of one row and the reason."""
-    fields, shape = reshaped(fields)
+    try:
+        fields, shape = reshaped(fields)
+    except BadRow as problem:
+        return "unknown", problem.message
     for recognise in (_preference, _turn_list, _pairs, _empty_preference, _plain):
         found = recognise(fields)
         if found:

@@ -6,7 +6,10 @@ rules can apply at all is decided once for rows of the same columns.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -15,14 +18,31 @@ from app.data.formats.cells import best
 from app.data.formats.message_lists import are_plain, as_list, respelled
 from app.data.formats.missing import is_blank
 from app.data.formats.turn_markers import turns_of_marks
-from app.data.reading.rows import Fields
+from app.data.reading.rows import BadRow, Fields
 
 Rule = Callable[[Fields], "Fields | None"]
 _ANSWERS = ("answers", "答案列表")
 _QUESTIONS = (*columns.QUESTION, "questions")
-_CHOICES = ("choices", "options", "选项")
-_CHOICE_ANSWER = ("answer", "answerkey", "label", "答案")
+_CHOICES = ("choices", "options", "选项", "endings")
+_ASKED = (*columns.QUESTION, *columns.PROBLEM, *columns.PROMPT)
+_GIVEN = ("input", "ctx")
+_CHOICE_ANSWER = (
+    *("answer_idx", "answer_index", "answerkey", "answer_key", "correct_option", "correct_index", "cop", "answer"),
+    *("correct_answer", "correct", "gold", "label", "target", "output", "completion", "response", "答案"),
+)
+# What the question with its choices, and its answer, take the place of.
+_ASKING = (*columns.INSTRUCTION, *_GIVEN, *_ASKED)
+_READ_FOR_CHOICES = (*_ASKING, *_CHOICE_ANSWER)
+# Between a question and what it is asked about.
+_NEXT = "\n\n"
+_CHOICE_COLUMNS = ("{}", "option_{}", "option {}", "option{}", "op{}", "choice_{}", "choice {}", "choice{}", "选项{}")
+_FIRST_CHOICES = tuple(pattern.format(mark) for pattern in _CHOICE_COLUMNS for mark in "a1")
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_LABEL_KEYS = ("label", "key", "id", "letter", "option")
+_TEXT_KEYS = ("text", "value", "content", "answer", "choice")
+# A line that begins with its label, and an answer that is nothing but a label.
+_LABELLED = re.compile(r"\(?[A-Z0-9][).:]\s")
+_LETTER = re.compile(r"\(?([A-Za-z])\)?[.:)]?\Z")
 
 
 def reshaped(fields: Fields) -> tuple[Fields, str]:
@@ -115,9 +135,26 @@ def _answers(fields: Fields) -> Fields | None:
     if columns.value(fields, columns.TOOLS) is not None:
         said = {"role": "assistant", "content": "", "tool_calls": answers}
         return {**fields, "messages": [{"role": "user", "content": question}, said]}
+    if turns := _turns_of_lists(fields):
+        return turns
     listed = as_list(answers)
     answer = best(listed) if listed and isinstance(listed[0], dict) else _first(answers)
     return {**_without(fields, "questions"), "question": question, "answer": answer} if answer else None
+
+
+def _turns_of_lists(fields: Fields) -> Fields | None:
+    """Read questions and as many answers as the turns of a conversation (CoQA), what they are about in front."""
+    asked, answered = as_list(columns.value(fields, ("questions",))), columns.value(fields, _ANSWERS)
+    replies = as_list(answered.get("input_text") if isinstance(answered, dict) else answered)
+    if not asked or not replies or len(asked) != len(replies) or len(asked) < 2:
+        return None
+    if not all(isinstance(text, str) for text in (*asked, *replies)):
+        return None
+    about = columns.value(fields, (*columns.CONTEXT, "story"))
+    first = f"{about}\n\n{asked[0]}" if isinstance(about, str) and about.strip() else asked[0]
+    pairs = zip([first, *asked[1:]], replies, strict=True)
+    turns = [({"role": "user", "content": ask}, {"role": "assistant", "content": reply}) for ask, reply in pairs]
+    return {**_system(fields), "messages": [message for turn in turns for message in turn]}
 
 
 def _first(value: object) -> Any:
@@ -129,23 +166,90 @@ def _first(value: object) -> Any:
     return value
 
 
+@dataclass(frozen=True)
+class _Choice:
+    """One of several answers to choose from: its label, and the line that shows it."""
+
+    label: str
+    text: str
+
+    @property
+    def line(self) -> str:
+        return self.text if _LABELLED.match(self.text) else f"{self.label}. {self.text}"
+
+
 def _choice(fields: Fields) -> Fields | None:
-    """Write the choices below their question, and answer with one of them."""
-    question = columns.value(fields, columns.QUESTION)
-    choices, answer = columns.value(fields, _CHOICES), columns.value(fields, _CHOICE_ANSWER)
-    labels = choices.get("label") if isinstance(choices, dict) else None
-    texts = choices.get("text") if isinstance(choices, dict) else as_list(choices)
-    if not isinstance(texts, list) or not 1 < len(texts) <= len(_LETTERS) or not isinstance(question, str):
+    """Write the choices below their question, and answer with one of them.
+
+    An answer in other words than those of a choice stays as it is. Raises BadRow for a number or a letter of none.
+    """
+    listed, answered = columns.filled(fields, _CHOICES), columns.filled(fields, _CHOICE_ANSWER)
+    choices = _choices(fields[listed]) if listed else _choices_of_columns(fields)
+    asked = [columns.value(fields, names) for names in (columns.INSTRUCTION, _GIVEN, _ASKED)]
+    question = _NEXT.join(text for text in asked if isinstance(text, str) and text.strip())
+    if not 1 < len(choices) <= len(_LETTERS) or not question or answered is None:
         return None
-    labels = labels if isinstance(labels, list) and len(labels) == len(texts) else list(_LETTERS[: len(texts)])
-    lines = [f"{label}. {text}" for label, text in zip(labels, texts, strict=True)]
-    if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(texts):
-        right = answer
-    elif answer in labels or answer in texts:
-        right = labels.index(answer) if answer in labels else texts.index(answer)
-    else:
-        return None
-    return {**fields, "question": "\n".join([question, *lines]), "answer": lines[right]}
+    if all(choice.text in question for choice in choices):
+        return None  # the question shows them already
+    answer = _chosen(fields[answered], choices)
+    read = {listed, *(name for name in fields if columns.find({name: None}, _READ_FOR_CHOICES))}
+    lines = [question, *(choice.line for choice in choices)]
+    return {**_without(fields, *read), "question": "\n".join(lines), "answer": answer}
+
+
+def _choices(value: object) -> list[_Choice]:
+    """Return the choices of a cell: texts, records of label and text, both as columns, texts by label, or lines."""
+    if isinstance(value, dict) and isinstance(value.get("text"), list):
+        labels, texts = value.get("label"), value["text"]
+        named = labels if isinstance(labels, list) and len(labels) == len(texts) else _LETTERS
+        return [_Choice(str(label), str(text)) for label, text in zip(named, texts, strict=False)]
+    if isinstance(value, dict):
+        return [_Choice(str(label), str(text)) for label, text in value.items() if not is_blank(text)]
+    listed = as_list(value)
+    if listed is None and isinstance(value, str):
+        listed = [line.strip() for line in value.splitlines() if line.strip()]
+        if not all(map(_LABELLED.match, listed)):
+            return []
+    if listed and all(isinstance(one, dict) for one in listed):
+        records = [(columns.value(one, _LABEL_KEYS), columns.value(one, _TEXT_KEYS)) for one in listed]
+        return [_Choice(str(label), str(text)) for label, text in records if label is not None and text is not None]
+    return [_Choice(letter, str(text)) for letter, text in zip(_LETTERS, listed or (), strict=False)]
+
+
+def _choices_of_columns(fields: Fields) -> list[_Choice]:
+    """Return the choices that stand in columns of their own: A to D, option_a, opa, option1 and the like."""
+    for pattern in _CHOICE_COLUMNS:
+        for marks in (_LETTERS[:10].lower(), "123456789"):
+            names = [columns.find(fields, (pattern.format(mark),)) for mark in marks]
+            filled = [name for name in names if name is not None and not is_blank(fields[name])]
+            if len(filled) > 1 and names[0] in filled:
+                return [_Choice(letter, str(fields[name])) for letter, name in zip(_LETTERS, filled, strict=False)]
+    return []
+
+
+def _chosen(answer: object, choices: list[_Choice]) -> str:
+    """Return the line of the choice that an answer names by its place, label or text; else the answer's own text."""
+    if isinstance(answer, list) and len(answer) == 1:
+        answer = answer[0]
+    said = str(answer).strip() if isinstance(answer, (str, int)) and not isinstance(answer, bool) else ""
+    named = [choice for choice in choices if choice.label == said]
+    if not isinstance(answer, int):  # a number is a place or a label, also where the texts are numbers
+        named += [choice for choice in choices if said in (choice.text.strip(), choice.line)]
+    if said and named:
+        return named[0].line
+    letter = _LETTER.match(said)
+    bare = letter.group(1).upper() if letter else said
+    for place, choice in enumerate(choices):
+        if bare in (str(place), choice.label.upper()):
+            return choice.line
+    if isinstance(answer, str) and said and not letter and not said.isdecimal():
+        return answer
+    shown = json.dumps(answer, ensure_ascii=False, default=str)[:40]
+    raise BadRow(
+        "shape",
+        f"The answer {shown} is none of the {len(choices)} choices",
+        "Write the answer as one of the choices, or as its letter",
+    )
 
 
 def _instance(fields: Fields) -> Fields | None:
@@ -159,7 +263,8 @@ _RULES: tuple[tuple[tuple[tuple[str, ...], ...], Rule, str], ...] = (
     ((columns.CHOSEN, columns.REJECTED), _preference, ""),
     (((*columns.MESSAGES, "data"),), _turns, "turns in a spelling of their own, read as messages"),
     ((_QUESTIONS, _ANSWERS), _answers, "the first of several answers"),
-    ((columns.QUESTION, _CHOICES, _CHOICE_ANSWER), _choice, "choices below the question"),
+    ((_ASKING, _CHOICES, _CHOICE_ANSWER), _choice, "choices below the question"),
+    ((_ASKING, _FIRST_CHOICES, _CHOICE_ANSWER), _choice, "choices below the question"),
     ((columns.INSTRUCTION, ("instances",)), _instance, "the first instance of each instruction"),
 )
 

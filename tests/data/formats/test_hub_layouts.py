@@ -113,6 +113,56 @@ SHAPES: dict[str, tuple[str, dict[str, Any], tuple[Turn, ...]]] = {
         {"question": "q", "choices": {"text": ["x", "y"], "label": ["1", "2"]}, "answerKey": "1"},
         (Turn("user", "q\n1. x\n2. y"), Turn("assistant", "1. x")),
     ),
+    "MedQA": (
+        "question-answer",
+        {"question": "q", "options": {"A": "x", "B": "y", "C": None}, "answer": "y", "answer_idx": "B"},
+        (Turn("user", "q\nA. x\nB. y"), Turn("assistant", "B. y")),
+    ),
+    "MedMCQA": (
+        "question-answer",
+        {"question": "q", "opa": "x", "opb": "y", "cop": 1},
+        (Turn("user", "q\nA. x\nB. y"), Turn("assistant", "B. y")),
+    ),
+    "C-Eval": (
+        "question-answer",
+        {"id": "0", "question": "q", "A": "x", "B": "y", "answer": "A"},
+        (Turn("user", "q\nA. x\nB. y"), Turn("assistant", "A. x")),
+    ),
+    "HellaSwag": (
+        "question-answer",
+        {"ctx": "q", "endings": ["x", "y"], "label": "1"},
+        (Turn("user", "q\nA. x\nB. y"), Turn("assistant", "B. y")),
+    ),
+    "numbers as choices": (
+        "question-answer",
+        {"question": "q", "choices": ["1", "0"], "answer": 1},
+        (Turn("user", "q\nA. 1\nB. 0"), Turn("assistant", "B. 0")),
+    ),
+    "choices as records": (
+        "question-answer",
+        {"question": "q", "options": [{"key": "A", "value": "x"}, {"key": "B", "value": "y"}], "answer": "(b)"},
+        (Turn("user", "q\nA. x\nB. y"), Turn("assistant", "B. y")),
+    ),
+    "choices with their letters": (
+        "question-answer",
+        {"context": "c", "question": "q", "options": "A) x\nB) y", "answer": "B"},
+        (Turn("user", "c\n\nq\nA) x\nB) y"), Turn("assistant", "B) y")),
+    ),
+    "choices of an instruction": (
+        "question-answer",
+        {"instruction": "i", "input": "q", "choices": ["x", "y"], "output": "x"},
+        (Turn("user", "i\n\nq\nA. x\nB. y"), Turn("assistant", "A. x")),
+    ),
+    "an answer in other words": (
+        "question-answer",
+        {"question": "q", "choices": ["x", "y"], "answer": "It is y, because x is none."},
+        (Turn("user", "q\nA. x\nB. y"), Turn("assistant", "It is y, because x is none.")),
+    ),
+    "CoQA": (
+        "messages",
+        {"story": "s", "questions": ["q", "q2"], "answers": {"input_text": ["a", "a2"], "answer_start": [0, 1]}},
+        (Turn("user", "s\n\nq"), A, Turn("user", "q2"), Turn("assistant", "a2")),
+    ),
     "self-instruct": ("alpaca", {"instruction": "q", "instances": [{"input": "", "output": "a"}]}, (Q, A)),
     "R1 distilled": (
         "prompt-completion",
@@ -157,6 +207,8 @@ def test_rows_of_public_sets_become_what_they_mean(name: str) -> None:
         ({"instruction": {"0": "a"}, "output": {"0": "c"}}, "unknown", "one row a line"),
         ({"version": "1", "data": [{"instruction": "a", "output": "b"}]}, "unknown", "version, data"),
         ({"messages": [user([{"type": "image"}]), answer("a")]}, "media", "image"),
+        ({"question": "q", "choices": ["x", "y"], "answer": 2}, "shape", "none of the 2 choices"),
+        ({"question": "q", "A": "x", "B": "y", "answer": "E"}, "shape", "none of the 2 choices"),
         ({"messages": "[" * 50_000}, "unknown", "not JSON"),
         ({"messages": "[{'" + "[" * 50_000}, "unknown", "not JSON"),
     ],
@@ -171,6 +223,7 @@ def test_rows_that_would_train_something_else_are_refused(fields: dict[str, Any]
     "fields",
     [
         {"question": "q", "answer": 1, "choices": ["only one"]},
+        {"question": "Is it x or y?", "answer": "B", "choices": ["x", "y"]},
         {"data": "text", "question": "q", "answer": "a"},
     ],
 )
