@@ -150,7 +150,7 @@ def _records(source: Source, note: Note) -> Iterator[Record]:
         yield from _zip_records(source, note)
         return
     if magic.startswith(_COLUMN_MAGIC) or (source.suffix in COLUMN_SUFFIXES and not _is_plain(magic)):
-        yield from _column_records(source)
+        yield from _column_records(source, note)
         return
     head = _head(source)
     document = document_kind(head, source.name or "The file", source.suffix)
@@ -164,10 +164,11 @@ def _records(source: Source, note: Note) -> Iterator[Record]:
             as_lines = looks_like_lines(head) or (source.suffix in (".jsonl", ".ndjson") and not is_one_value(head))
             yield from read_json_lines(stream) if as_lines else read_json_values(stream, note)
         elif kind == "table":
-            delimiter = "\t" if source.suffix in (".tsv", ".tab") else sniff_delimiter(head)
+            by_name = source.suffix in (".tsv", ".tab") and ("\t" in _first_line(head) or not _looks_like_table(head))
+            delimiter = "\t" if by_name else sniff_delimiter(head)
             yield from read_table(stream, delimiter, sniff_line_end(head, delimiter), note)
         else:
-            yield from read_prose(stream, source.suffix in (".md", ".markdown"), head)
+            yield from read_prose(stream, source.suffix in (".md", ".markdown"), head, note)
 
 
 def _refuse_foreign(source: Source, magic: bytes) -> None:
@@ -244,11 +245,11 @@ def _text_kind(suffix: str, head: str) -> str:
     return "table" if _looks_like_table(head) else "prose"
 
 
-def _column_records(source: Source) -> Iterator[Record]:
+def _column_records(source: Source, note: Note) -> Iterator[Record]:
     from app.data.reading.records.arrow import read_columns  # pyarrow: only when such a file is read
 
     with as_file(source) as path:
-        yield from read_columns(path, source.name or path.name)
+        yield from read_columns(path, source.name or path.name, note)
 
 
 def _head(source: Source) -> str:
@@ -261,6 +262,10 @@ def _head(source: Source) -> str:
             f"{source.name or 'The file'} is not text", "It is full of NUL bytes", f"Use {', '.join(SUFFIXES)}"
         )
     return head
+
+
+def _first_line(head: str) -> str:
+    return head.lstrip("\ufeff\r\n").partition("\n")[0]
 
 
 def _looks_like_table(head: str) -> bool:

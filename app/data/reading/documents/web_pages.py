@@ -56,6 +56,7 @@ _CHAT_LINE = re.compile(
     r"(?:[ \u202f\xa0]?[AaPp]\.?[ ]?[Mm]\.?)?(?:\]| -) [^:\n]{1,60}: ",
     re.MULTILINE,
 )
+_ANKI = re.compile(r"\ufeff?#(?:separator|html|notetype|deck|columns)(?: column)?:", re.IGNORECASE)
 _LEAST_CHAT_LINES = 2
 _XML_TAG = re.compile(r"\ufeff?\s*<([A-Za-z][\w.-]*)(?:\s[^<>]*)?>")
 # Tags that marked-up conversations begin with.
@@ -87,6 +88,9 @@ def document_kind(head: str, name: str, suffix: str = "") -> Kind | None:
             "Its dates and names would be trained as text",
             "Write each conversation as one row: a list messages, each with role and content",
         )
+    if _ANKI.match(head):
+        remedy = "Put names such as question and answer in place of the lines that begin with #, and save it as .tsv"
+        raise DataError(f"{name} is an export of Anki", "Its marks would be trained as text", remedy)
     if found:
         raise DataError(f"{name} is {found}", "Its marks would be trained as text", "Save its text as .txt or .jsonl")
     return None

@@ -12,8 +12,8 @@ from typing import Any
 
 from app.data.reading import limits
 from app.data.reading.encodings import refuse_bad_text
-from app.data.reading.records.json_rows import Record
-from app.data.reading.records.tables import unique_names
+from app.data.reading.records.json_rows import Note, Record
+from app.data.reading.records.tables import namesakes, unique_names
 from app.data.reading.rows import BadRow, Fields
 from app.errors import DataError
 
@@ -32,15 +32,21 @@ _HARMLESS_ROWS = 65_536
 _UNHELD = (ValueError, OverflowError, KeyError)
 
 
-def read_columns(path: Path, name: str) -> Iterator[Record]:
-    """Read the rows of a Parquet, Feather or Arrow file, called `name` in errors; the line is the position from 1."""
+def read_columns(path: Path, name: str, note: Note = lambda text: None) -> Iterator[Record]:
+    """Read the rows of a Parquet, Feather or Arrow file, called `name` in errors; the line is the position from 1.
+
+    `note` is told of columns that share a name.
+    """
     import pyarrow as pa
 
     position, cells_bytes = 0, 0
     packed_bytes = path.stat().st_size
     most_bytes = limits.MAX_ARCHIVE_RATIO * max(packed_bytes, _HARMLESS_BYTES)
     try:
-        for batch in map(_written_out, _batches(path, name)):
+        for packed in _batches(path, name):
+            for said in namesakes(packed.schema.names) if not position else ():
+                note(said)
+            batch = _written_out(packed)
             cells_bytes += batch.nbytes
             if cells_bytes > most_bytes:
                 raise _bomb(name, limits.MAX_ARCHIVE_RATIO)

@@ -164,8 +164,21 @@ def as_fields(value: object, text: str) -> Fields:
     if isinstance(value, list) and value and all(isinstance(item, list) and item for item in value):
         raise _SeveralRows(row for item in value for row in _rows_of(item, ""))
     if isinstance(value, str):
-        return {"text": value}
+        held = _written_twice(value)
+        return {"text": value} if held is None else as_fields(held, value)
     raise BadRow("shape", f"The row is {_json_name(value)}, not an object", 'Write rows as {"name": value, ...}')
+
+
+def _written_twice(text: str) -> dict[str, Any] | list[Any] | None:
+    """Return the object or list that a text holds as JSON, as where rows were dumped twice; None for any other text."""
+    if text.lstrip()[:1] not in ("{", "["):
+        return None
+    try:
+        held = _DECODER.decode(text)
+    except (ValueError, RecursionError):
+        return None
+    is_row = isinstance(held, dict) or (isinstance(held, list) and bool(held) and isinstance(held[0], dict))
+    return held if is_row else None
 
 
 def _json_name(value: object) -> str:

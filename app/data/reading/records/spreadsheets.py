@@ -19,7 +19,7 @@ from app.data.reading.documents.rich_text import Attributes, MarkupZip, refuse_l
 from app.data.reading.encodings import refuse_bad_text, too_long
 from app.data.reading.inputs import training_part
 from app.data.reading.records.json_rows import Note, Record
-from app.data.reading.records.tables import LONE_TEXT, is_lone_text, unique_names
+from app.data.reading.records.tables import LONE_TEXT, is_lone_text, namesakes, unique_names
 from app.data.reading.rows import BadRow
 from app.errors import DataError
 
@@ -108,6 +108,8 @@ def _table(document: MarkupZip, sheet: CalamineSheet, note: Note) -> Iterator[Re
         note(f"Row {number} stands above the header and is left out: {words[:_SHOWN_CHARS]}")
     if len(header) > limits.MAX_COLUMNS:
         raise DataError(f"{document.called} with {len(header):,} columns", "", f"Keep below {limits.MAX_COLUMNS:,}")
+    for said in namesakes(header):
+        note(said)
     names, named = unique_names(header), [bool(name) for name in header]
     if is_lone_text(header):
         note(LONE_TEXT)

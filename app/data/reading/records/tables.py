@@ -27,6 +27,8 @@ _UNQUOTED = ("\t", "|")
 # What names a column has a few words and does not end like a sentence.
 _MOST_NAME_WORDS = 4
 _SENTENCE_END = re.compile(r"[.!?…。！？][\"'”’)]*$")
+# A quote behind a space opens no cell by the letter of CSV, and does as many people write it.
+_QUOTED_BEHIND_SPACE = re.compile(' +"')
 LONE_TEXT = "The only column has no name: its first cell is a text, and is trained too"
 Line = tuple[int, "str | None"]
 
@@ -61,14 +63,21 @@ def read_table(
     csv.field_size_limit(limits.MAX_ROW_CHARS)
     lines = _Lines(read_lines(stream, line_end), delimiter, line_end)
     records = _records(lines)
-    header = lines.header = _header(records, delimiter)
+    names = _header(records, delimiter)
+    header = lines.header = unique_names(names)
+    for said in namesakes(names):
+        note(said)
     if is_lone_text(header):
         note(LONE_TEXT)
         yield 1, {"text": header[0]}
-        header = lines.header = ["text"]
+        names, header = [], ["text"]
+        lines.header = header
     for line, cells in records:
         if isinstance(cells, BadRow):
             yield line, cells
+        elif _are_names(cells, names):
+            repeated = BadRow("columns", "The line repeats the names of the columns", "Nothing to do: it is no row")
+            yield line, repeated.about(delimiter.join(cells))
         elif len(cells) > len(header) and any(cell.strip() for cell in cells[len(header) :]):
             message = f"The row has {len(cells)} cells, the header {len(header)}"
             wrong = BadRow("columns", message, "Quote cells that contain the delimiter")
@@ -79,13 +88,27 @@ def read_table(
 
 
 def _header(records: Iterator[tuple[int, list[str] | BadRow]], delimiter: str) -> list[str]:
-    """Return unique column names from the first record."""
+    """Return the cells of the first record, which name the columns."""
     line, cells = next(records, (1, [""]))
     if isinstance(cells, list) and cells[0] in ("sep=", f"sep={delimiter}"):
         line, cells = next(records, (line, [""]))
     if isinstance(cells, BadRow):
         raise DataError(f"The header cannot be read: {cells.message}", "", cells.fix, line)
-    return unique_names(cells)
+    return cells
+
+
+def _are_names(cells: list[str], names: list[str]) -> bool:
+    """Say whether a row is the header once more, as where one table was appended to another."""
+    return bool(names) and cells[0].lstrip("\ufeff") == names[0] and cells[1:] == names[1:]
+
+
+def namesakes(names: list[str]) -> list[str]:
+    """Return notes on columns of one name, of which the later ones get another."""
+    bare = [name.strip().lower() for name in names]
+    twice = [name for name in dict.fromkeys(bare) if name and bare.count(name) > 1]
+    return [
+        f"{bare.count(name)} columns are called {name[:80]!r}: one of them is read under this name" for name in twice
+    ]
 
 
 def unique_names(cells: list[str]) -> list[str]:
@@ -167,6 +190,8 @@ def _quoted_cells(text: str, lines: _Lines) -> list[str]:
     """Return the cells of a row that holds quotes; it takes further lines where a quoted cell goes on."""
     try:
         cells = next(csv.reader([text], delimiter=lines.delimiter, strict=True))
+        if any(map(_QUOTED_BEHIND_SPACE.match, cells)):
+            cells = _cells_behind_spaces(text, lines.delimiter) or cells
         refuse_bad_text(text)
         _refuse_many(len(cells) - 1)
         return cells
@@ -186,6 +211,17 @@ def _quoted_cells(text: str, lines: _Lines) -> list[str]:
             raise problem.about(joined) from None
     lines.hand_back(taken)
     return _literal_cells(text, lines, None)
+
+
+def _cells_behind_spaces(text: str, delimiter: str) -> list[str] | None:
+    """Return the cells of a row that has spaces between a delimiter and a quote; None where the quotes are marks."""
+    try:
+        return next(csv.reader([text], delimiter=delimiter, strict=True, skipinitialspace=True))
+    except csv.Error:
+        if _ends_open(re.sub(f'{re.escape(delimiter)} +"', f'{delimiter}"', text), delimiter):
+            message = "A quote stands behind a space and is not closed on this line"
+            raise BadRow("csv", message, "Remove the spaces between delimiter and quote") from None
+        return None
 
 
 def _literal_cells(text: str, lines: _Lines, error: csv.Error | None) -> list[str]:
