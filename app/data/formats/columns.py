@@ -116,10 +116,13 @@ MESSAGES = (
     *("contents", "turns"),
 )
 TEXT = ("text", "文本", "content", "内容", "document", "body")
-SYSTEM = ("system", "system_prompt", "系统", "系统提示", "systeminstruction", "system_instruction")
+SYSTEM = (
+    *("system", "system_prompt", "系统", "系统提示", "systeminstruction", "system_instruction"),
+    *("system_message", "systemprompt", "systemmessage", "sys_prompt", "sys", "system prompt", "system message"),
+)
 REASONING = (
     *("reasoning", "reasoning_content", "thinking", "think", "cot", "思考"),
-    *("complex_cot", "chain_of_thought", "思考过程", "推理过程"),
+    *("complex_cot", "chain_of_thought", "思考过程", "推理过程", "reasoning_text", "thought", "thoughts"),
 )
 HISTORY = ("history", "历史")
 TOOLS = ("tools", "functions", "工具")

@@ -15,7 +15,7 @@ from app.data.formats.cells import text_of as _text_of
 from app.data.formats.conversation import ROLES, Conversation, Message, ToolCall, Turn
 from app.data.formats.detection import FORMATS, format_of
 from app.data.formats.hub_layouts import reshaped
-from app.data.formats.loss_marks import weight_of
+from app.data.formats.loss_marks import refuse_unlearned, weight_of
 from app.data.formats.media import refuse_marks, refuse_media
 from app.data.formats.message_lists import as_list
 from app.data.formats.missing import (
@@ -76,6 +76,11 @@ _MAPPED_ROLES = {
 }
 _TEXT_PARTS = ("text", "input_text", "output_text")
 _REASONING_PARTS = ("reasoning", "thinking")
+# How messages call their thinking, the most common first.
+_REASONING_KEYS = (
+    *("reasoning_content", "thinking", "reasoning", "reasoning_text", "thinking_content", "thought", "thoughts"),
+    *("chain_of_thought", "cot", "reasoning_details"),
+)
 _CALL_PARTS = ("tool_call", "tool_use", "function_call")
 # How messages call their calls of tools, without case and underscores.
 _CALL_KEYS = ("toolcalls", "functioncall", "toolcall", "functioncalls")
@@ -114,6 +119,7 @@ def check_format(name: str) -> str:
 
 def conversation_of(fields: Fields, format_name: str = "", mapping: Mapping = ()) -> Conversation:
     """Turn a row into a conversation; raise BadRow where it does not have the parts of its format."""
+    refuse_unlearned(_unmapped(fields, mapping))
     if mapping:
         conversation = _mapped(fields, dict(mapping))
         refuse_missing(conversation, is_asked=_asks(dict(mapping)))
@@ -136,6 +142,12 @@ def conversation_of(fields: Fields, format_name: str = "", mapping: Mapping = ()
     refuse_marks(conversation)
     refuse_missing(conversation)
     return conversation
+
+
+def _unmapped(fields: Fields, mapping: Mapping) -> Fields:
+    """Return what a row holds beside the columns that a mapping reads."""
+    read = {column for _, column in mapping}
+    return {name: value for name, value in fields.items() if name not in read} if read else fields
 
 
 def _cell(fields: Fields, names: tuple[str, ...]) -> str:
@@ -290,7 +302,7 @@ def _turn(message: object) -> Turn:
     turn = Turn(
         role,
         "" if isinstance(content, list) else _content_text(role, content),
-        _text_of(message.get("reasoning_content") or message.get("thinking") or message.get("reasoning") or None),
+        _reasoning(message),
         _calls(calls) if calls else (),
         _text_of(message.get("name")),
         _text_of(message.get("tool_call_id")),
@@ -298,6 +310,21 @@ def _turn(message: object) -> Turn:
         weight or 1.0,
     )
     return _with_parts(turn, content) if isinstance(content, list) else turn
+
+
+def _reasoning(message: Message) -> str:
+    """Return the thinking that a message keeps beside its text, under one of its many names."""
+    for name in _REASONING_KEYS:
+        if value := message.get(name):
+            return _details_text(value) if name == "reasoning_details" else _text_of(value)
+    return ""
+
+
+def _details_text(details: object) -> str:
+    """Return the texts of OpenRouter's records of thinking; those that are encrypted hold none."""
+    records = details if isinstance(details, list) else [details]
+    said = [one.get("text") or one.get("summary") for one in records if isinstance(one, dict)]
+    return "\n".join(text for text in said if isinstance(text, str))
 
 
 def _bare_key(key: object) -> str:
@@ -397,10 +424,14 @@ def _parsed(value: object) -> Any:
     """Return JSON text parsed where it is JSON."""
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         try:
-            return json.loads(value)
+            return json.loads(value, parse_constant=_refuse_constant)
         except (ValueError, RecursionError):
             return value
     return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _tools(value: object) -> tuple[Message, ...]:

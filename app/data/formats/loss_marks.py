@@ -12,12 +12,12 @@ from functools import lru_cache
 from typing import Literal
 
 from app.data.formats.conversation import Message
-from app.data.reading.rows import BadRow
+from app.data.reading.rows import BadRow, Fields
 
 # What a name says: its value tells that the message is learned, is hidden from the loss, is hidden if it is `true`
 # (a number could mean either), or says it of parts of the message.
 _Meaning = Literal["learned", "hidden", "hidden_if_true", "parts", ""]
-_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[一-鿿]+")
 _LEARN = frozenset(
     (
         *(
@@ -34,6 +34,7 @@ _LEARN = frozenset(
             "grad",
             "supervise",
         ),
+        *("训练", "lossmask", "weights"),
         *("supervised", "supervision", "finetune", "finetuning", "optimize", "optimise"),
     )
 )
@@ -67,6 +68,7 @@ _FILLERS = frozenset(
             "turn",
             "message",
             "calculate",
+            "calc",
             "compute",
             "computed",
             "enable",
@@ -95,11 +97,9 @@ def weight_of(message: Message) -> float:
             weight *= weight_of(value)
         meaning = _meaning(name) if isinstance(name, str) else ""
         if meaning == "parts" and value:
-            raise BadRow(
-                "shape",
-                f"{name} says which parts of a message are trained, and only whole messages can be chosen",
-                'Cut the message in two and give one of them "weight": 0, or remove the column',
-            )
+            raise _of_parts(name)
+        if meaning in ("learned", "hidden") and isinstance(value, list) and value:
+            raise _of_parts(name)
         if meaning == "learned":
             weight *= _number(value)
         if meaning == "hidden" and not _is_no(value):
@@ -107,6 +107,43 @@ def weight_of(message: Message) -> float:
         if meaning == "hidden_if_true" and (value is True or str(value).strip().lower() == "true"):
             return 0.0
     return weight
+
+
+def refuse_unlearned(fields: Fields) -> None:
+    """Raise BadRow for a row that says of itself, beside its text, that nothing of it is to be learned."""
+    for name, value in fields.items():
+        meaning = _meaning(name) if isinstance(name, str) else ""
+        if meaning in ("", "parts") or not isinstance(value, (bool, int, float, str, list)):
+            continue
+        if isinstance(value, list):
+            _refuse_list(name, value)
+            continue
+        bare = str(value).strip().lower()
+        is_hidden = bare == "true" or (meaning == "hidden" and bare in ("1", "yes"))
+        if is_hidden if meaning != "learned" else (bare != "none" and _is_no(value)):
+            raise BadRow(
+                "unlearned",
+                f"{name[:60]} is {bare[:20]}: the row says that it is not to be trained",
+                "Nothing to do where that is meant; else remove the column",
+            )
+
+
+def _refuse_list(name: str, marks: list[object]) -> None:
+    """Raise BadRow for marks of messages that stand in a list beside them."""
+    if marks and all(isinstance(mark, (bool, int, float)) for mark in marks) and not all(marks):
+        raise BadRow(
+            "shape",
+            f"{name[:60]} lists which messages are trained, and such marks are read in the messages alone",
+            'Give the messages that are context only "weight": 0, or remove the column',
+        )
+
+
+def _of_parts(name: object) -> BadRow:
+    return BadRow(
+        "shape",
+        f"{name!s:.60} says which parts of a message are trained, and only whole messages can be chosen",
+        'Cut the message in two and give one of them "weight": 0, or remove the column',
+    )
 
 
 @lru_cache(maxsize=4096)

@@ -405,3 +405,21 @@ def test_a_blank_part_of_a_question_leaves_no_blank_lines(blank: str | None) -> 
 )
 def test_columns_are_known_in_many_languages(question: str, answer: str) -> None:
     assert conversation_of({question: "Wo?", answer: "Da."}).turns == (Turn("user", "Wo?"), Turn("assistant", "Da."))
+
+
+@pytest.mark.parametrize("name", ["system_prompt", "system_message", "systemPrompt", "sys", "System Prompt"])
+def test_a_system_text_is_known_by_its_names(name: str) -> None:
+    turns = conversation_of({name: "Be brief.", "instruction": "q", "output": "a"}).turns
+    assert (turns[0].role, turns[0].content) == ("system", "Be brief.")
+
+
+@pytest.mark.parametrize(
+    "thinking",
+    [
+        *({"reasoning_content": "t"}, {"thinking": "t"}, {"thought": "t"}, {"cot": "t"}, {"reasoning_text": ["t"]}),
+        {"reasoning_details": [{"type": "reasoning.text", "text": "t"}, {"type": "reasoning.encrypted", "data": "x"}]},
+    ],
+)
+def test_the_thinking_of_a_message_is_known_by_its_names(thinking: dict[str, object]) -> None:
+    said = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", **thinking}]
+    assert conversation_of({"messages": said}).turns[-1].reasoning == "t"

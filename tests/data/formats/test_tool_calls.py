@@ -32,7 +32,7 @@ def test_more_spellings_of_no_arguments(given: Any) -> None:
     assert calls({"tool_calls": [{"name": "f", "arguments": given}]}) == [("f", {})]
 
 
-@pytest.mark.parametrize("given", ["{bad", '{"a": 1}}', [1, 2], 5, True, '[{"a": 1}]', '{"a":1}{"b":2}'])
+@pytest.mark.parametrize("given", ["{bad", '{"a": 1}}', [1, 2], 5, True, '[{"a": 1}]', '{"a":1}{"b":2}', '{"a": NaN}'])
 def test_arguments_that_are_no_object_are_not_trained(given: Any) -> None:
     with pytest.raises(BadRow, match="no object"):
         calls({"tool_calls": [{"name": "f", "arguments": given}]})
