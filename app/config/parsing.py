@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Hashable
 from typing import Any, Literal, get_args, get_origin
 
 import yaml
@@ -17,12 +18,24 @@ _NAME = re.compile(r"[\w.-]+")
 _EXPONENT = re.compile(r"[-+]?[0-9.]+[eE][-+]?[0-9]+")
 
 
+_INTEGER, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
 # Settings are three levels deep.
 _DEEPEST = 40
 
 
+class _NotPlainError(yaml.MarkedYAMLError):
+    """YAML that is well formed and says what settings do not need; `fix` says what to write."""
+
+    def __init__(self, problem: str, mark: yaml.Mark, fix: str) -> None:
+        super().__init__(problem=problem, problem_mark=mark)
+        self.fix = fix
+
+
 class _PlainLoader(yaml.SafeLoader):
-    """Read YAML without references: settings need none, and a few lines of them can stand for gigabytes of text."""
+    """Read YAML without references: settings need none, and a few lines of them can stand for gigabytes of text.
+
+    A name that stands twice is refused, of which YAML would keep the last; and 010 is ten, not eight.
+    """
 
     depth = 0
 
@@ -30,13 +43,38 @@ class _PlainLoader(yaml.SafeLoader):
         """Refuse a reference to another node."""
         if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.composer.ComposerError(None, None, "references are not read", mark)
+            raise _NotPlainError("refers to another place of the file", mark, "write the settings out there")
         self.depth += 1
         if self.depth > _DEEPEST:
             raise yaml.composer.ComposerError(None, None, "nested too deep", self.peek_event().start_mark)  # type: ignore[no-untyped-call]
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """Refuse a name that stands twice."""
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                problem = f"names {key.value[:60]} a second time"
+                raise _NotPlainError(problem, key.start_mark, "keep one of the two, or put their settings together")
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else "")
+        return super().construct_mapping(node, deep)
+
+
+_PlainLoader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in forms if tag not in (_INTEGER, _FLOAT)]
+    for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_PlainLoader.add_implicit_resolver(_INTEGER, re.compile(r"[-+]?(?:0|[1-9][0-9_]*)\Z"), list("-+0123456789"))
+_PlainLoader.add_implicit_resolver(
+    _FLOAT,
+    re.compile(
+        r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+][0-9]+)?\Z"
+        r"|[-+]?\.(?:inf|Inf|INF)\Z|\.(?:nan|NaN|NAN)\Z"
+    ),
+    list("-+0123456789."),
+)
 
 
 def read_yaml(text: str) -> object:
@@ -51,6 +89,8 @@ def from_yaml(text: str, source: str = "the file") -> RunConfig:
     except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         where = f"line {line + 1}" if line is not None else "(file)"
+        if isinstance(error, _NotPlainError):
+            raise ConfigError([Problem(where, str(error.problem), error.fix)], source) from None
         raise ConfigError([Problem(where, "is not YAML", "check indentation and quotes")], source) from None
     return parse({} if tree is None else tree, source)
 

@@ -52,6 +52,9 @@ def nearest_name(name: str) -> str:
 def unknown_setting(name: str) -> Problem:
     """Say that a name is no setting, and which one it most likely meant."""
     near = nearest_name(name)
+    if near == name:  # in a file, where a section stands above its settings
+        section, _, last = name.partition(".")
+        return Problem(name, keyed("no_such_setting", "no such setting"), f"write {last} below {section}")
     return Problem(
         name,
         keyed("no_such_setting", "no such setting"),
@@ -69,6 +72,8 @@ def problems_of(error: ValidationError) -> list[Problem]:
             continue
         if item["type"] == "extra_forbidden":
             problems[name] = unknown_setting(name)
+        elif item["type"] == "model_type":
+            problems[name] = Problem(name, f"expected settings below it, found {_short(item['input'])}", "")
         elif name == "adapter.init_lora_weights" and str(item["input"]).lower() in refused_starts():
             problems[name] = Problem(name, refused_starts()[str(item["input"]).lower()], range_of(name))
         else:

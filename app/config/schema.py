@@ -86,7 +86,8 @@ def parse(tree: Any, source: str = "the settings") -> RunConfig:
             source,
         )
     try:
-        return RunConfig.model_validate(dict(tree))
+        # A section without a setting, as where all of its lines are comments, is none to YAML.
+        return RunConfig.model_validate({name: {} if held is None else held for name, held in tree.items()})
     except ConfigError as error:
         raise ConfigError(error.problems, source) from None
     except ValidationError as error:
