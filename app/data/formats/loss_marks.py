@@ -112,6 +112,8 @@ def weight_of(message: Message) -> float:
 def refuse_unlearned(fields: Fields) -> None:
     """Raise BadRow for a row that says of itself, beside its text, that nothing of it is to be learned."""
     for name, value in fields.items():
+        if isinstance(value, dict) and name in _NESTED:
+            refuse_unlearned(value)
         meaning = _meaning(name) if isinstance(name, str) else ""
         if meaning in ("", "parts") or not isinstance(value, (bool, int, float, str, list)):
             continue

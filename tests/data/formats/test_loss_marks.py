@@ -72,6 +72,7 @@ def test_a_weight_that_cannot_be_kept_is_known(flag: dict[str, Any], weight: flo
     [
         *({"weight": 0}, {"train": False}, {"loss": "false"}, {"exclude_from_loss": 1}, {"ignore": True}),
         *({"loss_weight": 0.0}, {"skip_loss": "True"}, {"isTrained": False}, {"训练": False}),
+        {"metadata": {"train": False}},
     ],
 )
 def test_a_row_that_says_that_it_is_not_to_be_trained_is_left_out(flag: dict[str, Any]) -> None:
