@@ -371,7 +371,8 @@ def _with_parts(turn: Turn, parts: list[object]) -> Turn:
             calls += _calls(part.get("value", part))
         else:
             raise BadRow("media", f"The row holds {kind!s:.40} content", "Only text can be trained; remove it")
-    return replace(turn, content="".join(text), reasoning="".join(reasoning), tool_calls=tuple(calls))
+    said = ("\n" if all(isinstance(part, str) for part in parts) else "").join(text)
+    return replace(turn, content=said, reasoning="".join(reasoning), tool_calls=tuple(calls))
 
 
 def _part_text(part: object, name: str, role: str) -> str:

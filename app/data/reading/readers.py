@@ -23,7 +23,7 @@ from app.data.reading.records.json_rows import (
     read_json_lines,
     read_json_values,
 )
-from app.data.reading.records.tables import read_table, sniff_delimiter, sniff_line_end
+from app.data.reading.records.tables import read_table, sniff_delimiter, sniff_line_end, wide_cells
 from app.data.reading.rows import BadRow, Row, RowProblem, printable
 from app.errors import DataError
 
@@ -166,6 +166,9 @@ def _records(source: Source, note: Note) -> Iterator[Record]:
         elif kind == "table":
             by_name = source.suffix in (".tsv", ".tab") and ("\t" in _first_line(head) or not _looks_like_table(head))
             delimiter = "\t" if by_name else sniff_delimiter(head)
+            if delimiter not in _first_line(head) and (mark := wide_cells(head)):
+                what = f"{source.name or 'The file'} has {mark} between its cells"
+                raise DataError(what, "Its lines would be trained whole", "Write a comma or a tab in its place")
             yield from read_table(stream, delimiter, sniff_line_end(head, delimiter), note)
         else:
             yield from read_prose(stream, source.suffix in (".md", ".markdown"), head, note)

@@ -423,3 +423,9 @@ def test_a_system_text_is_known_by_its_names(name: str) -> None:
 def test_the_thinking_of_a_message_is_known_by_its_names(thinking: dict[str, object]) -> None:
     said = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", **thinking}]
     assert conversation_of({"messages": said}).turns[-1].reasoning == "t"
+
+
+def test_texts_in_a_list_are_not_glued_together() -> None:
+    answer = {"role": "assistant", "content": "a"}
+    turns = conversation_of({"messages": [{"role": "user", "content": ["Hello", "you"]}, answer]}).turns
+    assert turns[0].content == "Hello\nyou"

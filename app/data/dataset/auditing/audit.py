@@ -336,7 +336,8 @@ class Check:
         report.packing = PackingFacts(fill, steps)
         if self._renderer and report.rows and not report.tokens.trained:
             message = "Nothing would be trained: no token of any row is an answer"
-            report.add(RowProblem(None, "nothing_trained", message, "Choose another format or mapping"))
+            fix = "Raise the length" if report.tokens.over_limit else "Choose another format or mapping"
+            report.add(RowProblem(None, "nothing_trained", message, fix))
 
     def _detection(self) -> Detection:
         if self._options.mapping:

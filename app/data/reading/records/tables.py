@@ -26,6 +26,11 @@ _LINE_END = re.compile(r"\r\n?|\n")
 _UNQUOTED = ("\t", "|")
 # What names a column has a few words and does not end like a sentence.
 _MOST_NAME_WORDS = 4
+# Chinese, Japanese and Thai put no spaces between words; a name holds no comma.
+_LETTERS_WITHOUT_SPACES = re.compile("[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff]")
+_LETTERS_A_WORD = 4
+_WIDE_MARK = re.compile("[，、；]")
+_LONGEST_WIDE_NAME = 6
 _SENTENCE_END = re.compile(r"[.!?…。！？][\"'”’)]*$")
 # A quote behind a space opens no cell by the letter of CSV, and does as many people write it.
 _QUOTED_BEHIND_SPACE = re.compile(' +"')
@@ -125,7 +130,25 @@ def unique_names(cells: list[str]) -> list[str]:
 
 def is_lone_text(names: list[str]) -> bool:
     """Say whether what should name a table's only column is rather its first row: a sentence."""
-    return len(names) == 1 and (len(names[0].split()) > _MOST_NAME_WORDS or _SENTENCE_END.search(names[0]) is not None)
+    if len(names) != 1:
+        return False
+    words = len(names[0].split()) + len(_LETTERS_WITHOUT_SPACES.findall(names[0])) / _LETTERS_A_WORD
+    return (
+        words > _MOST_NAME_WORDS
+        or _SENTENCE_END.search(names[0]) is not None
+        or _WIDE_MARK.search(names[0]) is not None
+    )
+
+
+def wide_cells(head: str) -> str:
+    """Return the wide mark of Chinese and Japanese that stands in each of the first lines where a delimiter should."""
+    lines = [line for line in head.split("\n")[:20] if line.strip()]
+    found = {mark: {line.count(mark) for line in lines} for mark in "，；｜、"}
+    marks = [mark for mark, counts in found.items() if len(counts) == 1 and 0 not in counts]
+    if len(lines) < 2 or not marks or _SENTENCE_END.search(lines[0].strip()):
+        return ""
+    names = lines[0].strip().split(marks[0])
+    return marks[0] if all(len(name) <= _LONGEST_WIDE_NAME or name.isascii() for name in names) else ""
 
 
 class _Lines:

@@ -116,6 +116,13 @@ def test_dropping_and_repairing_change_what_is_usable(chatml: ModelTokenizer) ->
 def test_nothing_trained_is_said(chatml: ModelTokenizer) -> None:
     report = checked(chatml, pair("a", ""), pair("b", ""))
     assert report["problems"][-1]["kind"] == "nothing_trained" and report["problems"][-1]["line"] is None
+    assert report["problems"][-1]["fix"] == "Choose another format or mapping"
+
+
+def test_nothing_trained_for_length_asks_for_length(chatml: ModelTokenizer) -> None:
+    report = checked(chatml, pair("a", "word " * 200), max_length=64)
+    assert report["problems"][-1]["kind"] == "nothing_trained"
+    assert report["problems"][-1]["fix"] == "Raise the length"
     assert report["tokens"]["trained"] == 0 and report["usable"] == 0
 
 

@@ -86,3 +86,30 @@ def test_an_export_of_anki_is_refused(tmp_path: Path) -> None:
 def test_text_that_looks_like_cells_is_said(tmp_path: Path) -> None:
     assert "2 cells" in read(tmp_path, "a.txt", "What?\tThat\nWho?\tHe\n")[2].notes[0]
     assert read(tmp_path, "b.txt", "One line.\n\nAnother\tline.\n")[2].notes == []
+
+
+@pytest.mark.parametrize("mark", ["，", "；", "｜"])
+def test_a_table_with_wide_marks_for_delimiters_is_refused(tmp_path: Path, mark: str) -> None:
+    with pytest.raises(DataError, match=f"has {mark} between its cells"):
+        read(tmp_path, "a.csv", f"问题{mark}回答\n你好吗？{mark}我很好。\n")
+    with pytest.raises(DataError, match=f"has {mark} between its cells"):
+        read(tmp_path, "b.csv", f"instruction{mark}output\n你好吗？{mark}我很好。\n")
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["床前明月光，疑是地上霜。", "举头望明月，低头思故乡。"],
+        ["今天天气很好，我们去公园玩", "昨天下雨"],
+        ["一個沒有標點的句子也是文字而不是欄名", "另一句"],
+        ["สวัสดีครับผมชื่อสมชายและผมมาจากกรุงเทพ", "ขอบคุณครับ"],
+    ],
+)
+def test_the_first_text_of_a_table_without_names_is_trained_in_every_script(tmp_path: Path, texts: list[str]) -> None:
+    rows, _, reading = read(tmp_path, "a.csv", "\n".join(texts))
+    assert rows == [[text] for text in texts] and "no name" in reading.notes[0]
+
+
+@pytest.mark.parametrize("name", ["问题描述", "用户提出的问题", "ข้อความ", "テキスト"])
+def test_a_name_without_spaces_names_its_column(tmp_path: Path, name: str) -> None:
+    assert read(tmp_path, "a.csv", f"{name}\nOne text.\n")[0] == [["One text."]]
