@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from app.errors import UsageError, WorkspaceError, keyed
+from app.errors import ExportError, UsageError, WorkspaceError, keyed
 from app.files import replace_file
 from app.workspace import Workspace, open_workspace
 
@@ -37,6 +37,25 @@ def refuse_inputs(out: Path, inputs: Iterable[Path]) -> None:
                 why,
                 keyed("choose_a_place_outside_of_it", "choose a place outside of it"),
             )
+
+
+def refuse_unmakeable(out: Path) -> None:
+    """Refuse a folder that could not be made: below a file or a dead link, or where this user may not write.
+
+    What is looked at is the nearest thing above it that is there. Raises ExportError.
+    """
+    above = next((one for one in out.absolute().parents if os.path.lexists(one)), out.parent)
+    if not above.is_dir():
+        why = keyed("is_no_folder_that_takes_files", "{above} is a file or a link to nothing", above=above)
+    elif not os.access(above, os.W_OK | os.X_OK):
+        why = keyed("may_not_be_written_to", "{above} may not be written to", above=above)
+    else:
+        return
+    raise ExportError(
+        keyed("cannot_be_made", "{a} cannot be made", a=out),
+        why,
+        keyed("choose_another_folder", "choose another folder"),
+    )
 
 
 def refuse_foreign(workspace: str | None, out: Path) -> None:

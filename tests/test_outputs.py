@@ -10,7 +10,7 @@ import pytest
 
 from app import outputs
 from app.cli.main import main
-from app.errors import UsageError
+from app.errors import ExportError, UsageError
 from app.export.requests import (
     BlendRequest,
     ExportRequest,
@@ -126,3 +126,37 @@ def test_an_export_lies_outside_of_what_it_is_made_from(tmp_path: Path, workspac
         with pytest.raises(UsageError, match="inside the input"):
             start()
     assert not list(workspace.jobs.iterdir())
+
+
+@pytest.mark.parametrize("place", ["a file", "a link to nothing", "a folder that may not be written"])
+def test_an_export_whose_folder_cannot_be_made_is_refused_before_it_begins(
+    tmp_path: Path, workspace: Workspace, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter, above = tmp_path / "adapter", tmp_path / "above"
+    adapter.mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (adapter / name).write_text("{}")
+    if place == "a file":
+        above.write_text("")
+    elif place == "a link to nothing":
+        above.symlink_to(tmp_path / "nothing")
+    else:
+        above.mkdir(mode=0o500)
+        if os.access(above, os.W_OK):  # root may write everywhere but on a disk that nobody may write
+            monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != above)
+    out = str(above / "deeper" / "out")
+    starts: list[Callable[[], object]] = [
+        lambda: start_merge(workspace, MergeRequest(str(adapter), out)),
+        lambda: start_blend(workspace, BlendRequest([WeightedAdapter(str(adapter))], out)),
+        lambda: start_export(workspace, ExportRequest("adapter", out, adapter=str(adapter))),
+    ]
+    for start in starts:
+        with pytest.raises(ExportError, match=r"out cannot be made\. .*above .*\. Choose another folder"):
+            start()
+    assert not list(workspace.jobs.iterdir())
+
+
+def test_an_export_may_be_made_in_folders_that_are_not_there_yet(tmp_path: Path) -> None:
+    (tmp_path / "linked").symlink_to(tmp_path)
+    for place in (tmp_path / "out", tmp_path / "new" / "newer" / "out", tmp_path / "linked" / "new" / "out"):
+        outputs.refuse_unmakeable(place)

@@ -14,7 +14,7 @@ from typing import TypeVar
 from app.errors import ExportError, UsageError, keyed
 from app.jobs import requests as jobs
 from app.jobs.directory import JobDirectory
-from app.outputs import refuse_inputs
+from app.outputs import refuse_inputs, refuse_unmakeable
 from app.reading import parsed_as, parsed_json, read_object
 from app.runs.on_disk import exports
 from app.runs.on_disk.exports import GGUF_TARGETS
@@ -519,6 +519,7 @@ def _check_out(out: Path, inputs: Sequence[Path]) -> None:
             keyed("choose_another_folder_or_remove_it", "choose another folder or remove it"),
         )
     refuse_inputs(out, inputs)
+    refuse_unmakeable(out)
 
 
 def _local(base: str | None) -> list[Path]:
