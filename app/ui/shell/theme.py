@@ -139,13 +139,16 @@ def style() -> str:
     return (_FOLDER / "page.css").read_text(encoding="utf-8") + library_names.style()
 
 
-def head() -> str:
-    """Return what goes into the head: colours and frame, so that nothing flashes, and the page's small scripts."""
-    scripts = "\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in _SCRIPTS)
-    frame = (_FOLDER / "frame.css").read_text(encoding="utf-8")
+def frame() -> str:
+    """Return the styles of the document's head: colours and frame, so that nothing flashes."""
+    return f"<style>{variables()}{icons.variables()}{(_FOLDER / 'frame.css').read_text(encoding='utf-8')}</style>"
+
+
+def scripts() -> str:
+    """Return the page's small scripts as one, and the words that they say."""
     texts = json.dumps({language: of_scripts(language) for language in NAMES}, ensure_ascii=False)
-    said = f"window.workbenchTexts = {texts};"
-    return f"<style>{variables()}{icons.variables()}{frame}</style>\n<script>{said}{scripts}</script>"
+    read = "\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+    return f"<script>window.workbenchTexts = {texts};{read}</script>"
 
 
 def theme() -> gr.themes.Base:

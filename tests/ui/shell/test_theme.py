@@ -68,7 +68,7 @@ def test_nothing_is_loaded_from_elsewhere() -> None:
         warnings.simplefilter("ignore")  # the framework's own imports
         made = theme.theme()
     assert not made._stylesheets
-    for text in (theme.style(), theme.head(), theme.variables()):
+    for text in (theme.style(), theme.frame(), theme.scripts(), theme.variables()):
         # Our icons are drawn in the text itself; the namespace of SVG is a name and no address.
         own = text.replace('url("data:image/svg+xml,', "").replace("http://www.w3.org/2000/svg", "")
         assert "http" not in own and "@import" not in own and "url(" not in own

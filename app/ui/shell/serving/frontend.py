@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import html
 import json
-import re
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from typing import Any
 import brotli  # type: ignore[import-untyped]
 from starlette.datastructures import Headers, MutableHeaders
 
+from app.ui.shell.serving.linked_files import linked_files
 from app.ui.shell.serving.script_changes import ASSETS, changed_files
 
 Scope = MutableMapping[str, Any]
@@ -42,6 +43,9 @@ _MOST_DOCUMENTS = 16
 _FRESH_S = 86_400
 # The document loads a script that tells a frame around it how tall it is; no page may be put into a frame here.
 _RESIZER = b"document.head.appendChild(script);"
+# Before the first of the document's style sheets: a script that stands behind one waits for it.
+_EARLY = b'<link rel="manifest"'
+_CONFIG = b"window.gradio_config = "
 
 
 def packed(body: bytes, accepted: str) -> tuple[bytes, str]:
@@ -49,50 +53,6 @@ def packed(body: bytes, accepted: str) -> tuple[bytes, str]:
     if "br" in accepted:
         return brotli.compress(body, quality=5), "br"
     return (gzip.compress(body, compresslevel=6), "gzip") if "gzip" in accepted else (body, "")
-
-
-@dataclass(frozen=True)
-class StyleSheet:
-    """The style sheets of many components in one, and the names of the files that it stands for."""
-
-    files: tuple[str, ...]
-    text: bytes
-
-    @property
-    def name(self) -> str:
-        """Return the name that it is served under: another one for other contents."""
-        return f"workbench-{hashlib.sha256(self.text).hexdigest()[:16]}.css"
-
-    def links(self) -> bytes:
-        """Return what the document says of it: the one is loaded, and of each that it stands for, that it is there.
-
-        The framework's loader asks for no style sheet that has a link already, loaded or not.
-        """
-        link = '<link rel="stylesheet" crossorigin href="./assets/{}"{}>'
-        made = [link.format(self.name, ""), *(link.format(name, " disabled") for name in self.files)]
-        return "".join(made).encode()
-
-
-@lru_cache(maxsize=4)
-def style_sheet(kinds: frozenset[str]) -> StyleSheet | None:
-    """Return the style sheets that components of these kinds need, by the framework's own list; None without one.
-
-    The list is a script of calls `kind:{component:()=>v(()=>import(...),__vite__mapDeps([numbers of files]))`. What is
-    not found in it is asked for by the framework as always.
-    """
-    script = next((path.read_text(encoding="utf-8") for path in sorted(ASSETS.glob("core-*.js"))), "")
-    listed = re.search(r"m\.f=(\[[^\]]*\])", script)
-    files: list[str] = json.loads(listed[1]) if listed else []
-    numbers = set[int]()
-    for kind in kinds:
-        for entry in re.finditer(rf"[{{,]{kind}:\{{(.{{0,1200}})", script):
-            call = re.search(r"component:\(\)=>\w+\(\(\)=>import\(.*?__vite__mapDeps\(\[([\d,]*)\]\)", entry[1])
-            numbers |= {int(one) for one in call[1].split(",") if one} if call else set()
-    names = [Path(files[one]).name for one in sorted(numbers) if one < len(files) and files[one].endswith(".css")]
-    found = [name for name in dict.fromkeys(names) if (ASSETS / name).is_file()]
-    if not found:
-        return None
-    return StyleSheet(tuple(found), b"\n".join((ASSETS / name).read_bytes() for name in found))
 
 
 @dataclass(frozen=True)
@@ -132,15 +92,27 @@ def _packed_once(one: Asset, accepted: str) -> tuple[bytes, str]:
     return packed(one.body, accepted)
 
 
+@dataclass(frozen=True)
+class Own:
+    """What the page puts into the head of the document, where it is read while the framework's scripts are awaited.
+
+    The framework itself would put it there when they have run.
+    """
+
+    scripts: str = ""
+    styles: str = ""
+
+
 class Frontend:
     """The layer that serves the framework's files and sends the documents compressed.
 
     `kinds` returns the names of the kinds of components that stand in the page, once it is built.
     """
 
-    def __init__(self, app: App, kinds: Callable[[], frozenset[str]]) -> None:
+    def __init__(self, app: App, kinds: Callable[[], frozenset[str]], own: Own | None = None) -> None:
         self.app = app
         self._kinds = kinds
+        self._own = own or Own()
         self._documents: dict[tuple[str, ...], tuple[Message, bytes]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -164,8 +136,8 @@ class Frontend:
     def _asset(self, name: str) -> Asset | None:
         if not name.startswith("workbench-"):
             return asset(name)
-        sheet = style_sheet(self._kinds())
-        return Asset("text/css", sheet.text, changed=False) if sheet and name == sheet.name else None
+        linked = linked_files(self._kinds())
+        return Asset("text/css", linked.text, changed=False) if linked and name == linked.sheet else None
 
     async def _document(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
         """Send a document: as it was sent before to the same address, where nothing else decides what is in it."""
@@ -177,11 +149,31 @@ class Frontend:
             await send(start)
             await send({"type": "http.response.body", "body": body})
             return
-        sheet = style_sheet(self._kinds()) if scope["path"] == "/" else None
-        sending = _Packing(send, accepted, sheet.links() if sheet else b"")
+        sending = _Packing(send, accepted, self._with_head if scope["path"] == "/" else bytes)
         await self.app(scope, receive, sending)
         if same_for_all and sending.sent is not None and len(self._documents) < _MOST_DOCUMENTS:
             self._documents[key] = sending.sent
+
+    def _with_head(self, document: bytes) -> bytes:
+        """Return the document with what belongs into its head."""
+        linked = linked_files(self._kinds())
+        links = (linked.links() if linked else b"") + _theme_link(document)
+        document = document.replace(_EARLY, self._own.scripts.encode() + _EARLY, 1)
+        document = document.replace(b"</head>", links + self._own.styles.encode() + b"</head>", 1)
+        return document.replace(_RESIZER, b"") if document.count(_RESIZER) == 1 else document
+
+
+def _theme_link(document: bytes) -> bytes:
+    """Return a link to the framework's theme.
+
+    The framework asks for it when its scripts have run, and waits; one that is linked by the same address it takes.
+    """
+    _, _, rest = document.partition(_CONFIG)
+    config: dict[str, object] = json.JSONDecoder().raw_decode(rest.decode())[0] if rest else {}
+    if not config.get("theme_hash"):
+        return b""
+    address = f"{str(config.get('root', '')).rstrip('/')}/theme.css?v={config['theme_hash']}"
+    return f'<link rel="stylesheet" href="{html.escape(address)}">'.encode()
 
 
 async def _serve(one: Asset, scope: Scope, send: Send) -> None:
@@ -214,10 +206,10 @@ class _Packing:
     `sent` is what was sent in the end, where it may be sent again: a whole document that sets no cookie.
     """
 
-    def __init__(self, send: Send, accepted: str, into_head: bytes) -> None:
+    def __init__(self, send: Send, accepted: str, completed: Callable[[bytes], bytes]) -> None:
         self._send = send
         self._accepted = accepted
-        self._into_head = into_head
+        self._completed = completed
         self._start: Message = {}
         self._body = b""
         self.sent: tuple[Message, bytes] | None = None
@@ -231,9 +223,7 @@ class _Packing:
         if message.get("more_body"):
             return
         headers = MutableHeaders(raw=list(self._start["headers"]))
-        self._body = self._body.replace(b"</head>", self._into_head + b"</head>", 1)
-        if self._body.count(_RESIZER) == 1:
-            self._body = self._body.replace(_RESIZER, b"")
+        self._body = self._completed(self._body)
         headers["content-length"] = str(len(self._body))
         if "content-encoding" not in headers and len(self._body) >= _SMALLEST_BYTES:
             self._body, coding = packed(self._body, self._accepted)

@@ -2,9 +2,10 @@
 
 The framework (gradio 6.31) takes every input of every handler that was ever answered for one that shows a status, and
 sets the status of all of them anew twice for each event: nine tenths of the script's work at a click, and more with
-each click. It makes its tree of components twice, and looks through the whole of it for each thing that changes: half
-of the time until the page stood. Each change is an exact piece of text that stands once in a file; where it does not,
-as in another version of the framework, the file is served as it is, and the page works as before, only slower.
+each click. It makes its tree of components twice, through proxies that notice changes, and looks through the whole of
+it for each thing that changes: half of the time until the page stood. Each change is an exact piece of text that
+stands once in a file; where it does not, as in another version of the framework, the file is served as it is, and the
+page works as before, only slower.
 """
 
 from __future__ import annotations
@@ -98,6 +99,31 @@ CHANGES = (
         "Blocks-",
         "async set_event_args(e,t){let n={},",
         "async set_event_args(e,t){if(Object.keys(t).length===0)return()=>{};let n={},",
+    ),
+    # What the server says of the page was read through proxies that notice changes; it never changes.
+    Change("Index-", "(M,S(G).get_url_config(),!0)", "(M,S(G).get_url_config())"),
+    # The tree was made and gone through seven times behind such proxies; now it is done when it is put behind them.
+    Change(
+        "core-",
+        "new Map);this.root.children=this.#t.children.map(e=>this.traverse(e,e=>this.create_node(e,c,!1,"
+        "this.reactive_formatter))),this.component_ids=e.map(e=>e.id),this.initial_tabs={},"
+        "X(this.root,this.initial_tabs),this.postprocess(this.root),",
+        "new Map);this.root_untracked=this.create_node({id:t.id,children:[]},new Map,!0);"
+        "this.root_untracked.children=this.#t.children.map(e=>this.traverse(e,e=>this.create_node(e,c,!1,"
+        "this.reactive_formatter))),this.component_ids=e.map(e=>e.id),this.initial_tabs={},"
+        "X(this.root_untracked,this.initial_tabs),this.postprocess(this.root_untracked),",
+    ),
+    # An answer to a control that is not drawn, such as a hidden field, walked the whole tree for what it makes visible.
+    Change(
+        "core-",
+        "(n.props.shared_props.visible=t.visible),q(this.root,this.#r.api_url)",
+        "(n.props.shared_props.visible=t.visible),`visible`in t&&q(this.root,this.#r.api_url)",
+    ),
+    # The page's own script has asked already what the page asks first; its answers are of this session.
+    Change(
+        "index-",
+        "session_hash=Math.random().toString(36).substring(2);",
+        "session_hash=window.workbenchSession??Math.random().toString(36).substring(2);",
     ),
 )  # fmt: skip
 

@@ -213,7 +213,8 @@ async def _guarded(rules: guard.Rules, app: Starlette) -> AsyncIterator[None]:
 
     Passed as middleware it would lie inside the framework's own CORS middleware, which grants other local ports.
     """
-    from app.ui.shell.serving import frontend, polling  # here, like the page itself
+    from app.ui.shell import theme  # here, like the page itself
+    from app.ui.shell.serving import frontend, polling
 
     assert app.middleware_stack is not None  # this very call came through it
     polled = polling.Polled(app.middleware_stack, lambda: app.get_blocks()._queue)  # type: ignore[attr-defined]
@@ -221,7 +222,10 @@ async def _guarded(rules: guard.Rules, app: Starlette) -> AsyncIterator[None]:
     def kinds() -> frozenset[str]:
         return frozenset(block.get_block_name() for block in app.get_blocks().blocks.values())  # type: ignore[attr-defined]
 
-    app.middleware_stack = guard.Guard(frontend.Frontend(polled, kinds), rules)
+    own = frontend.Own(
+        f"<script>window.workbenchServer = {frontend.THIS_SERVER!r};</script>{theme.scripts()}", theme.frame()
+    )
+    app.middleware_stack = guard.Guard(frontend.Frontend(polled, kinds, own), rules)
     yield
 
 
@@ -230,7 +234,6 @@ def _launch(workspace: Workspace, host: str, port: int, token: str | None, proxy
     with environment.no_type_stubs():
         import gradio  # noqa: F401  # here, so that the environment is settled before the framework is imported
     from app.ui.shell import page, theme
-    from app.ui.shell.serving import frontend
     from app.ui.shell.serving.blocks import MOST_SESSIONS
 
     rules = guard.Rules(guard.authorities(allowed_names(host), port), token, proxy=proxy, launching=True)
@@ -264,7 +267,6 @@ def _launch(workspace: Workspace, host: str, port: int, token: str | None, proxy
             favicon_path=_STATIC / "icon.png",
             theme=theme.theme(),
             css=theme.style(),
-            head=f"<script>window.workbenchServer = {frontend.THIS_SERVER!r};</script>{theme.head()}",
             app_kwargs={"lifespan": partial(_guarded, rules), "openapi_url": None},
         )
     except OSError as error:

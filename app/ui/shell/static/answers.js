@@ -188,6 +188,30 @@
   // While the page opens, what fills its first view is asked first, and what fills the other tabs waits for it.
   let opened = () => {};
   const isOpen = new Promise((done) => (opened = done));
+
+  // What fills the first view is known before the framework's scripts have come, where the browser has kept nothing of
+  // an earlier visit. It is asked at once, and the answer is there when the framework asks for it, word for word.
+  const ahead = new Map();
+  const askAhead = () => {
+    const { components = [], dependencies = [], root = "" } = window.gradio_config || {};
+    const kept = components.filter((one) => one.type === "browserstate").map((one) => one.props.storage_key);
+    if (kept.some((key) => localStorage.getItem(key) !== null)) return;
+    const values = new Map(components.map((one) => [one.id, one.props.value ?? null]));
+    const session_hash = (window.workbenchSession = Math.random().toString(36).substring(2));
+    const headers = { "content-type": "application/json", "x-gradio-user": "app" };
+    for (const { id, targets, inputs, backend_fn, queue } of dependencies) {
+      const load = targets.find(([, event]) => event === "load");
+      if (!load || !backend_fn || queue || handlerOf(id).hidden) continue;
+      const asks = { data: inputs.map((input) => values.get(input)), event_data: null, fn_index: id };
+      const body = JSON.stringify({ ...asks, trigger_id: load[0], session_hash });
+      ahead.set(id, { body, answer: fetched(root + RUN, { method: "POST", body, headers }).catch(() => null) });
+    }
+  };
+  const answerAhead = (number, body) => {
+    const known = ahead.get(number);
+    ahead.delete(number);
+    return known && known.body === body ? known.answer : null;
+  };
   const answered = async (body, question) => {
     const number = ++asked, handler = handlerOf(body.fn_index);
     if (handler && handler.hidden) await isOpen;
@@ -260,6 +284,7 @@
   };
   const handedIn = async (body, question) => {
     const number = ++asked, handler = handlerOf(body.fn_index);
+    if (handler && handler.hidden) await isOpen;
     const echo = echoOf(body, handler), answer = await question(await ofTheForm(number, handler, body));
     if (handler && answer.ok) {
       const said = await answer.clone().json();
@@ -276,7 +301,10 @@
     if (url.includes(NEWS)) return polled(url, what instanceof Request ? what.signal : options?.signal);
     const isRun = url.includes(RUN), body = typeof options?.body === "string" ? options.body : "";
     if (!body || !(isRun || url.includes(JOIN))) return ask(what, options);
-    return (isRun ? answered : handedIn)(JSON.parse(body), (asked) => ask(what, { ...options, body: JSON.stringify(asked) }));
+    return (isRun ? answered : handedIn)(JSON.parse(body), async (asked) => {
+      const body = JSON.stringify(asked);
+      return (isRun && (await answerAhead(asked.fn_index, body))) || ask(what, { ...options, body });
+    });
   };
 
   // A click on markup that a handler has written acts on what was pressed. Between press and release an answer may come
@@ -310,15 +338,19 @@
 
   // The page is shown when what stands in its first view is there, in its language and its place. Until then the style
   // sheet shows a sketch of it: nothing is read in one language and then in another, and nothing jumps.
-  const LONGEST_OPENING_MS = 20000, root = document.documentElement;
+  const LONGEST_OPENING_MS = 20000, OTHERS_WAIT_MS = 300, root = document.documentElement;
   const FILLED = ["#wb-strip .wb-machine", "#wb-plan-sentence .wb-sentence:not(:empty)"];
   const FIRST_VIEW = ["#wb-strip-row", "#wb-tour-bar", "#tab-plan"].map((one) => `${one} [aria-busy]`).join();
   const opening = setInterval(() => {
     const late = performance.now() > LONGEST_OPENING_MS;
     if (!late && (!FILLED.every((one) => document.querySelector(one)) || document.querySelector(FIRST_VIEW))) return;
     clearInterval(opening);
-    opened();
+    // The first view is drawn and can be used before the browser turns to what the other tabs ask.
+    addEventListener("pointerdown", opened, { capture: true, once: true });
+    addEventListener("keydown", opened, { capture: true, once: true });
+    setTimeout(opened, OTHERS_WAIT_MS);
     requestAnimationFrame(() => root.classList.remove("wb-opening"));
   }, 40);
   root.classList.add("wb-opening");
+  askAhead();
 })();

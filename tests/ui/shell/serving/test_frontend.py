@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Iterator
 
 import brotli
 import pytest
 
-from app.ui.shell.serving import frontend, script_changes
+from app.ui.shell.serving import script_changes
+from app.ui.shell.serving.linked_files import linked_files
 from tests.ui.running_page import RunningPage
 
 
@@ -44,15 +46,39 @@ def test_the_document_loads_no_script_for_frames(served: RunningPage) -> None:
 
 def test_one_style_sheet_stands_for_those_of_the_components(served: RunningPage) -> None:
     document = served.get("/").body.decode()
-    sheet = frontend.style_sheet(frozenset({"textbox", "html", "no such kind"}))
-    assert sheet is not None and sheet.files and frontend.style_sheet(frozenset({"no such kind"})) is None
-    for name in sheet.files:
+    linked = linked_files(frozenset({"textbox", "html", "no such kind"}))
+    assert linked is not None and linked.sheets and linked_files(frozenset({"no such kind"})) is None
+    for name in linked.sheets:
         assert f'./assets/{name}" disabled>' in document
     [name] = {word for word in document.split('"') if word.startswith("./assets/workbench-")}
     answer = served.get(name.removeprefix("."))
-    assert answer.headers["content-type"] == ["text/css"] and len(answer.body) > len(sheet.text)
-    for file in sheet.files:
+    assert answer.headers["content-type"] == ["text/css"] and len(answer.body) > len(linked.text)
+    for file in linked.sheets:
         assert (script_changes.ASSETS / file).read_bytes() in answer.body
+
+
+def test_the_document_names_the_scripts_that_it_will_need(served: RunningPage) -> None:
+    """Each is a file that is served, none is named twice, and the framework's own steps come first."""
+    named = re.findall(
+        r'<link rel="modulepreload" crossorigin href="\./assets/([^"]+)">', served.get("/").body.decode()
+    )
+    assert len(named) == len(set(named)) > 40
+    blocks, textbox = (next(named.index(one) for one in named if one.startswith(name)) for name in ("Blocks-", "HTML-"))
+    assert blocks < textbox
+    for name in named:
+        assert served.get(f"/assets/{name}").headers["content-type"] == ["application/javascript"]
+
+
+def test_the_scripts_of_the_page_stand_before_the_first_style_sheet(served: RunningPage) -> None:
+    """A script behind a style sheet waits for it; the theme is linked by the address that the framework looks for."""
+    document = served.get("/").body.decode()
+    config = json.JSONDecoder().raw_decode(document.partition("window.gradio_config = ")[2])[0]
+    assert "head" not in config or not config["head"]
+    assert document.index("window.workbenchServer") < document.index('rel="stylesheet"')
+    assert document.index("gradio_config = ") < document.index("window.workbenchServer")
+    theme_link = f'<link rel="stylesheet" href="{config["root"]}/theme.css?v={config["theme_hash"]}">'
+    assert document.count(theme_link) == 1 and document.index(theme_link) < document.index("<style>:root{color-scheme")
+    assert served.get("/", "Accept-Encoding: br").status == 200
 
 
 def test_the_page_can_be_installed_with_an_icon_that_is_large_enough(served: RunningPage) -> None:
