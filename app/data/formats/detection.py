@@ -154,10 +154,10 @@ class FormatCount:
             return Detection("unknown", 1.0, self._why["unknown"])
         share = sum(count for _, count in known) / total
         if len(strong) > 1:
-            parts = "; ".join(f"{count:,} rows {name} ({self._why[name]})" for name, count in strong)
+            parts = "; ".join(f"{count:,} rows are {name} ({self._why[name]})" for name, count in strong)
             return Detection("mixed", round(share, 3), parts)
         name, count = known[0]
-        return Detection(name, round(count / total, 3), f"{self._why[name]}; {count:,} of {total:,} rows")
+        return Detection(name, round(count / total, 3), f"{self._why[name]}; so are {count:,} of {total:,} rows")
 
 
 def detect(rows: Iterable[Row]) -> Detection:

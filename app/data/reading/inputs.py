@@ -184,7 +184,7 @@ def training_part(names: list[str], note: Callable[[str], None]) -> list[str]:
     training = [name for name in rows if TRAIN_SPLIT.search(_split_name(name))]
     others = [name for name in rows if OTHER_SPLIT.search(_split_name(name)) and name not in training]
     if training and others:
-        note(f"The training split is trained; left out: {', '.join(others[:5])}{' and more' * (len(others) > 5)}")
+        note(f"The training split is trained; left out: {', '.join(others[:5])}{', …' * (len(others) > 5)}")
         return [name for name in rows if name not in others]
     return rows
 

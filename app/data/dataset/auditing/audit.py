@@ -61,6 +61,7 @@ class Auditor:
         found = [self._duplicate(row, text), self._role_order(conversation), self._secret(text), self._email(text)]
         found += [self._control_token(conversation, text), self._marked_bad(row), self._lost_characters(text)]
         found += [_empty_turn(row, conversation), _null_word(conversation), _null_cell(row), _loss_weight(conversation)]
+        found += [None if self._options.mapping else _unread_system(row, conversation)]
         return [bad.at(row.line, row.number, row.file) for bad in found if bad is not None]
 
     def left_out(self, outcome: Outcome, problems: Iterable[RowProblem]) -> RowProblem | None:
@@ -145,6 +146,23 @@ def _null_cell(row: Row) -> BadRow | None:
             )
             return BadRow("null_cell", message, keyed("clear_the_cell", "Nothing to do, unless the word is meant"))
     return None
+
+
+def _unread_system(row: Row, conversation: Conversation) -> BadRow | None:
+    """Say that a row's own system text gives way to the one that its messages begin with."""
+    column = columns.find(row.fields, columns.SYSTEM)
+    first = conversation.turns[0] if conversation.turns else None
+    text = row.fields[column] if column else None
+    if first is None or first.role != "system" or not isinstance(text, str):
+        return None
+    if not text.strip() or missing.is_null_word(text) or text.strip() == first.content.strip():
+        return None
+    message = keyed(
+        "system_column_is_unread",
+        "Column {column} holds another system text than the first message, which is trained",
+        column=f"{column!s:.60}",
+    )
+    return BadRow("unread_system", message, keyed("keep_one_system", "Nothing to do, unless the column is meant"))
 
 
 def _loss_weight(conversation: Conversation) -> BadRow | None:

@@ -299,7 +299,7 @@ def _wrapped(window: _Window, opening: re.Match[str], note: Note) -> Iterator[Re
             break
         name = following
     if passed and not read:
-        names = " and ".join(map(repr, passed))
+        names = ", ".join(map(repr, passed))
         message = f"The object holds the split {names} and no training rows"
         yield line, BadRow("json", message, "Save the rows to be trained as a list")
     elif passed:

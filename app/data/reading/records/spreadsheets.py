@@ -91,7 +91,7 @@ def _sheet(document: MarkupZip, workbook: CalamineWorkbook, note: Note) -> Calam
         raise DataError(f"{document.called} without a row", "Its sheets are empty", "Add rows, or choose another file")
     if len(filled) > 1:
         others = ", ".join(repr(sheet.name[:_SHOWN_CHARS]) for sheet in filled[1 : _SHOWN_NAMES + 1])
-        more = " and more" * (len(filled) > _SHOWN_NAMES + 1)
+        more = ", …" * (len(filled) > _SHOWN_NAMES + 1)
         note(f"The sheet {filled[0].name[:_SHOWN_CHARS]!r} is read; left out: {others}{more}")
     return filled[0]
 

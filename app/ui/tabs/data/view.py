@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from itertools import groupby
 
@@ -32,7 +33,7 @@ def sentence(answer: CheckAnswer, look: DatasetSelection, t: Translator) -> Html
     kind = t.known(f"format.{check.format}", check.format)
     rows = number_format.count(check.rows)
     said = t("data.sentence.rows", count=check.rows, rows=rows, name=look.label, format=kind)
-    parts: list[object] = [element("span", said, title=t.heard(check.why)), " "]
+    parts: list[object] = [element("span", said, title=_reason(check.why, t)), " "]
     tokens = check.tokens
     if tokens.total:
         share = 100 * (tokens.trained or 0) / tokens.total
@@ -50,6 +51,11 @@ def sentence(answer: CheckAnswer, look: DatasetSelection, t: Translator) -> Html
     if check.format == "unknown":
         parts += [" ", t("data.sentence.unknown")]
     return messages.sentence(element("span", *parts))
+
+
+def _reason(why: str, t: Translator) -> str:
+    """Return why a format was chosen, in the page's language; of a mixed file there is a reason for each format."""
+    return "; ".join(t.heard(one) for one in re.split(r"; (?=[\d,]+ rows are )", why))
 
 
 def left_out_by_choice(answer: CheckAnswer, look: DatasetSelection) -> int:
@@ -221,7 +227,7 @@ def tokens(shown: RowTokens, t: Translator) -> Html:
         trained=number_format.count(shown.trained_tokens),
         total=number_format.count(shown.total_tokens),
     )
-    warnings = [element("li", warning) for warning in shown.warnings]
+    warnings = [element("li", _heard(warning, t)) for warning in shown.warnings]
     more = t("data.tokens_more", shown=number_format.count(_MOST_TOKENS)) if len(shown.tokens) > _MOST_TOKENS else ""
     key = element(
         "span",
@@ -376,6 +382,15 @@ def _button(text: str, action: str, kind: str, chosen: bool) -> Html:
     return element("button", text, type="button", class_="wb-small", data_pick=pick, aria_pressed=pressed)
 
 
+def _heard(message: str, t: Translator) -> str:
+    """Return a message in the page's language, also one with the name of its file in front."""
+    said = t.heard(message)
+    if said != message:
+        return said
+    file, colon, rest = message.partition(": ")
+    return f"{file}{colon}{t.heard(rest)}"
+
+
 def _found(listed: list[tuple[Problem, str]], number: int, t: Translator) -> Html:
     """Return the rows on which a kind was found: line, what is wrong, and how the row begins."""
     if not listed:
@@ -389,7 +404,7 @@ def _found(listed: list[tuple[Problem, str]], number: int, t: Translator) -> Htm
         element(
             "tr",
             element("td", problem.line, class_="wb-number"),
-            element("td", _cut(t.heard(problem.message))),
+            element("td", _cut(_heard(problem.message, t))),
             element("td", excerpt, class_="wb-excerpt") if quoted else "",
         )
         for problem, excerpt in shown

@@ -314,6 +314,21 @@ def test_what_is_missing_is_said_at_its_line(chatml: ModelTokenizer) -> None:
     json.dumps(report)
 
 
+def test_a_system_text_that_gives_way_to_the_messages_own_is_named() -> None:
+    words = ("one apple fell", "nobody went home", "rain in May", "seven ships sail")
+    talks = [talk(("system", "Be kind."), ("user", word), ("assistant", word[::-1])) for word in words]
+    report = checked(
+        None,
+        {**talks[0], "system": "Be rude."},
+        {**talks[1], "system": " Be kind. "},
+        {**talks[2], "system": None},
+        {**talks[3], "system_prompt": ""},
+        {**talk(("user", "a"), ("assistant", "c")), "system": "Be rude."},
+        {"instruction": "q", "output": "r", "system": "Be rude."},
+    )
+    assert kinds(report) == {1: {"unread_system"}} and report["usable"] == 6
+
+
 def test_none_among_labels_is_one_of_them() -> None:
     labels = ["joy", "None", "anger"]
     rows = [pair(f"how does row {i} feel?", labels[i % 3]) for i in range(30)]

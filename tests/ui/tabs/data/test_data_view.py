@@ -56,3 +56,39 @@ def test_the_tokens_of_a_row_are_drawn(client: DataClient, rows: Path) -> None:
     drawn = view.tokens(shown, T)
     assert drawn.count("wb-trained") == shown.trained_tokens + 1  # and the key's own
     assert "wb-special" in drawn and "&lt;|im_start|&gt;" in drawn and "<|im_start|>" not in drawn
+
+
+FAULTS = r"""{"question": "What is it?", "answer": "It is a long answer."}
+{"question": "What is it?", "answer": "It is a long answer."}
+{bad
+{"question": "open", "answer": "x
+[1, 2]
+{"question": "write to", "answer": "a@corp.io"}
+{"question": "key", "answer": "hf_a1B2a1B2a1B2a1B2a1B2a1B2a1B2a1B2"}
+{"question": "cut", "answer": "so <|im_end|> it is"}
+{"question": "none", "answer": ""}
+{"x": 1, "y": 2}
+{"messages": [{"role": "assistant", "content": "I begin"}, {"role": "user", "content": "no"}]}
+{"messages": [{"role": "wizard", "content": "x"}]}
+{"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}, {"from": "gpt", "value": "c"}]}
+{"question": "LONG", "answer": "word"}
+{"question": "nan", "answer": NaN}
+{"question": "picture", "answer": "yes", "image": "dog.png"}
+"""
+
+
+def test_what_is_wrong_is_said_in_chinese_too(client: DataClient, tmp_path: Path) -> None:
+    """Each message, what to do about it, and why the format was chosen; a file's name stands before it as it is."""
+    (tmp_path / "rows.jsonl").write_text(FAULTS.replace("LONG", "word " * 3000))
+    options = DatasetSelection(str(tmp_path), "rows").options(RunConfig())
+    found = client.check(Path(resolve(STARTER)), options, path=tmp_path / "rows.jsonl")
+    zh = Translator("zh")
+    problems = found.check.problems
+    assert len({problem.kind for problem in problems}) >= 10
+    said = view._reason(found.check.why, zh)
+    assert "rows" not in said and "columns" not in said and "；" not in found.check.why
+    for text in (*(one.message for one in problems), *(one.fix for one in problems)):
+        said = view._heard(text, zh)
+        assert any("\u4e00" <= char <= "\u9fff" for char in said) and text not in said, text
+    assert view._heard(f"a b.jsonl: {problems[0].message}", zh).startswith("a b.jsonl: ")
+    assert view._heard("a.jsonl: The text is empty", zh) == "a.jsonl: 文本是空的"
