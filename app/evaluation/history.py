@@ -64,6 +64,12 @@ def keep(workspace: Workspace, talk: Conversation) -> None:
     replace_file(path, as_json(talk).encode("utf-8", "replace").decode())
 
 
+def keep_changed(workspace: Workspace, talk: Conversation, before: Conversation) -> None:
+    """Keep a conversation unless it is as it was: nothing brings back one that was deleted. Raises OSError."""
+    if talk != before:
+        keep(workspace, talk)
+
+
 def look(workspace: Workspace, words: str = "") -> Look:
     """Return the conversations in which every one of `words` stands, in a question or an answer, in any case."""
     wanted = words.casefold().split()

@@ -109,6 +109,19 @@ def test_what_is_deleted_is_gone_and_the_others_stay(workspace: Workspace) -> No
     history.remove(workspace, "../jobs/x")
 
 
+def test_what_is_deleted_comes_back_only_when_it_goes_on(workspace: Workspace) -> None:
+    """A click in the open conversation, such as one in a column's menu, keeps it anew; here it has changed nothing."""
+    made = kept(workspace, ("a", "b"))
+    before = from_browser(json.loads(json.dumps(to_browser(made))))
+    history.remove(workspace, made.id)
+    history.keep_changed(workspace, made, before)
+    assert not history.look(workspace).all
+    gone_on = talk(("a", "b"), ("c", "d"))
+    gone_on.id = made.id
+    history.keep_changed(workspace, gone_on, before)
+    assert [one.turns for one in history.look(workspace).shown] == [2]
+
+
 def test_only_so_many_are_shown_and_the_rest_is_counted(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "MOST_SHOWN", 3)
     monkeypatch.setattr(history, "MOST_READ", 6)

@@ -219,12 +219,12 @@ def _wire_asking(context: PageContext, shared: Chooser, c: _Controls) -> None:
 def _keeping(context: PageContext, c: _Controls) -> Wiring:
     """Return the event that keeps the conversation: in the browser as the open one, and among the earlier ones."""
 
-    def keep(talk: Conversation) -> dict[str, object]:
+    def keep(talk: Conversation, before: object) -> Updates:
         with suppress(OSError):  # a full disk takes the conversation from the list, not from the page
-            history.keep(context.workspace, talk)
-        return conversation.to_browser(talk)
+            history.keep_changed(context.workspace, talk, conversation.from_browser(before))
+        return Updates({c.kept: conversation.to_browser(talk)})
 
-    return handler(keep, [held(c.talk)], [c.kept])
+    return handler(keep, [held(c.talk), raw(c.kept)], [c.kept])
 
 
 def _wire_turns(context: PageContext, c: _Controls) -> None:
