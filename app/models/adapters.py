@@ -170,6 +170,8 @@ class AdapterFolder:
     def keys(self) -> list[str]:
         """Return the names of all tensors in the file."""
         try:
+            if not self.weights_file.stat().st_size:
+                raise SafetensorError("the file is empty")
             with safe_open(self.weights_file, "pt") as file:
                 return list(file.keys())
         except SafetensorError as error:
@@ -354,7 +356,7 @@ def _of_pattern(pattern: Mapping[str, Any] | None, module: str, default: Any) ->
 
 
 def _problem_of(config: Mapping[str, Any]) -> str:
-    """Return what is wrong with the numbers that decide an update's size, or nothing."""
+    """Return what is wrong with the numbers that decide an update's size, or with the base's name; else nothing."""
     for name in ("rank_pattern", "alpha_pattern"):
         pattern = config.get(name)
         if pattern is not None and not (isinstance(pattern, dict) and all(map(_is_expression, pattern))):
@@ -365,6 +367,9 @@ def _problem_of(config: Mapping[str, Any]) -> str:
     alphas = [config.get("lora_alpha", 8), *(config.get("alpha_pattern") or {}).values()]
     if not all(isinstance(alpha, (int, float)) and abs(alpha) <= _LARGEST_ALPHA for alpha in alphas):
         return f"its alpha is no number: {alphas!r:.80}"
+    base = config.get("base_model_name_or_path")
+    if base is not None and not isinstance(base, str):
+        return f"its base_model_name_or_path is no text: {base!r:.80}"
     return ""
 
 

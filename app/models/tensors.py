@@ -34,6 +34,8 @@ DTYPES = {
     "F8_E5M2": torch.float8_e5m2,
 }
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
+# A file begins with its header's length, a little-endian number.
+_LENGTH_BYTES = 8
 # The reference implementation's limit on headers.
 _LONGEST_HEADER = 100_000_000
 
@@ -93,14 +95,16 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
+            if size < _LENGTH_BYTES:
+                raise ValueError("the file is cut off before its header" if size else "the file is empty")
+            (length,) = struct.unpack("<Q", file.read(_LENGTH_BYTES))
             if length > min(size, _LONGEST_HEADER):
                 raise ValueError("the header is longer than the file")
             header = parsed_json(file.read(length))
         if not isinstance(header, dict):
             raise ValueError("the header is no object")
         header.pop("__metadata__", None)
-        return {name: _stored(path, name, entry, 8 + length, size) for name, entry in header.items()}
+        return {name: _stored(path, name, entry, _LENGTH_BYTES + length, size) for name, entry in header.items()}
     except (OSError, ValueError, KeyError, TypeError, struct.error, RecursionError) as error:
         raise ModelError(f"{path} is damaged", str(error), "fetch the file again") from None
 

@@ -63,6 +63,8 @@ def test_damaged_weights_are_refused(tmp_path: Path, change: Callable[[Tensors],
         ({"rank_pattern": ["q_proj"]}, "rank_pattern"),
         ({"alpha_pattern": {"(": 1}}, "alpha_pattern"),
         ({"peft_type": "IA3"}, "no LoRA"),
+        ({"base_model_name_or_path": 5}, "base_model_name_or_path is no text: 5"),
+        ({"base_model_name_or_path": ["a/b"]}, "base_model_name_or_path is no text"),
     ],
 )
 def test_a_damaged_configuration_is_refused(tmp_path: Path, config: dict[str, Any], reason: str) -> None:
@@ -83,5 +85,5 @@ def test_a_truncated_file_is_refused(tmp_path: Path, kept: int) -> None:
     folder = adapter(tmp_path / "a")
     file = folder / "adapter_model.safetensors"
     file.write_bytes(file.read_bytes()[:kept])
-    with pytest.raises(ModelError, match="damaged"):
+    with pytest.raises(ModelError, match="damaged" if kept else "is damaged. The file is empty"):
         read(folder)
