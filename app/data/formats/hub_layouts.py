@@ -26,10 +26,13 @@ _QUESTIONS = (*columns.QUESTION, "questions")
 _CHOICES = ("choices", "options", "选项", "endings")
 _ASKED = (*columns.QUESTION, *columns.PROBLEM, *columns.PROMPT)
 _GIVEN = ("input", "ctx")
-_CHOICE_ANSWER = (
-    *("answer_idx", "answer_index", "answerkey", "answer_key", "correct_option", "correct_index", "cop", "answer"),
-    *("correct_answer", "correct", "gold", "label", "target", "output", "completion", "response", "答案"),
+# Columns that name the right choice, and those in which an answer is written, which may be one of them.
+_CHOICE_MARK = (
+    *("answer_idx", "answer_index", "answerkey", "answer_key", "correct_option", "correct_index", "cop"),
+    *("correct", "gold", "label"),
 )
+_CHOICE_WRITTEN = ("answer", "correct_answer", "target", "output", "completion", "response", "答案")
+_CHOICE_ANSWER = (*_CHOICE_MARK, *_CHOICE_WRITTEN)
 # What the question with its choices, and its answer, take the place of.
 _ASKING = (*columns.INSTRUCTION, *_GIVEN, *_ASKED)
 _READ_FOR_CHOICES = (*_ASKING, *_CHOICE_ANSWER)
@@ -183,7 +186,9 @@ def _choice(fields: Fields) -> Fields | None:
 
     An answer in other words than those of a choice stays as it is. Raises BadRow for a number or a letter of none.
     """
-    listed, answered = columns.filled(fields, _CHOICES), columns.filled(fields, _CHOICE_ANSWER)
+    listed = columns.filled(fields, _CHOICES)
+    marked, written = columns.filled(fields, _CHOICE_MARK), columns.filled(fields, _CHOICE_WRITTEN)
+    answered = marked or written
     choices = _choices(fields[listed]) if listed else _choices_of_columns(fields)
     asked = [columns.value(fields, names) for names in (columns.INSTRUCTION, _GIVEN, _ASKED)]
     question = _NEXT.join(text for text in asked if isinstance(text, str) and text.strip())
@@ -191,7 +196,10 @@ def _choice(fields: Fields) -> Fields | None:
         return None
     if all(choice.text in question for choice in choices):
         return None  # the question shows them already
-    answer = _chosen(fields[answered], choices)
+    own = fields[written] if marked and written else None
+    # Beside a mark, what is written in words of its own is the answer, and the mark is for whoever compares.
+    is_own = isinstance(own, str) and _named(own, choices) is None
+    answer = str(own) if is_own else _chosen(fields[answered], choices)
     read = {listed, *(name for name in fields if columns.find({name: None}, _READ_FOR_CHOICES))}
     lines = [question, *(choice.line for choice in choices)]
     return {**_without(fields, *read), "question": "\n".join(lines), "answer": answer}
@@ -229,20 +237,11 @@ def _choices_of_columns(fields: Fields) -> list[_Choice]:
 
 def _chosen(answer: object, choices: list[_Choice]) -> str:
     """Return the line of the choice that an answer names by its place, label or text; else the answer's own text."""
-    if isinstance(answer, list) and len(answer) == 1:
-        answer = answer[0]
-    said = str(answer).strip() if isinstance(answer, (str, int)) and not isinstance(answer, bool) else ""
-    named = [choice for choice in choices if choice.label == said]
-    if not isinstance(answer, int):  # a number is a place or a label, also where the texts are numbers
-        named += [choice for choice in choices if said in (choice.text.strip(), choice.line)]
-    if said and named:
-        return named[0].line
-    letter = _LETTER.match(said)
-    bare = letter.group(1).upper() if letter else said
-    for place, choice in enumerate(choices):
-        if bare in (str(place), choice.label.upper()):
-            return choice.line
-    if isinstance(answer, str) and said and not letter and not said.isdecimal():
+    found = _named(answer, choices)
+    if found is not None:
+        return found.line
+    said = answer.strip() if isinstance(answer, str) else ""
+    if isinstance(answer, str) and said and not _LETTER.match(said) and not said.isdecimal():
         return answer
     shown = json.dumps(answer, ensure_ascii=False, default=str)[:40]
     raise BadRow(
@@ -250,6 +249,22 @@ def _chosen(answer: object, choices: list[_Choice]) -> str:
         f"The answer {shown} is none of the {len(choices)} choices",
         "Write the answer as one of the choices, or as its letter",
     )
+
+
+def _named(answer: object, choices: list[_Choice]) -> _Choice | None:
+    """Return the choice that an answer names by its label, its text or its place from 0; None for none."""
+    if isinstance(answer, list) and len(answer) == 1:
+        answer = answer[0]
+    said = str(answer).strip() if isinstance(answer, (str, int)) and not isinstance(answer, bool) else ""
+    named = [choice for choice in choices if choice.label == said]
+    if not isinstance(answer, int):  # a number is a place or a label, also where the texts are numbers
+        named += [choice for choice in choices if said in (choice.text.strip(), choice.line)]
+    if said and named:
+        return named[0]
+    letter = _LETTER.match(said)
+    bare = letter.group(1).upper() if letter else said
+    placed = [choice for place, choice in enumerate(choices) if bare in (str(place), choice.label.upper())]
+    return placed[0] if placed else None
 
 
 def _instance(fields: Fields) -> Fields | None:

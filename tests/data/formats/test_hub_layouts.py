@@ -158,6 +158,16 @@ SHAPES: dict[str, tuple[str, dict[str, Any], tuple[Turn, ...]]] = {
         {"question": "q", "choices": ["x", "y"], "answer": "It is y, because x is none."},
         (Turn("user", "q\nA. x\nB. y"), Turn("assistant", "It is y, because x is none.")),
     ),
+    "an answer in other words beside a mark": (
+        "question-answer",
+        {"prompt": "q", "choices": ["x", "y"], "completion": "z", "correct": "B"},
+        (Turn("user", "q\nA. x\nB. y"), Turn("assistant", "z")),
+    ),
+    "a mark for none of the choices beside an answer": (
+        "question-answer",
+        {"question": "q", "choices": ["x", "y"], "output": "It is y.", "label": 7},
+        (Turn("user", "q\nA. x\nB. y"), Turn("assistant", "It is y.")),
+    ),
     "CoQA": (
         "messages",
         {"story": "s", "questions": ["q", "q2"], "answers": {"input_text": ["a", "a2"], "answer_start": [0, 1]}},
