@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 
+from app.data.formats.message_lists import as_list
 from app.data.reading.rows import BadRow, Fields
 
 # Where an object keeps its text, and what else it may hold that is no text of its own.
@@ -122,3 +124,43 @@ def _says_more(name: object, value: object) -> bool:
     if not value or isinstance(value, (bool, int, float)) or bare in _NO_TEXT or bare in _TEXT_KEYS:
         return bare in _TEXT_KEYS and isinstance(value, str) and bool(value)
     return not (bare.endswith(("id", "_at", "_url", "aliases", "_start", "_end")) or bare.startswith("normalized"))
+
+
+# How sets call the text of a passage, one passage a record or one list for each part of all.
+_PASSAGE_TEXTS = ("passage_text", "text", "sentences", "contents", "content", "contexts", "paragraph", "passage")
+
+
+def passages_text(value: object) -> str:
+    """Return the passages that a question is asked about as text, one below the other; empty for another shape.
+
+    Known are lists of texts, of records of title and text, of pairs of a title and its sentences (HotpotQA), and one
+    list for each part of all (MS MARCO, PubMedQA); also as JSON text.
+    """
+    if isinstance(value, dict):
+        texts = next((value[name] for name in _PASSAGE_TEXTS if isinstance(value.get(name), list)), None)
+        titles = value.get("title")
+        if texts is None:
+            return ""
+        named = titles if isinstance(titles, list) and len(titles) == len(texts) else [""] * len(texts)
+        return _below(zip(named, texts, strict=True))
+    listed = as_list(value)
+    if not listed:
+        return ""
+    if all(isinstance(one, dict) for one in listed):
+        records = [next((one[name] for name in _PASSAGE_TEXTS if one.get(name)), None) for one in listed]
+        return _below(zip([one.get("title") or "" for one in listed], records, strict=True))
+    if all(isinstance(one, (list, tuple)) and len(one) == 2 and isinstance(one[1], list) for one in listed):
+        return _below((one[0], one[1]) for one in listed)
+    return _below(("", one) for one in listed)
+
+
+def _below(passages: Iterable[tuple[object, object]]) -> str:
+    """Return passages as text; empty where one of them is none."""
+    said: list[str] = []
+    for title, text in passages:
+        sentences = text if isinstance(text, list) else [text]
+        words = [one for one in sentences if isinstance(one, str)]
+        if not isinstance(title, str) or len(words) < len(sentences):
+            return ""
+        said.append("\n".join(part for part in (title.strip(), "".join(words).strip()) if part))
+    return "\n\n".join(one for one in said if one)

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from app.data.formats import columns
-from app.data.formats.cells import best
+from app.data.formats.cells import best, passages_text
 from app.data.formats.message_lists import are_plain, as_list, respelled
 from app.data.formats.missing import is_blank
 from app.data.formats.turn_markers import turns_of_marks
@@ -23,6 +23,7 @@ from app.data.reading.rows import BadRow, Fields
 Rule = Callable[[Fields], "Fields | None"]
 _ANSWERS = ("answers", "答案列表")
 _QUESTIONS = (*columns.QUESTION, "questions")
+_PASSAGES = (*columns.CONTEXT, "contexts", "passages", "paragraphs", "documents", "ctxs", "retrieved_contexts")
 _CHOICES = ("choices", "options", "选项", "endings")
 _ASKED = (*columns.QUESTION, *columns.PROBLEM, *columns.PROMPT)
 _GIVEN = ("input", "ctx")
@@ -50,6 +51,9 @@ _LETTER = re.compile(r"\(?([A-Za-z])\)?[.:)]?\Z")
 
 def reshaped(fields: Fields) -> tuple[Fields, str]:
     """Return a row in known columns, and in which shape it was; the row itself and nothing where it is known."""
+    column = _passages_column(tuple(fields))
+    if column and (passages := passages_text(fields[column])):
+        fields = {**_without(fields, column), "context": passages}
     for rule, shape in _rules(tuple(fields)):
         found = rule(fields)
         if found is not None:
@@ -282,6 +286,15 @@ _RULES: tuple[tuple[tuple[tuple[str, ...], ...], Rule, str], ...] = (
     ((_ASKING, _FIRST_CHOICES, _CHOICE_ANSWER), _choice, "choices below the question"),
     ((columns.INSTRUCTION, ("instances",)), _instance, "the first instance of each instruction"),
 )
+
+
+@lru_cache(maxsize=4096)
+def _passages_column(keys: tuple[str, ...]) -> str | None:
+    """Return the column of passages that a question is asked about, where rows with these columns ask one."""
+    row = dict.fromkeys(keys)
+    if columns.find(row, columns.MESSAGES) or not columns.find(row, _ASKED):
+        return None
+    return columns.find(row, _PASSAGES)
 
 
 @lru_cache(maxsize=4096)

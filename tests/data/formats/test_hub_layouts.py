@@ -168,6 +168,40 @@ SHAPES: dict[str, tuple[str, dict[str, Any], tuple[Turn, ...]]] = {
         {"question": "q", "choices": ["x", "y"], "output": "It is y.", "label": 7},
         (Turn("user", "q\nA. x\nB. y"), Turn("assistant", "It is y.")),
     ),
+    "HotpotQA": (
+        "question-answer",
+        {
+            "question": "q",
+            "context": {"title": ["T", "U"], "sentences": [["One.", " Two."], ["Three."]]},
+            "answer": "a",
+        },
+        (Turn("user", "T\nOne. Two.\n\nU\nThree.\n\nq"), A),
+    ),
+    "HotpotQA as it was published": (
+        "question-answer",
+        {"question": "q", "context": [["T", ["One.", " Two."]], ["U", ["Three."]]], "answer": "a"},
+        (Turn("user", "T\nOne. Two.\n\nU\nThree.\n\nq"), A),
+    ),
+    "MS MARCO": (
+        "question-answer",
+        {"query": "q", "passages": {"is_selected": [0, 1], "passage_text": ["p", "p2"]}, "answers": ["a"]},
+        (Turn("user", "p\n\np2\n\nq"), A),
+    ),
+    "PubMedQA": (
+        "question-answer",
+        {"question": "q", "context": {"contexts": ["c", "c2"], "labels": ["x", "y"]}, "answer": "a"},
+        (Turn("user", "c\n\nc2\n\nq"), A),
+    ),
+    "retrieved documents": (
+        "question-answer",
+        {"question": "q", "documents": [{"title": "T", "text": "x"}, {"text": "y"}], "answer": "a"},
+        (Turn("user", "T\nx\n\ny\n\nq"), A),
+    ),
+    "a context that is no passages": (
+        "question-answer",
+        {"question": "q", "context": {"a": 1}, "answer": "a"},
+        (Turn("user", '{"a": 1}\n\nq'), A),
+    ),
     "CoQA": (
         "messages",
         {"story": "s", "questions": ["q", "q2"], "answers": {"input_text": ["a", "a2"], "answer_start": [0, 1]}},
