@@ -133,7 +133,8 @@ def bad_json(error: Exception) -> BadRow:
     if isinstance(error, RecursionError):
         return _too_deep()
     if isinstance(error, json.JSONDecodeError):
-        return BadRow("json", f"Not valid JSON: {error.msg} at column {error.colno}", "Repair the row or remove it")
+        reason = error.msg.removesuffix(" at")  # some say where themselves
+        return BadRow("json", f"Not valid JSON: {reason} at column {error.colno}", "Repair the row or remove it")
     return BadRow("number", "A number has thousands of digits", "Write it as text")
 
 

@@ -159,7 +159,7 @@ def rows_table(rows: Sequence[ShownRow], t: Translator, *, can_change: bool = Fa
             "tr",
             element("td", row.number, class_="wb-number"),
             element("td", row.line, class_="wb-number"),
-            element("td", _turns(row)),
+            element("td", _turns(row, t)),
             element("td", *_changes(row, t), class_="wb-row-acts") if can_change else "",
         )
         for row in rows
@@ -185,9 +185,9 @@ def _changes(row: ShownRow, t: Translator) -> list[Html]:
     return [edit, drop]
 
 
-def _turns(row: ShownRow) -> Html:
+def _turns(row: ShownRow, t: Translator) -> Html:
     if row.conversation is None:
-        return element("span", row.problem, class_="wb-warn")
+        return element("span", _heard(row.problem, t), class_="wb-warn")
     if row.conversation.text is not None:
         return element("span", _cut(row.conversation.text), class_="wb-cell")
     turns = [

@@ -12,6 +12,7 @@ from app.data.client import DataClient
 from app.data.dataset.options import DataOptions
 from app.jobs.supervisor import spawn_helper
 from app.models.names import STARTER, resolve
+from app.runs import dataset_selection
 from app.runs.dataset_selection import DatasetSelection
 from app.ui.shell.language import Translator
 from app.ui.tabs.data import view
@@ -90,5 +91,8 @@ def test_what_is_wrong_is_said_in_chinese_too(client: DataClient, tmp_path: Path
     for text in (*(one.message for one in problems), *(one.fix for one in problems)):
         said = view._heard(text, zh)
         assert any("\u4e00" <= char <= "\u9fff" for char in said) and text not in said, text
+    page = dataset_selection.page(DatasetSelection(str(tmp_path / "rows.jsonl"), "rows"), 0, 50)
+    drawn = view.rows_table(page.rows, zh)
+    assert "不是有效的 JSON" in drawn and "Not valid" not in drawn and "The row" not in drawn
     assert view._heard(f"a b.jsonl: {problems[0].message}", zh).startswith("a b.jsonl: ")
     assert view._heard("a.jsonl: The text is empty", zh) == "a.jsonl: 文本是空的"
