@@ -288,6 +288,7 @@ def test_what_errors_say_is_known_in_chinese() -> None:
     assert len(keys) > 10
     for key in keys:
         english = texts("en")[key]
-        slots = dict.fromkeys(re.findall(r"\{([a-z_]+)\}", english), "X1")
-        assert ZH.heard(english.format(**slots)) == texts("zh")[key].format(**slots)
+        # Not by `format`: some texts show JSON, whose braces are no places.
+        filled, chinese = (re.sub(r"\{[a-z_]+\}", "X1", text) for text in (english, texts("zh")[key]))
+        assert ZH.heard(filled) == chinese
     assert ZH.heard("Something that nobody has translated") == "Something that nobody has translated"
