@@ -48,9 +48,11 @@ class Section(BaseModel):
     @classmethod
     def _no_truth_as_number(cls, value: object, info: ValidationInfo) -> object:
         """Refuse `true` where a number is meant, which would count as 1."""
+        if not isinstance(value, bool):
+            return value
         annotation = cls.model_fields[str(info.field_name)].annotation
         kinds = get_args(annotation) or (annotation,)
-        if isinstance(value, bool) and bool not in kinds and (int in kinds or float in kinds):
+        if bool not in kinds and (int in kinds or float in kinds):
             raise PydanticCustomError("truth_as_number", "Input should be a number")
         return value
 

@@ -158,7 +158,7 @@ def _turns_of_lists(fields: Fields) -> Fields | None:
     if not all(isinstance(text, str) for text in (*asked, *replies)):
         return None
     about = columns.value(fields, (*columns.CONTEXT, "story"))
-    first = f"{about}\n\n{asked[0]}" if isinstance(about, str) and about.strip() else asked[0]
+    first = f"{about}{_NEXT}{asked[0]}" if isinstance(about, str) and about.strip() else asked[0]
     pairs = zip([first, *asked[1:]], replies, strict=True)
     turns = [({"role": "user", "content": ask}, {"role": "assistant", "content": reply}) for ask, reply in pairs]
     return {**_system(fields), "messages": [message for turn in turns for message in turn]}

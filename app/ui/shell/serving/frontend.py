@@ -99,8 +99,8 @@ class Own:
     The framework itself would put it there when they have run.
     """
 
-    scripts: str = ""
-    styles: str = ""
+    scripts: str
+    styles: str
 
 
 class Frontend:
@@ -109,10 +109,10 @@ class Frontend:
     `kinds` returns the names of the kinds of components that stand in the page, once it is built.
     """
 
-    def __init__(self, app: App, kinds: Callable[[], frozenset[str]], own: Own | None = None) -> None:
+    def __init__(self, app: App, kinds: Callable[[], frozenset[str]], own: Own) -> None:
         self.app = app
         self._kinds = kinds
-        self._own = own or Own()
+        self._own = own
         self._documents: dict[tuple[str, ...], tuple[Message, bytes]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
