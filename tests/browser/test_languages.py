@@ -9,16 +9,37 @@ import pytest
 from tests.browser.conftest import Opened
 from tests.ui.running_page import RunningPage
 
+# A control of the framework that comes long after the last click, and one that is named after it came: what each is
+# called at the next frame, which is the first that a person could see.
+LATE = """async () => {
+  await new Promise((resolve) => setTimeout(resolve, 1500));
+  const [named, unnamed] = ["button", "button"].map((tag) => document.createElement(tag));
+  named.setAttribute("aria-label", "Clear");
+  document.querySelector(".gradio-container").append(named, unnamed);
+  unnamed.title = "Clear";
+  await new Promise((resolve) => requestAnimationFrame(resolve));
+  const found = [named.getAttribute("aria-label"), unnamed.title];
+  named.remove();
+  unnamed.remove();
+  return found;
+}"""
+
 
 @pytest.mark.parametrize(
-    ("locale", "title", "close", "upload"),
+    ("locale", "title", "close", "upload", "say_clear"),
     [
-        ("en-US", "Keyboard", "Close", "Click to upload or drop files"),
-        ("zh-CN", "键盘", "关闭", "点击上传或拖入文件"),
+        ("en-US", "Keyboard", "Close", "Click to upload or drop files", "Clear"),
+        ("zh-CN", "键盘", "关闭", "点击上传或拖入文件", "清除"),
     ],
 )
 def test_shortcuts_and_the_frameworks_labels_follow_the_language(
-    served: RunningPage, open_page: Callable[..., Opened], locale: str, title: str, close: str, upload: str
+    served: RunningPage,
+    open_page: Callable[..., Opened],
+    locale: str,
+    title: str,
+    close: str,
+    upload: str,
+    say_clear: str,
 ) -> None:
     opened = open_page(served, locale=locale)
     page = opened.page
@@ -28,4 +49,6 @@ def test_shortcuts_and_the_frameworks_labels_follow_the_language(
     page.locator("body").press("?")
     page.wait_for_selector("#wb-help[open]")
     assert page.inner_text("#wb-help h2") == title and page.inner_text("#wb-help button") == close
+    late = page.evaluate(LATE)
+    assert late == [say_clear, say_clear], "a control that comes late was drawn in the framework's English"
     opened.watch.check()

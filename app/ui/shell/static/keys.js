@@ -11,8 +11,6 @@
     const wanted = one.getAttribute("aria-selected") === "true" ? "0" : "-1";
     if (one.getAttribute("tabindex") !== wanted) one.setAttribute("tabindex", wanted);
   });
-  // The framework names its empty boxes and gives them no role that can have a name.
-  const name = () => document.querySelectorAll("div.empty[aria-label]:not([role])").forEach((one) => one.setAttribute("role", "img"));
   // What the framework says of its own controls it says in English alone.
   const OWN = [
     [/^Click to upload or drop files$/, "own_upload"], [/^Reset to default value$/, "own_reset"],
@@ -23,7 +21,7 @@
     [/^Empty value$/, "own_empty"],
   ];
   const own = new WeakMap();
-  const translate = () => document.querySelectorAll(".gradio-container :is([aria-label], [title])").forEach((one) => {
+  const translate = (one) => {
     for (const place of ["aria-label", "title"]) {
       const said = one.getAttribute(place), before = own.get(one)?.[place];
       const english = before && before.shown === said ? before.english : said;
@@ -33,10 +31,19 @@
       own.set(one, { ...own.get(one), [place]: { english, shown: wanted } });
       if (said !== wanted) one.setAttribute(place, wanted);
     }
-  });
-  const later = (...times) => times.forEach((after) => setTimeout(() => (name(), translate()), after));
-  document.addEventListener("click", () => later(250, 1000));
-  document.addEventListener("DOMContentLoaded", () => later(1500, 4000));
+    // It names its empty boxes, too, and gives them no role that can have a name.
+    if (one.matches("div.empty[aria-label]:not([role])")) one.setAttribute("role", "img");
+  };
+  const NAMED = ".gradio-container :is([aria-label], [title])";
+  const within = (place) => {
+    if (place.matches?.(NAMED)) translate(place);
+    place.querySelectorAll?.(NAMED).forEach(translate);
+  };
+  // As soon as a control stands in the page, before it is drawn, however late it comes; all of them at another language.
+  new MutationObserver((changes) => changes.forEach(({ type, target, attributeName, addedNodes }) => {
+    if (type === "childList") addedNodes.forEach(within);
+    else within(attributeName === "lang" ? document : target);
+  })).observe(document, { subtree: true, childList: true, attributes: true, attributeFilter: ["aria-label", "title", "lang"] });
   // What was in the hand when a button led to another tab is gone with its tab: the hand is then on the tab itself.
   const keep = () => {
     const now = document.activeElement;
@@ -49,7 +56,7 @@
   document.addEventListener("focusout", (event) => (lost = !!event.target.closest?.("[role=tabpanel]")), true);
   document.addEventListener("focusin", () => (lost = false), true);
   document.addEventListener("pointerdown", () => (lost = false), true);
-  new MutationObserver(() => (rove(), name(), setTimeout(keep, 60)))
+  new MutationObserver(() => (rove(), setTimeout(keep, 60)))
     .observe(document.documentElement, { subtree: true, attributes: true, attributeFilter: ["aria-selected"] });
   document.addEventListener("DOMContentLoaded", () => setTimeout(rove, 1500));
 
