@@ -21,6 +21,11 @@ HOSTILE = (
     "<script>alert(1)</script><img src=x onerror=alert(2)><svg onload=alert(3)>"
     "<a href='javascript:alert(4)'>link</a>${alert(5)}{{value}}\\u001b[31mred"
 )
+# The buttons that stand where no width of the page shows them; a box that scrolls hides them without a wider page.
+_BESIDE = """() => [...document.querySelectorAll("button")].filter((one) => {
+    const box = one.getBoundingClientRect(), middle = box.left + box.width / 2;
+    return one.checkVisibility() && (middle >= innerWidth || middle <= 0);
+}).map((one) => one.id || one.innerText)"""
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +65,7 @@ def test_every_tab_opens_in_every_look(
         opened.page.screenshot(path=str(shots / f"{name}-{width}-{scheme}-{locale}.png"), full_page=True)
         wider = opened.page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
         assert wider <= 0, f"{name} is {wider} px wider than the window"
+        assert not opened.page.evaluate(_BESIDE), f"{name} has buttons beside the window"
     opened.watch.check()
 
 

@@ -73,10 +73,18 @@ def _kind(name: str) -> tuple[type, dict[str, object]]:
         return gr.Dropdown, {"choices": [str(choice) for choice in choices(name)]}
     if bool in types_:
         return gr.Checkbox, {}
-    if int in types_ or float in types_:
-        # A browser's number field hides what it cannot read, and rounds or steps over small numbers.
-        return (gr.Number, {"step": 1}) if float not in types_ else (gr.Textbox, {"max_lines": 1})
+    if _has_number_field(types_):
+        return gr.Number, {"step": 1}
     return gr.Textbox, {"max_lines": 1}
+
+
+def _has_number_field(types_: set[object]) -> bool:
+    """Tell whether a setting's control is a browser's number field, which always holds a number.
+
+    Such a field hides what it cannot read, and rounds or steps over small numbers. The framework writes a 0 into an empty
+    one as soon as it is drawn, so that opening a fold would set what is left open.
+    """
+    return int in types_ and not {float, type(None)} & types_
 
 
 def _types(name: str) -> set[object]:
@@ -95,9 +103,12 @@ def shown(name: str, value: Any) -> Any:
         return "\n".join(value)
     if isinstance(value, (list, tuple)):
         return list(value) if choices(name) else ", ".join(str(item) for item in value)
-    if float in _types(name):
-        return "" if value is None else numbers.written(value)
-    return "" if value is None and int not in _types(name) else value
+    if value is None:
+        return ""
+    types_ = _types(name)
+    if bool in types_ or not {int, float} & types_ or _has_number_field(types_):
+        return value
+    return numbers.written(value)
 
 
 def parse_value(name: str, value: object) -> object:
