@@ -183,7 +183,8 @@ class PlanRequest:
         return replace(self, **changes)
 
 
-def _wrong(field: str, why: str, remedy: str = "") -> PlanError:
+def wrong_setting(field: str, why: str, remedy: str = "") -> PlanError:
+    """Return the error of a field of a request that cannot be planned for."""
     return PlanError(f"The setting {field} cannot be planned for", why, remedy, field=field)
 
 
@@ -192,34 +193,36 @@ def _check(request: PlanRequest) -> None:
     for name, choices in _CHOICES.items():
         value = getattr(request, name)
         if value not in choices and not (name == "quant" and value is None):
-            raise _wrong(name, f"'{str(value)[:40]}' is not a choice", f"Choose {', '.join(choices)}")
+            raise wrong_setting(name, f"'{str(value)[:40]}' is not a choice", f"Choose {', '.join(choices)}")
     if request.adapter_dtype is not None and request.adapter_dtype not in _CHOICES["dtype"]:
-        raise _wrong("adapter_dtype", f"'{str(request.adapter_dtype)[:40]}' is not a choice", "Choose bf16 or fp32")
+        raise wrong_setting(
+            "adapter_dtype", f"'{str(request.adapter_dtype)[:40]}' is not a choice", "Choose bf16 or fp32"
+        )
     for name, (low, high) in _RANGES.items():
         _check_whole(name, getattr(request, name), low, high)
     _check_whole("dequantized_layers", request.dequantized_layers or 0, 0, 4096)
     if request.tokens > _MOST_TOKENS:
-        raise _wrong("seq_len", f"{request.tokens:,} tokens in one micro-batch are more than {_MOST_TOKENS:,}")
+        raise wrong_setting("seq_len", f"{request.tokens:,} tokens in one micro-batch are more than {_MOST_TOKENS:,}")
     _check_checkpointing(request)
     _check_targets(request)
     _check_card(request)
     if not 0 <= request.lora_dropout < 1:
-        raise _wrong("lora_dropout", "must be at least 0 and below 1")
+        raise wrong_setting("lora_dropout", "must be at least 0 and below 1")
     if request.objective != "sft" and not request.is_training:
-        raise _wrong("objective", f"{request.objective} is an objective of training", "Plan a training method")
+        raise wrong_setting("objective", f"{request.objective} is an objective of training", "Plan a training method")
     if request.objective != "sft" and request.packed:
-        raise _wrong("objective", f"{request.objective} trains on rows apart", "Plan without packing")
+        raise wrong_setting("objective", f"{request.objective} trains on rows apart", "Plan without packing")
     if request.method == "full" and request.storage != "none":
-        raise _wrong("quant", "full fine-tuning needs unquantised weights", "Choose quant none, or method qlora")
+        raise wrong_setting("quant", "full fine-tuning needs unquantised weights", "Choose quant none, or method qlora")
     if request.method == "qlora" and request.storage == "none":
-        raise _wrong("quant", "QLoRA needs a quantised base", "Choose nf4, nf4-dq or int8, or method lora")
+        raise wrong_setting("quant", "QLoRA needs a quantised base", "Choose nf4, nf4-dq or int8, or method lora")
 
 
 def _check_whole(name: str, value: Any, low: int, high: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise _wrong(name, f"expected a whole number, found {str(value)[:40]}")
+        raise wrong_setting(name, f"expected a whole number, found {str(value)[:40]}")
     if not low <= value <= high:
-        raise _wrong(name, f"{str(value)[:40]} is not between {low:,} and {high:,}")
+        raise wrong_setting(name, f"{str(value)[:40]} is not between {low:,} and {high:,}")
 
 
 def _check_checkpointing(request: PlanRequest) -> None:
@@ -228,18 +231,18 @@ def _check_checkpointing(request: PlanRequest) -> None:
         return
     number = value.removeprefix("every-") if isinstance(value, str) else ""
     if number == value or not number.isascii() or not number.isdigit() or not 1 <= int(number[:5]) <= 1024:
-        raise _wrong("checkpointing", f"'{str(value)[:40]}' is not a choice", "Choose full, none or every-N")
+        raise wrong_setting("checkpointing", f"'{str(value)[:40]}' is not a choice", "Choose full, none or every-N")
 
 
 def _check_targets(request: PlanRequest) -> None:
     if not isinstance(request.targets, tuple) or not request.targets:
-        raise _wrong("targets", "no module is named", "Use all-linear, or names such as q_proj,v_proj")
+        raise wrong_setting("targets", "no module is named", "Use all-linear, or names such as q_proj,v_proj")
     if request.has_adapter:
         unknown = unknown_targets(request.model, request.targets)
         if unknown:
             near = ", ".join(sorted({name for name in unknown.values() if name}))
             remedy = f"Did you mean {near}?" if near else "Use all-linear"
-            raise _wrong("targets", f"{request.model.name} has no module {', '.join(unknown)[:120]}", remedy)
+            raise wrong_setting("targets", f"{request.model.name} has no module {', '.join(unknown)[:120]}", remedy)
         _check_experts(request)
 
 
@@ -256,7 +259,7 @@ def _check_experts(request: PlanRequest) -> None:
             targets=named,
             model=model,
         )
-        raise _wrong("lora_dropout", why, remedy)
+        raise wrong_setting("lora_dropout", why, remedy)
     if request.dora:
         why = keyed(
             "experts_no_dora",
@@ -264,16 +267,16 @@ def _check_experts(request: PlanRequest) -> None:
             targets=named,
             model=model,
         )
-        raise _wrong("dora", why, remedy)
+        raise wrong_setting("dora", why, remedy)
 
 
 def _check_card(request: PlanRequest) -> None:
     card = request.vram_gb
     if card is not None:
         if isinstance(card, bool) or not isinstance(card, (int, float)) or not math.isfinite(card):
-            raise _wrong("vram_gb", f"expected a number, found {str(card)[:40]}")
+            raise wrong_setting("vram_gb", f"expected a number, found {str(card)[:40]}")
         if not 0 < card <= _MOST_VRAM_GB:
-            raise _wrong("vram_gb", f"{card} is not above 0 and at most {_MOST_VRAM_GB:,.0f}")
+            raise wrong_setting("vram_gb", f"{card} is not above 0 and at most {_MOST_VRAM_GB:,.0f}")
     for name in ("free_bytes", "reserve_bytes"):
         value = getattr(request, name)
         if value is not None:

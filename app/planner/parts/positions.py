@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.catalog.spec import ModelSpec
-from app.errors import PlanError
-from app.planner.request import PlanRequest
+from app.errors import keyed
+from app.planner.request import PlanRequest, wrong_setting
 
 _SCALING = ("rope_scaling", "rope_parameters")
 # Kinds of scaling whose config keeps the length of before; the others write the extended one.
@@ -42,8 +42,12 @@ def too_long(spec: ModelSpec, length: int) -> str:
     longest = longest_row(spec)
     if not longest or length <= longest:
         return ""
-    return (
-        f"rows of {length:,} tokens are longer than the {longest:,} positions (max_position_embeddings) of {spec.name}"
+    return keyed(
+        "row_beyond_positions",
+        "rows of {length} tokens are longer than the {longest} positions (max_position_embeddings) of {model}",
+        length=f"{length:,}",
+        longest=f"{longest:,}",
+        model=spec.name,
     )
 
 
@@ -51,6 +55,5 @@ def refuse_too_long(request: PlanRequest) -> None:
     """Raise PlanError for a training run with longer rows than its model has positions for."""
     why = too_long(request.model, request.seq_len) if request.is_training else ""
     if why:
-        raise PlanError(
-            "The setting seq_len cannot be planned for", why, f"Choose at most {longest_row(request.model):,} tokens"
-        )
+        remedy = keyed("choose_at_most_tokens", "Choose at most {a} tokens", a=f"{longest_row(request.model):,}")
+        raise wrong_setting("seq_len", why, remedy)

@@ -81,8 +81,8 @@ def _kind(name: str) -> tuple[type, dict[str, object]]:
 def _has_number_field(types_: set[object]) -> bool:
     """Tell whether a setting's control is a browser's number field, which always holds a number.
 
-    Such a field hides what it cannot read, and rounds or steps over small numbers. The framework writes a 0 into an empty
-    one as soon as it is drawn, so that opening a fold would set what is left open.
+    Such a field hides what it cannot read, and rounds or steps over small numbers. The framework writes a 0 into an
+    empty one as soon as it is drawn, so that opening a fold would set what is left open.
     """
     return int in types_ and not {float, type(None)} & types_
 
@@ -140,7 +140,8 @@ def fault(name: str, value: Any, t: Translator) -> str:
     if name == "model.name":
         return "" if str(value or "").strip() else t("wrong.no_model")
     if name == "memory.checkpointing" and not _CHECKPOINTING.fullmatch(str(value)):
-        return t("wrong.checkpointing", given=numbers.brief(value))
+        given = numbers.brief(value or "")
+        return f"{t('wrong.no_choice', given=given) if given else t('wrong.empty')} {t('wrong.a_checkpointing')}"
     types_ = _types(name)
     if not {int, float} & types_ or _is_left_open(types_, value):
         return ""

@@ -180,6 +180,16 @@ class _Call:
         return found[0] if len(found) == 1 else found
 
 
+def filled_in(control: Any) -> Any:
+    """Return the event that tells that somebody filled in a control.
+
+    A list of several tells by its change alone of a name that was typed into it, and that all were taken out of it
+    (gradio 6.31).
+    """
+    several = getattr(control, "multiselect", False)
+    return control.change if several else getattr(control, "input", control.change)
+
+
 def picked(event: gr.EventData) -> str:
     """Return the value that was clicked in an HTML block, or an empty text for anything that is none."""
     data = event._data

@@ -84,6 +84,9 @@ def problem(error: WorkbenchError, t: Translator, faults: Mapping[str, str] | No
     if isinstance(error, FieldFault):
         return number_fault(error, t)
     field = _field_of(error)
+    if isinstance(error, PlanError) and field:
+        line = _at_control(Problem(field, error.why, error.page_remedy), t, None)
+        return element("div", element("b", t("wrong.settings", count=1)), element("ul", line), **box)
     return _told(error, element_id(field) if field else "", t, box)
 
 
@@ -140,7 +143,10 @@ def _field_of(error: WorkbenchError) -> str:
 
 def _at_control(wrong: Problem, t: Translator, fault: str | None) -> Html:
     """Return a wrong setting as a line that leads to its control."""
-    said = fault or "; ".join(t.heard(part) for part in (wrong.message, wrong.remedy) if part)
+    said = fault or t.heard(wrong.message)
+    if wrong.remedy and not fault:
+        remedy = _closed(wrong.remedy, t)
+        said = f"{_closed(wrong.message, t)} {remedy[:1].upper()}{remedy[1:]}"
     label = t(f"setting.{wrong.field}.label")
     label = wrong.field if label.startswith("setting.") else label
     at = element_id(wrong.field)

@@ -182,6 +182,22 @@ def test_an_invalid_form_leaves_no_answer_of_before(workspace: Workspace) -> Non
             assert "wb-good" not in plan.outdated(t) and t("plan.outdated") in plan.outdated(t)
 
 
+def test_what_cannot_be_planned_is_said_at_its_field_with_the_reason_in_both_languages(workspace: Workspace) -> None:
+    long = form(data__max_length=2000)
+    said = plan.shown(workspace, long.changed(model="starter"), BASE, EN).wrong
+    assert 'data-field="set-data-max-length" data-said="rows of 2,000 tokens are longer than the 1,024' in said
+    assert "Choose at most 1,024 tokens." in said and "seq_len" not in said
+    chinese = plan.shown(workspace, long.changed(model="starter"), BASE, ZH).wrong
+    assert 'data-said="2,000 个词元的行' in chinese and "最多选择 1,024 个词元。" in chinese
+    other = plan.shown(workspace, form(adapter__target_modules=["nonsense"]).changed(model="starter"), BASE, EN).wrong
+    assert 'data-said="starter has no module nonsense. Use all-linear."' in other
+
+
+def test_an_empty_choice_is_said_to_be_empty() -> None:
+    for given, said in ((" ", "Nothing stands here. Write auto"), ("x", "x is no choice. Write auto")):
+        assert form(memory__checkpointing=given).faults(EN)["memory.checkpointing"].startswith(said)
+
+
 def test_the_error_of_a_model_stands_at_the_model_and_leaves_with_it(workspace: Workspace) -> None:
     bad = plan.shown(workspace, form(model="/nowhere"), BASE, EN)
     assert 'data-field="wb-model"' in bad.wrong and bad.about == ""

@@ -67,6 +67,13 @@ def test_no_change_is_lost_while_its_handler_works(blocks: gr.Blocks) -> None:
     assert len(heard) > 20 and {fn.trigger_mode for fn in heard} <= {"always_last", "multiple"}
 
 
+def test_what_is_typed_into_a_list_of_several_or_taken_out_is_heard(blocks: gr.Blocks) -> None:
+    # The framework tells of it by the list's change alone: the plan of before stood as if nothing had changed.
+    several = {one._id for one in blocks.blocks.values() if getattr(one, "multiselect", False)}
+    heard = {(target, event) for fn in blocks.fns.values() for target, event in fn.targets if target in several}
+    assert len(several) > 3 and not [target for target, event in heard if event == "input"]
+
+
 def test_each_choice_in_a_list_is_asked_for_itself(blocks: gr.Blocks) -> None:
     """Run once more, as for a change, the framework would repeat the first choice in place of the last."""
     chosen = [

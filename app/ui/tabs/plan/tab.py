@@ -25,7 +25,7 @@ from app.runs.draft import Draft, first
 from app.runs.submission import measurement
 from app.ui.components import forms, messages
 from app.ui.components.forms import FormValues, PlanForm
-from app.ui.components.handlers import EVENT_DEFAULTS, Control, Updates, Wiring, handler, held, raw, text
+from app.ui.components.handlers import EVENT_DEFAULTS, Control, Updates, Wiring, filled_in, handler, held, raw, text
 from app.ui.components.markup import Html, element, joined, place
 from app.ui.shell.language import Key, Translator, spoken
 from app.ui.shell.page_context import CLICK_JS, PageContext
@@ -300,7 +300,7 @@ def _wire_answer(context: PageContext, tab: PlanTab) -> Filling:
     shown_here = [*tab.answer, waited, timer]
     filling = Filling(answered, shown_here)
     timer.tick(**handler(look, [held(waited), t, context.draft_field, form], shown_here))
-    typed = [getattr(control, "input", control.change) for control in form.inputs()]
+    typed = [filled_in(control) for control in form.inputs()]
     tab.again.update(handler(show, [t, context.draft_field, form], shown_here))
     gr.on(typed, trigger_mode="always_last", **tab.again)
     # A click was refused for the form as it was: with the form changed, the reason is gone.

@@ -13,7 +13,7 @@ from app.jobs import requests
 from app.runs.engine_session import Choice, Server, Settings
 from app.runs.on_disk import artifacts
 from app.ui.components import messages
-from app.ui.components.handlers import EVENT_DEFAULTS, LAST, Control, Parts, Updates, handler, listed, raw
+from app.ui.components.handlers import EVENT_DEFAULTS, LAST, Control, Parts, Updates, filled_in, handler, listed, raw
 from app.ui.components.markup import Html
 from app.ui.shell.language import Key, Translator
 from app.ui.shell.page_context import PageContext
@@ -138,7 +138,7 @@ def _wire_numbers(context: PageContext, numbers: list[Control], wrong: gr.HTML) 
 
 def clear_when_changed(shared: Chooser, own: list[Control], *boxes: gr.HTML) -> None:
     """Take an error away when what it was said of has changed. The browser does it alone."""
-    changed = [getattr(control, "input", control.change) for control in (*shared.inputs(), *own)]
+    changed = [filled_in(control) for control in (*shared.inputs(), *own)]
     gr.on(changed, None, None, list(boxes), js=f"() => {json.dumps([''] * len(boxes))}", **EVENT_DEFAULTS)
 
 
