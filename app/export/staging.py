@@ -192,10 +192,10 @@ def sole_writer(out: Path) -> Iterator[None]:
     if not acquired:
         raise ExportError(f"Another export is writing {out}", "", "wait for it")
     try:
+        refuse_existing(out)  # again: whoever held the lock until now may have put it there
         yield
     finally:
-        lock.path.unlink(missing_ok=True)
-        lock.release()
+        lock.remove()
 
 
 def refuse_existing(out: Path) -> None:

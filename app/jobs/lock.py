@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -73,14 +74,37 @@ class FileLock:
                 os.close(descriptor)
                 return False
             time.sleep(0.02)
+        if not self._is_in_place(descriptor):
+            # Its holder removed it after we had opened it: it is nobody's any more, and others take a new one.
+            os.close(descriptor)
+            return self.acquire(end - time.monotonic())
         self.descriptor = descriptor
         return True
+
+    def _is_in_place(self, descriptor: int) -> bool:
+        """Tell whether an open file is still the one at the path, or has moved with its folder."""
+        try:
+            return os.path.samestat(os.fstat(descriptor), self.path.stat())
+        except FileNotFoundError:
+            return not self.path.parent.is_dir()
 
     def release(self) -> None:
         """Free the lock. Does nothing when it is not held."""
         if self.descriptor is not None:
             os.close(self.descriptor)
             self.descriptor = None
+
+    def remove(self) -> None:
+        """Free the lock and leave no file: for a place where nobody waits. Does nothing when it is not held."""
+        if self.descriptor is None:
+            return
+        if sys.platform == "win32":  # an open file stays, and one that another has opened since then too
+            self.release()
+            with suppress(OSError):
+                self.path.unlink()
+        else:  # while it is held, so that it is not the file of the next holder
+            self.path.unlink(missing_ok=True)
+            self.release()
 
     def __enter__(self) -> FileLock:
         if not self.acquire(timeout_s=30.0):

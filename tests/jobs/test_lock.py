@@ -2,6 +2,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from app.jobs import lock
 
 
@@ -60,3 +62,37 @@ print(sum(is_held(pathlib.Path({str(path)!r})) for _ in range(20_000)))
         look.stdin.flush()
     answers = [look.communicate()[0].strip() for look in looks]
     assert answers == [b"0", b"0"]
+
+
+def test_a_lock_that_was_removed_while_it_was_opened_is_not_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, take = tmp_path / "lock", lock._take
+    holder, taker, third = (lock.FileLock(path) for _ in range(3))
+    assert holder.acquire()
+
+    def removed_first(descriptor: int) -> bool:
+        holder.remove()  # it ends between the taker's opening of the file and its lock on it
+        return take(descriptor)
+
+    monkeypatch.setattr(lock, "_take", removed_first)
+    assert taker.acquire()
+    monkeypatch.undo()
+    assert not third.acquire() and lock.is_held(path)
+    taker.remove()
+    assert not path.exists() and third.acquire()
+    third.remove()
+    third.remove()
+
+
+def test_a_lock_that_moved_with_its_folder_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "job").mkdir()
+    take, taker = lock._take, lock.FileLock(tmp_path / "job" / "lock")
+
+    def moved_first(descriptor: int) -> bool:
+        (tmp_path / "job").rename(tmp_path / "trash")
+        return take(descriptor)
+
+    monkeypatch.setattr(lock, "_take", moved_first)
+    assert taker.acquire() and lock.is_held(tmp_path / "trash" / "lock")
+    taker.release()
