@@ -28,6 +28,7 @@ CORE = BASE | {
     "hub",
     "runs",
     "evaluation",
+    "models.adapter_files",
     "models.names",
 }
 # The light modules of the engine, which the page and the command line talk through.

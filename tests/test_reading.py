@@ -19,7 +19,8 @@ from app.evaluation import suites, votes
 from app.export import requests
 from app.jobs import directory
 from app.jobs.directory import JobDirectory
-from app.models.adapters import CONFIG_FILE, WEIGHTS_FILE, AdapterFolder
+from app.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE
+from app.models.adapters import AdapterFolder
 from app.models.identity import NOTE_FILE, noted_base
 from app.models.prompts import stored_template
 from app.models.tensors import INDEX_FILE, read_checkpoint

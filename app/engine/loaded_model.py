@@ -14,7 +14,6 @@ from transformers.cache_utils import Cache, DynamicLayer, DynamicSlidingWindowLa
 from app.engine.batching.kv_cache import Caches, ReadAgain, RowCache, SeparateCaches
 from app.engine.memory import Memory, Step, shown_by
 from app.errors import EngineError, keyed, one_line
-from app.models.adapters import CONFIG_FILE
 from app.models.encoder_decoder import has_encoder, read, start_token
 from app.models.identity import fingerprint
 from app.models.loading import load_tokenizer
@@ -107,14 +106,6 @@ class ReadPrompt(EncoderDecoderCache):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__(DynamicCache(), DynamicCache())
         self.encoded: Any = None
-
-
-def is_model(folder: Path) -> bool:
-    """Tell whether a folder holds a model of its own and no adapter."""
-    try:
-        return (folder / "config.json").is_file() and not (folder / CONFIG_FILE).is_file()
-    except OSError:  # a name longer than the file system allows
-        return False
 
 
 def open_beside(

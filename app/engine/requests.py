@@ -14,6 +14,7 @@ from app.errors import EngineError, ModelError, UsageError
 from app.hub.ids import is_local
 from app.jobs import requests as jobs
 from app.jobs.directory import JobDirectory
+from app.models.adapter_files import is_model, refuse_damaged
 from app.models.names import resolve, resolve_adapter
 from app.workspace import Workspace
 
@@ -132,7 +133,10 @@ def _column(name: str, text: str, facts: AnswerFacts) -> ColumnAnswer:
 
 
 def checked_adapter(name: str, folder: str) -> str:
-    """Return the folder or hub id of a column. Raises UsageError for its name, ModelError for what holds no weights."""
+    """Return the folder or hub id of a column.
+
+    Raises UsageError for its name, ModelError for what holds no weights and for an adapter that is damaged.
+    """
     if name == BASE:
         raise UsageError("An adapter cannot be named base", "that is the name of the base model's column", "rename it")
     resolved = resolve_adapter(folder)
@@ -142,6 +146,8 @@ def checked_adapter(name: str, folder: str) -> str:
             "there are no weights in it" if Path(resolved).exists() else "there is no such folder",
             "name the folder that a training run left in result/adapter",
         )
+    if is_local(resolved) and not is_model(Path(resolved)):
+        refuse_damaged(Path(resolved))
     return resolved
 
 

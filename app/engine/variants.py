@@ -14,9 +14,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from app.engine.batching.adapter_stack import AdapterStack, Mix
 from app.engine.batching.kv_cache import Caches, SeparateCaches, bytes_of
-from app.engine.loaded_model import LoadedModel, is_model, one_by_one, open_beside
+from app.engine.loaded_model import LoadedModel, one_by_one, open_beside
 from app.engine.loading import open_adapter, own_tensors, shell_of
 from app.errors import EngineError, ModelError, foreign_code, one_line
+from app.models.adapter_files import is_model
 from app.models.adapters import AdapterFolder
 from app.models.identity import base_warning
 from app.models.loading import load_base

@@ -29,7 +29,7 @@ from app.engine.variants import VariantSet
 from app.errors import EngineError
 from app.jobs.child import JobChild, Outcome, Result
 from app.jobs.directory import JobDirectory
-from app.models.adapter_source import locate
+from app.models.adapter_files import locate
 from app.models.identity import fingerprint
 from app.models.loading import Quant, load_base, load_tokenizer
 from app.models.prompts import Prompts

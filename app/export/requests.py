@@ -14,6 +14,7 @@ from typing import TypeVar
 from app.errors import ExportError, UsageError, keyed
 from app.jobs import requests as jobs
 from app.jobs.directory import JobDirectory
+from app.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE, is_model, refuse_damaged
 from app.outputs import refuse_inputs, refuse_unmakeable
 from app.reading import parsed_as, parsed_json, read_object
 from app.runs.on_disk import exports
@@ -35,7 +36,7 @@ _NOT_IN_OLLAMA = re.compile(r"[^a-z0-9._]+")
 OLLAMA_QUESTION = "Who are you?"
 METHODS = ("linear", "cat", "svd", "ties", "dare")
 INSPECTION_FILE = "inspection.json"
-_ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+_ADAPTER_FILES = (CONFIG_FILE, WEIGHTS_FILE)
 
 
 def ollama_name(text: str) -> str:
@@ -84,7 +85,7 @@ def start_merge(workspace: Workspace, request: MergeRequest) -> JobDirectory:
     """
     adapter, out = _absolute(request.adapter), _absolute(request.out)
     _check_adapter(adapter)
-    _check_out(out, [adapter, *_local(request.base)])
+    _check_out(workspace, out, [adapter, *_local(request.base)])
     request = replace(request, adapter=str(adapter), out=str(out))
     return jobs.submit(workspace, "merge", asdict(request), name=f"merge: {out.name}")
 
@@ -295,7 +296,7 @@ def start_export(workspace: Workspace, request: ExportRequest) -> JobDirectory:
     if request.suite:
         existing_file(request.suite, "suite")
     out = Path(request.out)
-    _check_out(out, [Path(request.adapter or request.model), *_local(request.base)])
+    _check_out(workspace, out, [Path(request.adapter or request.model), *_local(request.base)])
     return jobs.submit(workspace, "export", asdict(request), name=f"{request.to}: {out.name}")
 
 
@@ -308,7 +309,7 @@ def _refuse_encoder(request: ExportRequest) -> None:
     if request.to not in _FOR_DECODERS:
         return
     folder = Path(request.adapter or request.model)
-    name = "adapter_config.json" if request.adapter else "config.json"
+    name = CONFIG_FILE if request.adapter else "config.json"
     try:
         found = read_object(folder / name)
     except (OSError, ValueError):  # said with its reason by the export itself
@@ -381,7 +382,7 @@ def start_blend(workspace: Workspace, request: BlendRequest) -> JobDirectory:
     parts = [replace(part, dir=str(_absolute(part.dir))) for part in request.adapters]
     for part in parts:
         _check_adapter(Path(part.dir))
-    _check_out(out, [Path(part.dir) for part in parts])
+    _check_out(workspace, out, [Path(part.dir) for part in parts])
     request = replace(request, adapters=parts, out=str(out))
     return jobs.submit(workspace, "blend", asdict(request), name=f"blend: {out.name}")
 
@@ -473,6 +474,7 @@ def _absolute(folder: str) -> Path:
 
 
 def _check_adapter(folder: Path) -> None:
+    """Raise ExportError for what is no adapter, ModelError for one that is damaged."""
     missing = [name for name in _ADAPTER_FILES if not (folder / name).is_file()]
     if missing and (folder / "adapter_model.bin").is_file():
         why = "its weights are a pickle, and a pickle can run code"
@@ -481,7 +483,7 @@ def _check_adapter(folder: Path) -> None:
             why,
             keyed("convert_them_to_safetensors_first", "convert them to safetensors first"),
         )
-    if missing and _is_model(folder):
+    if missing and is_model(folder):
         raise ExportError(
             keyed("is_not_an_adapter_folder", "{folder} is not an adapter folder", folder=folder),
             keyed("it_is_a_whole_model", "it is a whole model"),
@@ -495,17 +497,14 @@ def _check_adapter(folder: Path) -> None:
             keyed("it_has_no", "it has no {missing}", missing=missing[0]),
             f"name {near}" if near else keyed("name_result_adapter", "name result/adapter"),
         )
+    refuse_damaged(folder)
 
 
 def _is_adapter(folder: Path) -> bool:
     return all((folder / name).is_file() for name in _ADAPTER_FILES)
 
 
-def _is_model(folder: Path) -> bool:
-    return (folder / "config.json").is_file() and not (folder / "adapter_config.json").exists()
-
-
-def _check_out(out: Path, inputs: Sequence[Path]) -> None:
+def _check_out(workspace: Workspace, out: Path, inputs: Sequence[Path]) -> None:
     if len(os.fsencode(out.name)) > _LONGEST_NAME:
         raise ExportError(
             keyed("the_name_of_the_export_is_too_long", "The name {name} is too long", name=f"{out.name[:20]}…"),
@@ -520,6 +519,13 @@ def _check_out(out: Path, inputs: Sequence[Path]) -> None:
         )
     refuse_inputs(out, inputs)
     refuse_unmakeable(out)
+    writer = exports.being_written(workspace).get(out)
+    if writer is not None:
+        raise ExportError(
+            keyed("another_export_is_writing", "Another export is writing {a}", a=out),
+            keyed("by_the_job", "by the job {id}", id=writer.id),
+            keyed("wait_for_it_or_stop_it", "wait for it, or stop it"),
+        )
 
 
 def _local(base: str | None) -> list[Path]:

@@ -9,39 +9,28 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
 from app.errors import ModelError
-from app.reading import parsed_json
-
-CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
-# PEFT puts this in front of every name of the base model.
-_PREFIX = "base_model.model."
-_PARTS = re.compile(
-    r"(?P<module>.+)\.(?P<part>lora_A\.weight|lora_B\.weight|lora_B\.bias|lora_magnitude_vector(?:\.weight)?"
-    r"|lora_embedding_A|lora_embedding_B)"
+from app.models.adapter_files import (
+    CONFIG_FILE,
+    EMBEDDING,
+    FOREIGN,
+    PREFIX,
+    WEIGHTS_FILE,
+    factors,
+    layers_of,
+    misfit,
+    of_pattern,
+    read_settings,
 )
+
 _ROWS = ".token_adapter.trainable_tokens_delta"
 # What PEFT's wrappers put into the names of the tensors that they wrap.
 _INSIDE = re.compile(r"(\.token_adapter)?\.base_layer\.")
 _COPIES = re.compile(r"\.(modules_to_save|original_module)\.")
-_EMBEDDING = {"lora_embedding_A", "lora_embedding_B"}
-# Settings of PEFT 0.21 under which a forward pass is not base + scaling * B(A(x)).
-_FOREIGN = (
-    "use_qalora",
-    "use_bdlora",
-    "alora_invocation_tokens",
-    "arrow_config",
-    "kasa_config",
-    "monteclora_config",
-    "layer_replication",
-    "trainable_token_indices",
-    "target_parameters",
-    "megatron_config",
-)
 # What is left for a kind that neither the engine nor a merge can take.
 PEFT_ALONE = "use it with PEFT itself in a script (PeftModel.from_pretrained), which knows this kind"
 # Those that no forward pass of the base with PEFT's layers in it can answer: why, and what can.
@@ -88,8 +77,6 @@ _HARMLESS = frozenset(
         "ensure_weight_tying",
     ]
 )
-# Far above any alpha in use; larger ones are damage, and would overflow float32 in the product.
-_LARGEST_ALPHA = 1e9
 # Starts that move a part of the base weight into the adapter: it fits only the base as changed by that start.
 _BASE_CHANGING = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
@@ -132,29 +119,7 @@ class AdapterFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.weights_file = path / WEIGHTS_FILE
-        if not _is_file(self.weights_file):
-            pickled = _is_file(path / "adapter_model.bin")
-            raise ModelError(
-                f"{path} is not an adapter folder",
-                "its weights are a pickle, and a pickle can run code" if pickled else f"it has no {WEIGHTS_FILE}",
-                "name the folder that a training run left in result/adapter",
-            )
-        self.config = self._read_config()
-
-    def _read_config(self) -> dict[str, Any]:
-        try:
-            config = parsed_json((self.path / CONFIG_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ModelError(f"{self.path / CONFIG_FILE} cannot be read", str(error), "check the folder") from None
-        if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-            found = config.get("peft_type") if isinstance(config, dict) else type(config).__name__
-            raise ModelError(
-                f"{self.path} is no LoRA adapter", f"its peft_type is {found!r:.60}", "choose a LoRA adapter"
-            )
-        problem = _problem_of(config)
-        if problem:
-            raise ModelError(f"{self.path / CONFIG_FILE} is damaged", problem, "use another copy of the adapter")
-        return config
+        self.config = read_settings(path)
 
     @cached_property
     def hash(self) -> str:
@@ -180,20 +145,7 @@ class AdapterFolder:
     @cached_property
     def layers(self) -> dict[str, dict[str, str]]:
         """Return, for every adapted module of the base, its parts and the names of their tensors."""
-        found: dict[str, dict[str, str]] = {}
-        for key in self.keys:
-            match = _PARTS.fullmatch(key.removeprefix(_PREFIX))
-            if match:
-                part = match["part"].removesuffix(".weight") if "magnitude" in match["part"] else match["part"]
-                found.setdefault(match["module"], {})[part] = key
-        if not found:
-            raise ModelError(f"{self.weights_file} holds no LoRA weights", "it has no A and B", "use another copy")
-        for module, parts in found.items():
-            if not ({"lora_A.weight", "lora_B.weight"} <= set(parts) or set(parts) >= _EMBEDDING):
-                raise ModelError(
-                    f"{self.weights_file} is incomplete", f"the layer {module} lacks A or B", "use another copy"
-                )
-        return found
+        return layers_of(self.weights_file, self.keys)
 
     @cached_property
     def whole_tensors(self) -> dict[str, str]:
@@ -205,16 +157,16 @@ class AdapterFolder:
         taken = {key for parts in self.layers.values() for key in parts.values()} | set(self.token_rows.values())
         found: dict[str, str] = {}
         for key in sorted(set(self.keys) - taken):
-            parameter = _INSIDE.sub(".", key.removeprefix(_PREFIX))
+            parameter = _INSIDE.sub(".", key.removeprefix(PREFIX))
             copied = bare_name(key)
-            if copied == parameter or f"{_PREFIX}{copied}" not in self.keys:
+            if copied == parameter or f"{PREFIX}{copied}" not in self.keys:
                 found[parameter] = key
         return found
 
     @cached_property
     def token_rows(self) -> dict[str, str]:
         """Return the modules of which the adapter replaces single rows (trainable_token_indices), with tensor names."""
-        named = {key: key.removeprefix(_PREFIX) for key in self.keys if key.endswith(_ROWS)}
+        named = {key: key.removeprefix(PREFIX) for key in self.keys if key.endswith(_ROWS)}
         return {name.removesuffix(_ROWS): key for key, name in named.items()}
 
     @property
@@ -225,13 +177,13 @@ class AdapterFolder:
     @property
     def foreign(self) -> list[str]:
         """Return the settings in use under which the adapter is not a plain sum of low-rank updates."""
-        return [name for name in _FOREIGN if self.config.get(name)]
+        return [name for name in FOREIGN if self.config.get(name)]
 
     @property
     def unknown(self) -> list[str]:
         """Return the settings in use that this version does not know, of a newer PEFT or of another program."""
         return sorted(
-            str(name) for name, value in self.config.items() if value and name not in _HARMLESS and name not in _FOREIGN
+            str(name) for name, value in self.config.items() if value and name not in _HARMLESS and name not in FOREIGN
         )
 
     @property
@@ -302,11 +254,11 @@ class AdapterFolder:
         the configuration, or are not finite.
         """
         parts = {part: self.tensor(key) for part, key in self.layers[module].items()}
-        embedding = set(parts) >= _EMBEDDING
-        a = parts["lora_embedding_A" if embedding else "lora_A.weight"]
-        b = parts["lora_embedding_B" if embedding else "lora_B.weight"]
+        embedding = set(parts) >= EMBEDDING
+        a, b = factors(parts)
         name = name or module
-        problem = self._misfit(name, a, b, experts) or _not_numbers(module, parts)
+        shapes = tuple(a.shape), tuple(b.shape)
+        problem = misfit(self.config, name, *shapes, experts) or _not_numbers(module, parts)
         if problem:
             raise ModelError(f"{self.weights_file} is damaged", problem, "use another copy of the adapter")
         return LoraUpdate(
@@ -319,66 +271,16 @@ class AdapterFolder:
             embedding=embedding,
         )
 
-    def _misfit(self, module: str, a: torch.Tensor, b: torch.Tensor, experts: int) -> str:
-        """Return why A and B cannot be an update of the configured rank, once an expert, or nothing."""
-        if a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1] or not a.shape[0]:
-            return f"A {tuple(a.shape)} and B {tuple(b.shape)} of {module} do not fit"
-        rank = int(_of_pattern(self.config.get("rank_pattern"), module, self.config.get("r", a.shape[0])))
-        if a.shape[0] != rank * experts:
-            return f"{module} has rank {a.shape[0] / experts:g}, its {CONFIG_FILE} says {rank}"
-        return ""
-
     def scaling(self, module: str, rank: int) -> float:
         """Return the factor of a layer's update: alpha / rank, or alpha / sqrt(rank) for rsLoRA (arXiv:2312.03732)."""
-        alpha = _of_pattern(self.config.get("alpha_pattern"), module, self.config.get("lora_alpha", 8))
+        alpha = of_pattern(self.config.get("alpha_pattern"), module, self.config.get("lora_alpha", 8))
         return float(alpha) / (math.sqrt(rank) if self.config.get("use_rslora") else rank)
 
 
 def bare_name(key: str) -> str:
     """Return a tensor's name without what PEFT puts into it: its prefix, its wrappers, and `weight` of a magnitude."""
-    name = _COPIES.sub(".", _INSIDE.sub(".", key.removeprefix(_PREFIX)))
+    name = _COPIES.sub(".", _INSIDE.sub(".", key.removeprefix(PREFIX)))
     return name.removesuffix(".weight") if name.endswith("lora_magnitude_vector.weight") else name
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name longer than the file system allows, or a folder that may not be entered
-        return False
-
-
-def _of_pattern(pattern: Mapping[str, Any] | None, module: str, default: Any) -> Any:
-    """Return the value of the first pattern that names the module's end, as PEFT reads rank_pattern and so on."""
-    for expression, value in (pattern or {}).items():
-        if re.match(rf"(.*\.)?({expression})$", module):
-            return value
-    return default
-
-
-def _problem_of(config: Mapping[str, Any]) -> str:
-    """Return what is wrong with the numbers that decide an update's size, or with the base's name; else nothing."""
-    for name in ("rank_pattern", "alpha_pattern"):
-        pattern = config.get(name)
-        if pattern is not None and not (isinstance(pattern, dict) and all(map(_is_expression, pattern))):
-            return f"its {name} is no table of module names"
-    ranks = [config.get("r", 8), *(config.get("rank_pattern") or {}).values()]
-    if not all(isinstance(rank, int) and not isinstance(rank, bool) and rank > 0 for rank in ranks):
-        return f"its rank is no whole number above 0: {ranks!r:.80}"
-    alphas = [config.get("lora_alpha", 8), *(config.get("alpha_pattern") or {}).values()]
-    if not all(isinstance(alpha, (int, float)) and abs(alpha) <= _LARGEST_ALPHA for alpha in alphas):
-        return f"its alpha is no number: {alphas!r:.80}"
-    base = config.get("base_model_name_or_path")
-    if base is not None and not isinstance(base, str):
-        return f"its base_model_name_or_path is no text: {base!r:.80}"
-    return ""
-
-
-def _is_expression(text: str) -> bool:
-    try:
-        re.compile(text)
-    except re.error:
-        return False
-    return True
 
 
 def _not_numbers(module: str, parts: Mapping[str, torch.Tensor]) -> str:

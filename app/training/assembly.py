@@ -25,7 +25,8 @@ from app.config.sections import Objective
 from app.errors import ConfigError, ModelError, Problem
 from app.jobs.child import JobChild
 from app.jobs.directory import JobDirectory
-from app.models.adapters import CONFIG_FILE, WEIGHTS_FILE, AdapterFolder
+from app.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE
+from app.models.adapters import AdapterFolder
 from app.models.encoder_decoder import PairCollator, has_encoder, start_token
 from app.models.identity import NOTE_FILE, base_warning, fingerprint
 from app.models.loading import device, load_base, load_config, resolve_dtype

@@ -17,7 +17,7 @@ import socket, sys
 asked = []
 socket.getaddrinfo = lambda host, *rest, **more: (asked.append(host), (_ for _ in ()).throw(socket.gaierror("down")))[1]
 from app.models.loading import load_config, load_tokenizer
-from app.models.adapter_source import locate
+from app.models.adapter_files import locate
 print(load_config(sys.argv[1]).model_type, len(load_tokenizer(sys.argv[1])))
 print(len(asked))
 from app.errors import NetworkError

@@ -17,7 +17,7 @@ from app.engine.http.protocol import Answer, ChatRequest, RequestError
 from app.engine.scheduler import Decoder
 from app.engine.variants import BASE, Variant, VariantSet
 from app.errors import EngineError, ModelError, NetworkError
-from app.models.adapter_source import locate
+from app.models.adapter_files import locate
 from app.models.prompts import PromptError, Prompts, PromptTooLong
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,63}")

@@ -38,7 +38,7 @@ from app.evaluation.metrics import statistics
 from app.evaluation.metrics.catalogue import DEFAULT, METRICS
 from app.jobs.child import JobChild, Outcome, Result
 from app.jobs.directory import holding
-from app.models.adapter_source import locate
+from app.models.adapter_files import locate
 from app.models.identity import fingerprint
 from app.models.loading import Quant, load_base, load_tokenizer, tokenizer_folder
 from app.models.prompts import Prompts, stored_template

@@ -20,7 +20,8 @@ from app.export.merge.weight_delta import otherwise, unmergeable
 from app.export.requests import BlendAnswer, BlendRequest
 from app.export.staging import opened, refuse_existing
 from app.jobs.child import JobChild, Outcome, Result
-from app.models.adapters import CONFIG_FILE, WEIGHTS_FILE, AdapterFolder
+from app.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE
+from app.models.adapters import AdapterFolder
 
 # Settings under which a short name does not mean every layer of that name.
 _NARROWING = ("layers_to_transform", "layers_pattern", "exclude_modules")

@@ -15,7 +15,8 @@ from app.export.staging import Staging
 from app.export.targets import loss_plot
 from app.export.targets.model_card import PICTURE, Card
 from app.export.targets.run_record import RunRecord, run_of
-from app.models.adapters import CONFIG_FILE, AdapterFolder
+from app.models.adapter_files import CONFIG_FILE
+from app.models.adapters import AdapterFolder
 from app.models.tensors import read_checkpoint
 from app.reading import read_object
 

@@ -30,7 +30,8 @@ from app.export.merge.streaming import write_shards, write_surroundings
 from app.export.requests import MergeRequest
 from app.export.staging import Staging, opened, refuse_existing
 from app.jobs.child import JobChild, Outcome, Result
-from app.models.adapters import CONFIG_FILE, AdapterFolder
+from app.models.adapter_files import CONFIG_FILE
+from app.models.adapters import AdapterFolder
 from app.models.identity import base_warning, fingerprint, noted_base
 from app.models.loading import resolve_dtype
 from app.workspace import file_sha256

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from app.errors import ExportError
 from app.export.merge.weight_delta import otherwise, unmergeable
-from app.models.adapters import CONFIG_FILE, WEIGHTS_FILE, AdapterFolder
+from app.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE
+from app.models.adapters import AdapterFolder
 from app.workspace import file_sha256, safe_name
 
 # The ranks that vLLM's --max-lora-rank takes.

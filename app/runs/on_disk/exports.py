@@ -21,6 +21,8 @@ from app.workspace import Workspace, safe_name
 TARGETS = ("adapter", "model", "gguf", "ollama", "lmstudio", "nf4", "vllm", "hub")
 _FOR_ADAPTERS = ("adapter", "model", "vllm")
 _MODEL = re.compile(r"model:([a-z0-9][a-z0-9-]{0,79})")
+# Jobs that write a place which a person names.
+_WRITERS = ("merge", "export", "blend")
 # The newest jobs are looked at; older ones are reached by the command line.
 _MOST_JOBS = 60
 
@@ -164,12 +166,19 @@ def expected_bytes(source: Source, target: str, dtype: str) -> int | None:
 
 
 def free_place(workspace: Workspace, source: Source, target: str) -> Path:
-    """Return a folder of the workspace that is not there yet; an export is never overwritten."""
+    """Return a folder of the workspace that is neither there nor being written; an export is never overwritten."""
     name = f"{source.stem}-{'merged' if target == 'model' else target}"
-    out, number = workspace.output_dir(name), 2
-    while out.exists():
+    out, number, taken = workspace.output_dir(name), 2, being_written(workspace)
+    while out.exists() or out in taken:
         out, number = workspace.output_dir(f"{name}-{number}"), number + 1
     return out
+
+
+def being_written(workspace: Workspace) -> dict[Path, JobDirectory]:
+    """Return the places that living jobs are about to write, with the jobs."""
+    writers = [job for kind in _WRITERS for job in _newest(workspace, kind)]
+    living = [job for job in writers if not job.recorded_status().final and not job.status().final]
+    return {Path(str(job.config.get("out") or "")): job for job in living}
 
 
 def expected_range(source: Source, target: str) -> tuple[int, int] | None:

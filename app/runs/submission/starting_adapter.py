@@ -14,10 +14,10 @@ from app.catalog.spec import ModelSpec
 from app.config.schema import RunConfig
 from app.errors import ModelError, keyed
 from app.jobs import directory
+from app.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE, read_settings
 from app.reading import read_object
 from app.workspace import Workspace, expanded
 
-_CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 # Where a factor of a linear layer lies: `...layers.3.self_attn.q_proj.lora_A.weight`.
 _FACTOR = re.compile(r".*?\.(?P<layer>\d+)\.(?:.*\.)?(?P<module>\w+)\.lora_(?P<part>[AB])\.weight")
 _LAYER = re.compile(r"\.\d+\.")
@@ -32,10 +32,10 @@ def folder_of(workspace: Workspace, name: str) -> Path:
     if not folder.is_dir():
         ids = {job.id: job for job in directory.all_jobs(workspace, "train", "blend")}
         folder = ids[name].result / "adapter" if name in ids else folder
-    if not (folder / WEIGHTS).is_file():
+    if not (folder / WEIGHTS_FILE).is_file():
         raise ModelError(
             keyed("no_start", "There is no adapter {name} to go on from", name=f"{name!r:.160}"),
-            keyed("no_start_why", "no folder of this name holds {file}", file=WEIGHTS),
+            keyed("no_start_why", "no folder of this name holds {file}", file=WEIGHTS_FILE),
             keyed("no_start_fix", "name a run, or the folder that it left in result/adapter"),
         )
     return folder.absolute()
@@ -49,14 +49,7 @@ def with_start(workspace: Workspace, config: RunConfig) -> RunConfig:
     if not config.adapter.start_from:
         return config
     folder = folder_of(workspace, config.adapter.start_from)
-    try:
-        stored = read_object(folder / _CONFIG)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder / _CONFIG} cannot be read", str(error), "use another copy of the adapter") from None
-    if stored.get("peft_type") != "LORA":
-        raise ModelError(
-            f"{folder} is no LoRA adapter", f"its peft_type is {stored.get('peft_type')!r:.60}", "choose one"
-        )
+    stored = read_settings(folder)
     return config.changed({"adapter.start_from": str(folder), **_decided(stored, folder)}, "the adapter")
 
 
@@ -70,7 +63,7 @@ def refuse_misfit(spec: ModelSpec, folder: Path) -> None:
         return
     why = _misfit(spec, _factors(folder))
     if why:
-        own = str(read_object(folder / _CONFIG).get("base_model_name_or_path") or "")
+        own = str(read_object(folder / CONFIG_FILE).get("base_model_name_or_path") or "")
         raise ModelError(
             keyed("start_misfit", "The adapter {name} does not fit {model}", name=folder.name, model=spec.name),
             why,
@@ -128,10 +121,10 @@ def _misfit(spec: ModelSpec, factors: list[tuple[int, str, str, int]]) -> str:
 def _factors(folder: Path) -> list[tuple[int, str, str, int]]:
     """Return (layer, module, A or B, its size on the model's side) of every factor of a decoder's linear layers."""
     try:
-        with safe_open(folder / WEIGHTS, "np") as file:  # reads the header alone
+        with safe_open(folder / WEIGHTS_FILE, "np") as file:  # reads the header alone
             return list(_read(file))
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"{folder / WEIGHTS} is damaged", str(error), "use another copy of the adapter") from None
+        raise ModelError(f"{folder / WEIGHTS_FILE} is damaged", str(error), "use another copy of the adapter") from None
 
 
 def _read(file: Any) -> Iterator[tuple[int, str, str, int]]:

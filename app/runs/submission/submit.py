@@ -30,12 +30,13 @@ from app.hardware import readings
 from app.hub.ids import is_local
 from app.jobs import requests
 from app.jobs.directory import JobDirectory
+from app.models.adapter_files import WEIGHTS_FILE, refuse_damaged
 from app.models.names import resolve
 from app.planner import estimate
 from app.planner.machine import request_on, this_machine
 from app.planner.parts.positions import longest_row, too_long
 from app.planner.simulation.adapter import ALL_LINEAR, adapts_experts
-from app.runs.submission.starting_adapter import WEIGHTS, refuse_misfit, with_start
+from app.runs.submission.starting_adapter import refuse_misfit, with_start
 from app.workspace import Workspace, existing_source, file_sha256, source_sha256
 
 # Below this a run cannot even keep its log, metrics and one small checkpoint.
@@ -57,7 +58,7 @@ def start(
     config = with_start(workspace, config).changed({"data.file": str(file)})
     start_from = config.adapter.start_from
     if start_from:
-        facts["start_sha256"] = file_sha256(Path(start_from) / WEIGHTS)
+        facts["start_sha256"] = file_sha256(Path(start_from) / WEIGHTS_FILE)
     if kind == "train" and config.training.num_processes > 1:
         facts["processes"] = config.training.num_processes
     return requests.submit(
@@ -90,8 +91,10 @@ def check(workspace: Workspace, config: RunConfig) -> Path:
     _check_objective(config)
     config = with_start(workspace, config)
     spec = catalog.find_or_none(config.model.name, config.model.revision)
-    if config.adapter.start_from and spec is not None:
-        refuse_misfit(spec, Path(config.adapter.start_from))
+    if config.adapter.start_from:
+        refuse_damaged(Path(config.adapter.start_from))
+        if spec is not None:
+            refuse_misfit(spec, Path(config.adapter.start_from))
     refuse(config)
     check_disk(workspace.root, LEAST_FREE_BYTES + saved_bytes(config))
     return file
