@@ -73,6 +73,27 @@ def test_the_machine_is_named_whole_or_not_at_all(
     assert named[1440]
 
 
+# A run in the bar, and how many pixels of its name and of its figures are cut off.
+_RUN_CUT = """() => {
+  const job = document.querySelector('.wb-job');
+  job.dataset.job = "x";
+  job.innerHTML = `<span class="wb-job-name">boxes on starter</span><span class="wb-meter"></span>
+    <span class="wb-number">52/80</span><span class="wb-number">loss 0.311</span><span class="wb-number">00:15 left</span>`;
+  document.querySelector('#wb-stop-place').innerHTML =
+    '<button class="wb-stop">Stop <span class="wb-stop-name">boxes on starter</span></button>';
+  return [job.firstChild, job].map((one) => one.scrollWidth - one.clientWidth);
+}"""
+
+
+def test_a_run_is_named_in_the_bar_while_there_is_room(served: RunningPage, open_page: Callable[..., Opened]) -> None:
+    # The machine kept the room of what it no longer showed, and at 1280 the name was gone and the time left cut off.
+    page = open_page(served).page
+    for width in (1440, 1280, 768):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(100)
+        assert max(page.evaluate(_RUN_CUT)) <= 1, width
+
+
 def test_the_address_names_the_tab_and_the_run(
     served: RunningPage, with_runs: list[str], open_page: Callable[..., Opened]
 ) -> None:

@@ -74,6 +74,12 @@ def test_what_is_typed_into_a_list_of_several_or_taken_out_is_heard(blocks: gr.B
     assert len(several) > 3 and not [target for target, event in heard if event == "input"]
 
 
+def test_what_is_wrong_with_a_question_stands_where_it_is_asked(blocks: gr.Blocks) -> None:
+    # Above the modes of the playground it stood over every other mode, too, which cannot mend it.
+    (error,) = [one for one in blocks.blocks.values() if getattr(one, "elem_id", "") == "wb-play-error"]
+    assert error.parent is not None and error.parent.elem_id == "wb-composer"
+
+
 def test_each_choice_in_a_list_is_asked_for_itself(blocks: gr.Blocks) -> None:
     """Run once more, as for a change, the framework would repeat the first choice in place of the last."""
     chosen = [

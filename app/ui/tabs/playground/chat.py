@@ -125,13 +125,14 @@ class _Controls:
     earlier: conversations_panel.Panel
 
 
-def build(context: PageContext, shared: Chooser, line: gr.HTML, wrong: gr.HTML) -> Chat:
+def build(context: PageContext, shared: Chooser, line: gr.HTML) -> Chat:
     """Build the mode and wire it."""
     make = context.translated.make
     earlier = conversations_panel.build(context)
     answers = gr.HTML(elem_id="wb-answers", js_on_load=CLICK_JS)
     # The composer stands below what was said and stays in sight; Enter sends (see shell.js).
     with gr.Column(elem_id="wb-composer"):
+        wrong = gr.HTML(elem_id="wb-play-error", js_on_load=messages.AT_FIELDS)
         with gr.Row(elem_classes="wb-composer-line"):
             prompt = make(
                 gr.Textbox, label=Key("play.prompt"), placeholder=Key("play.prompt_hint"), lines=2, max_lines=10,

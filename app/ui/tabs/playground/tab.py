@@ -39,14 +39,14 @@ class PlaygroundTab:
 def build(context: PageContext, tab: gr.Tab) -> PlaygroundTab:
     """Build the tab: the choice of columns on the left, the modes on the right."""
     make = context.translated.make
-    line, wrong = gr.HTML(elem_id="wb-play-sentence"), gr.HTML(elem_id="wb-play-error", js_on_load=messages.AT_FIELDS)
+    line = gr.HTML(elem_id="wb-play-sentence")
     with gr.Row(elem_classes="wb-columns"):
         with gr.Column(scale=1, min_width=280):
             shared = chooser.build(context)
         with gr.Column(scale=3, min_width=320):
             with gr.Tabs(elem_id="wb-play-modes") as modes:
                 with make(gr.Tab, label=Key("play.mode.chat"), id="chat"):
-                    talking = chat.build(context, shared, line, wrong)
+                    talking = chat.build(context, shared, line)
                 with make(gr.Tab, label=Key("play.mode.vote"), id="vote") as voting:
                     votes = vote.build(context, voting, shared)
                 with make(gr.Tab, label=Key("play.mode.suite"), id="suite") as suiting:
