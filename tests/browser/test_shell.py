@@ -77,8 +77,8 @@ def test_the_machine_is_named_whole_or_not_at_all(
 _RUN_CUT = """() => {
   const job = document.querySelector('.wb-job');
   job.dataset.job = "x";
-  job.innerHTML = `<span class="wb-job-name">boxes on starter</span><span class="wb-meter"></span>
-    <span class="wb-number">52/80</span><span class="wb-number">loss 0.311</span><span class="wb-number">00:15 left</span>`;
+  const figures = ["52/80", "loss 0.311", "00:15 left"].map((one) => `<span class="wb-number">${one}</span>`);
+  job.innerHTML = '<span class="wb-job-name">boxes on starter</span><span class="wb-meter"></span>' + figures.join("");
   document.querySelector('#wb-stop-place').innerHTML =
     '<button class="wb-stop">Stop <span class="wb-stop-name">boxes on starter</span></button>';
   return [job.firstChild, job].map((one) => one.scrollWidth - one.clientWidth);
