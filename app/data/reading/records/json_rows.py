@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 from app.data.reading import limits
 from app.data.reading.encodings import read_chunks, read_lines, refuse_bad_text, too_long
 from app.data.reading.records.chat_exports import SeveralChats, exported_chat
+from app.data.reading.records.repeated_names import refuse_repeated_names
 from app.data.reading.rows import BadRow, Fields
 from app.errors import DataError
 
@@ -149,6 +150,7 @@ def as_fields(value: object, text: str) -> Fields:
     """
     if text.count("{") + text.count("[") > limits.MAX_DEPTH and _depth(value) > limits.MAX_DEPTH:
         raise _too_deep()
+    refuse_repeated_names(value, text)
     if _RAW_SURROGATE.search(text):
         refuse_bad_text(json.dumps(value, ensure_ascii=False).replace("\\u0000", "\0"))
     if isinstance(value, dict):
