@@ -16,7 +16,7 @@ from app.config.sections import Objective
 from app.data.client import DataClient
 from app.data.dataset.options import DataOptions, OverLength, TrainOn
 from app.data.formats import mappings
-from app.data.messages import CheckFacts, RowTokens, ShownToken
+from app.data.messages import CheckFacts, Problem, RowTokens, ShownToken
 from app.errors import UsageError
 from app.hub import downloads
 from app.hub.client import cached_tokenizer, fetch_tokenizer
@@ -194,11 +194,16 @@ def report(facts: CheckFacts, unpacked: str | None = None) -> list[str]:
         )
     if unpacked:
         lines.append(f"{unpacked}.")
-    elif facts.packing.fill is not None:
+    elif facts.packing.fill:
         lines.append(f"Packed rows are {100 * facts.packing.fill:.0f} % full.")
-    lines += [f"line {one.line}: {one.message}. {one.fix}." for one in facts.problems[:_SHOWN_PROBLEMS]]
+    lines += [_problem_line(one) for one in facts.problems[:_SHOWN_PROBLEMS]]
     more = sum(facts.problem_counts.values()) - min(len(facts.problems), _SHOWN_PROBLEMS)
     return lines + ([f"and {more} more problems; --json lists them"] if more > 0 else [])
+
+
+def _problem_line(problem: Problem) -> str:
+    where = f"line {problem.line}: " if problem.line is not None else ""  # what is wrong with all rows has no line
+    return f"{where}{problem.message}. {problem.fix}."
 
 
 def show(arguments: argparse.Namespace) -> None:
