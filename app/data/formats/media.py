@@ -38,8 +38,9 @@ _FILE = re.compile(
     re.IGNORECASE,
 )
 _DATA_URI = re.compile(r"data:(?:image|video|audio)/[\w.+-]+;base64,", re.IGNORECASE)
-# How PNG, JPEG, GIF, WebP, WAV and MP3 begin, as bytes and in base64.
+# How PNG, JPEG, GIF, WebP, WAV and MP3 begin: as bytes, as text that was read from them, and in base64.
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"ID3", b"OggS", b"fLaC", b"\x00\x00\x00 ftyp")
+_TEXT_MAGIC = tuple({magic.decode(code, "replace") for magic in _MAGIC for code in ("latin-1", "utf-8")} | {"<PIL."})
 _BASE64_MAGIC = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "SUQz", "T2dnU", "ZkxhQ")
 _LONG_BASE64 = 40
 # Stands in a question where a picture or a sound belongs.
@@ -116,8 +117,7 @@ def _is_media(value: object, levels: int = 3) -> bool:
     if isinstance(value, str):
         head = value[:32].lstrip()
         encoded = len(value) > _LONG_BASE64 and head.startswith(_BASE64_MAGIC) and " " not in value[:200]
-        raw = any(head.startswith((magic.decode("latin-1"), magic.decode("utf-8", "replace"))) for magic in _MAGIC)
-        raw = raw or head.startswith("<PIL.")
+        raw = head.startswith(_TEXT_MAGIC)
         return bool(encoded or raw or _DATA_URI.match(head) or (len(value) < 600 and _FILE.fullmatch(value)))
     if isinstance(value, bytes):
         return value.startswith(_MAGIC)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -110,10 +110,9 @@ def _are_names(cells: list[str], names: list[str]) -> bool:
 def namesakes(names: list[str]) -> list[str]:
     """Return notes on columns of one name, of which the later ones get another."""
     bare = [name.strip().lower() for name in names]
-    twice = [name for name in dict.fromkeys(bare) if name and bare.count(name) > 1]
-    return [
-        f"{bare.count(name)} columns are called {name[:80]!r}: one of them is read under this name" for name in twice
-    ]
+    counted = Counter(bare)
+    twice = [name for name, count in counted.items() if name and count > 1]
+    return [f"{counted[name]} columns are called {name[:80]!r}: one of them is read under this name" for name in twice]
 
 
 def unique_names(cells: list[str]) -> list[str]:

@@ -236,8 +236,8 @@ def build(context: PageContext, tab: gr.Tab) -> gr.BrowserState:
             views = _views(context)
             onward = context.translated.make(gr.Button, value=Key("data.use"), variant="primary", elem_id="wb-use-data")
     controls = _Controls(seen, sources, views, line, wrong, onward)
+    _wire_views(context, controls)  # first: what a new look changes is asked for in the order of the wiring
     _wire_sources(context, controls)
-    _wire_views(context, controls)
     _wire_rows(context, controls, tab)
     return seen
 
