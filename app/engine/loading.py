@@ -20,7 +20,8 @@ from transformers import PreTrainedModel
 from app.engine.loaded_model import LoadedModel
 from app.engine.memory import Memory
 from app.errors import EngineError, foreign_code, one_line
-from app.models.adapters import AdapterFolder, bare_name
+from app.models.adapter_files import bare_name
+from app.models.adapters import AdapterFolder
 
 # PEFT's name for the one adapter of such a model.
 _OWN = "own"

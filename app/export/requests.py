@@ -12,9 +12,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from app.errors import ExportError, UsageError, keyed
+from app.export.adapter_kinds import (
+    refuse_for_blend,
+    refuse_for_inspection,
+    refuse_for_llama_cpp,
+    refuse_for_vllm,
+    refuse_unmergeable,
+)
 from app.jobs import requests as jobs
 from app.jobs.directory import JobDirectory
-from app.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE, is_model, refuse_damaged
+from app.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE, AdapterHeader, is_model, refuse_damaged
 from app.outputs import refuse_inputs, refuse_unmakeable
 from app.reading import parsed_as, parsed_json, read_object
 from app.runs.on_disk import exports
@@ -84,7 +91,7 @@ def start_merge(workspace: Workspace, request: MergeRequest) -> JobDirectory:
     Raises ExportError when `out` exists or `adapter` is no adapter folder.
     """
     adapter, out = _absolute(request.adapter), _absolute(request.out)
-    _check_adapter(adapter)
+    refuse_unmergeable(_checked_adapter(adapter))
     _check_out(workspace, out, [adapter, *_local(request.base)])
     request = replace(request, adapter=str(adapter), out=str(out))
     return jobs.submit(workspace, "merge", asdict(request), name=f"merge: {out.name}")
@@ -282,7 +289,7 @@ def start_export(workspace: Workspace, request: ExportRequest) -> JobDirectory:
     rows or prompts is missing.
     """
     if request.adapter:
-        _check_adapter(Path(request.adapter))
+        _refuse_kind(request, _checked_adapter(Path(request.adapter)))
     elif not (Path(request.model) / "config.json").is_file():
         raise ExportError(
             keyed("is_not_a_model_folder", "{model} is not a model folder", model=request.model),
@@ -381,7 +388,7 @@ def start_blend(workspace: Workspace, request: BlendRequest) -> JobDirectory:
     out = _absolute(request.out)
     parts = [replace(part, dir=str(_absolute(part.dir))) for part in request.adapters]
     for part in parts:
-        _check_adapter(Path(part.dir))
+        refuse_for_blend(_checked_adapter(Path(part.dir)))
     _check_out(workspace, out, [Path(part.dir) for part in parts])
     request = replace(request, adapters=parts, out=str(out))
     return jobs.submit(workspace, "blend", asdict(request), name=f"blend: {out.name}")
@@ -445,7 +452,7 @@ def read_inspection(job: JobDirectory) -> Inspection | None:
 def start_inspect(workspace: Workspace, request: InspectRequest) -> JobDirectory:
     """Hand in an inspection of an adapter and return its job at once. Raises ExportError when it is no adapter."""
     adapter = _absolute(request.adapter)
-    _check_adapter(adapter)
+    refuse_for_inspection(_checked_adapter(adapter))
     request = replace(request, adapter=str(adapter))
     return jobs.submit(workspace, "inspect", asdict(request), name=f"inspect: {adapter.name}")
 
@@ -473,8 +480,20 @@ def _absolute(folder: str) -> Path:
     return Path(folder).expanduser().absolute()
 
 
-def _check_adapter(folder: Path) -> None:
-    """Raise ExportError for what is no adapter, ModelError for one that is damaged."""
+def _refuse_kind(request: ExportRequest, adapter: AdapterHeader) -> None:
+    """Raise ExportError or ModelError for an adapter of a kind that cannot go where it shall."""
+    if request.to == "vllm":
+        refuse_for_vllm(adapter)
+    elif request.lora_only:
+        refuse_for_llama_cpp(adapter)
+    elif request.to in ("adapter", "hub"):
+        adapter.refuse_changed_base()
+    else:
+        refuse_unmergeable(adapter)
+
+
+def _checked_adapter(folder: Path) -> AdapterHeader:
+    """Return an adapter. Raises ExportError for what is none, ModelError for one that is damaged."""
     missing = [name for name in _ADAPTER_FILES if not (folder / name).is_file()]
     if missing and (folder / "adapter_model.bin").is_file():
         why = "its weights are a pickle, and a pickle can run code"
@@ -498,6 +517,7 @@ def _check_adapter(folder: Path) -> None:
             f"name {near}" if near else keyed("name_result_adapter", "name result/adapter"),
         )
     refuse_damaged(folder)
+    return AdapterHeader(folder)
 
 
 def _is_adapter(folder: Path) -> bool:

@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import save_file
 
 from app.errors import ExportError
+from app.export.adapter_kinds import refuse_for_blend
 from app.export.adapters.blend import DENSITY, Blended, Method, Part, blend_layer, padded
 from app.export.merge.model_folder import TOKENIZER_FILES
-from app.export.merge.weight_delta import otherwise, unmergeable
 from app.export.requests import BlendAnswer, BlendRequest
 from app.export.staging import opened, refuse_existing
 from app.jobs.child import JobChild, Outcome, Result
@@ -87,11 +87,9 @@ def check(ingredients: list[Ingredient]) -> None:
     shapes: dict[str, tuple[int, int]] = {}
     for ingredient in ingredients:
         adapter = ingredient.adapter
-        adapter.refuse_changed_base()
+        refuse_for_blend(adapter)
         if not math.isfinite(ingredient.weight):
             raise ExportError(f"The weight {ingredient.weight} is not a number", "", "use numbers such as 0.5")
-        if not adapter.stackable:
-            raise ExportError(f"{adapter.path} cannot be blended", _obstacle(adapter), _instead(adapter))
         for update in adapter.updates():
             shape = (int(update.b.shape[0]), int(update.a.shape[1]))
             if shapes.setdefault(update.module, shape) != shape:
@@ -127,21 +125,6 @@ def _refuse_other_architecture(adapters: list[AdapterFolder]) -> None:
                 f"its layers are named {min(stem)}..., those of another {min(first)}...",
                 "blend adapters of one base model",
             )
-
-
-def _instead(adapter: AdapterFolder) -> str:
-    """Return what can be done with an adapter that cannot be blended, other than what would refuse it as well."""
-    return otherwise(adapter) if unmergeable(adapter) else "merge it into its base by itself"
-
-
-def _obstacle(adapter: AdapterFolder) -> str:
-    if adapter.config.get("use_dora"):
-        return "DoRA's magnitudes belong to one direction each and cannot be added up"
-    if adapter.foreign:
-        return f"it uses {', '.join(adapter.foreign)}"
-    if adapter.whole_tensors:
-        return f"it brings whole tensors ({', '.join(list(adapter.whole_tensors)[:2])}), which are no updates to add up"
-    return "it has biases or embeddings of its own beside A and B"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from app.errors import ExportError, ModelError, NetworkError
+from app.export.adapter_kinds import refuse_for_inspection
 from app.export.adapters.inspect import KEPT, measure
 from app.export.merge.base_model import BaseModel, find_base
 from app.export.requests import INSPECTION_FILE, InspectAnswer, Inspection, InspectRequest, LayerFigures
@@ -19,7 +20,7 @@ def run(child: JobChild) -> tuple[Outcome, Result]:
     """Measure layer after layer and write result/inspection.json."""
     request = child.request(InspectRequest)
     adapter = AdapterFolder(Path(request.adapter))
-    refuse_other_kinds(adapter)
+    refuse_for_inspection(adapter)
     base, note = _base_here(adapter, request.base)
     notes = [note] if note else []
     if adapter.whole_tensors:
@@ -36,15 +37,6 @@ def run(child: JobChild) -> tuple[Outcome, Result]:
     child.directory.result.mkdir(exist_ok=True)
     replace_file(child.directory.result / INSPECTION_FILE, json.dumps(asdict(found)))
     return "finished", asdict(summary(sizes, notes))
-
-
-def refuse_other_kinds(adapter: AdapterFolder) -> None:
-    """Refuse adapters whose update is more than B A. Raises ExportError with the reason."""
-    if adapter.config.get("use_dora"):
-        why = "a DoRA update depends on the weight it changes, so it has no rank of its own"
-        raise ExportError(f"{adapter.path} cannot be inspected", why, "choose a LoRA adapter")
-    if adapter.foreign:
-        raise ExportError(f"{adapter.path} cannot be inspected", f"it uses {', '.join(adapter.foreign)}", "")
 
 
 def summary(sizes: list[LayerFigures], notes: list[str]) -> InspectAnswer:

@@ -10,13 +10,13 @@ from gguf import GGMLQuantizationType, GGUFType, GGUFWriter
 from transformers import PreTrainedConfig
 
 from app.errors import ExportError
+from app.export.adapter_kinds import refuse_for_llama_cpp
 from app.export.gguf import writer as files
 from app.export.gguf.architecture import linear_attention
 from app.export.gguf.architecture.families import Family, family_of
 from app.export.gguf.model import GgufFile
 from app.export.gguf.tensors import Names, paired
 from app.export.gguf.writer import Entry
-from app.export.merge.weight_delta import otherwise, unmergeable
 from app.models.adapters import AdapterFolder, LoraUpdate
 from app.models.peft_keys import refuse_ignored
 
@@ -25,7 +25,7 @@ def write_adapter(
     adapter: AdapterFolder, config: PreTrainedConfig, path: Path, *, name: str, pause: Callable[[], None] = lambda: None
 ) -> GgufFile:
     """Write an adapter for a base of this configuration, in float32. Raises ExportError for what llama.cpp lacks."""
-    _refuse(adapter)
+    refuse_for_llama_cpp(adapter)
     refuse_ignored(adapter, config, refusal=ExportError)
     family, text = family_of(config), config.get_text_config(decoder=True)
     writer = GGUFWriter(path, family.arch)
@@ -37,18 +37,6 @@ def write_adapter(
     entries = [entry for update in adapter.updates() for entry in _entries(update, alpha, family, text)]
     sha256, _ = files.write(path, files.head_of(writer, path, entries), entries, pause)
     return GgufFile(path, sha256, files.check(path, entries, pause), [])
-
-
-def _refuse(adapter: AdapterFolder) -> None:
-    adapter.refuse_changed_base()
-    if adapter.stackable and not adapter.config.get("lora_bias"):
-        return
-    why = "it is a DoRA adapter" if adapter.config.get("use_dora") else "it is more than A and B of linear layers"
-    raise ExportError(
-        "llama.cpp cannot add this adapter to its base",
-        why,
-        otherwise(adapter) if unmergeable(adapter) else "leave --lora-only out: the merged model can be written",
-    )
 
 
 def _entries(update: LoraUpdate, alpha: float, family: Family, config: PreTrainedConfig) -> Iterator[Entry]:

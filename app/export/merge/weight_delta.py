@@ -13,14 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.errors import ExportError, OtherBaseError
+from app.export.adapter_kinds import refuse_unmergeable
 from app.export.merge.base_model import BaseModel, Skeleton
-from app.models.adapters import PEFT_ALONE, AdapterFolder
+from app.models.adapters import AdapterFolder
 from app.models.tensors import StoredTensor, read_header
 
-# Settings that are no plain sum of low-rank updates, but well defined.
-_MERGED = frozenset(["target_parameters", "trainable_token_indices"])
 _FACTORS = {"lora_A.weight", "lora_B.weight"}
-# What to do with an adapter that can be neither merged nor blended here.
 
 
 @dataclass(frozen=True)
@@ -65,26 +63,9 @@ class Changes:
             found.pop(parameter, None)
 
 
-def unmergeable(adapter: AdapterFolder) -> list[str]:
-    """Return the settings in use under which an adapter cannot be merged."""
-    return [name for name in adapter.foreign if name not in _MERGED]
-
-
-def otherwise(adapter: AdapterFolder) -> str:
-    """Return what can be done with an adapter that cannot be merged."""
-    return PEFT_ALONE if adapter.unserved else "serve it beside its base"
-
-
 def changes_of(adapter: AdapterFolder, base: BaseModel) -> Changes:
     """Return what an adapter does to the parameters of a base. Raises ExportError for what cannot be merged."""
-    adapter.refuse_changed_base()
-    foreign = unmergeable(adapter)
-    if foreign:
-        raise ExportError(
-            f"The adapter {adapter.path} cannot be merged",
-            f"it uses {', '.join(foreign)}, which is not a plain sum of low-rank updates",
-            otherwise(adapter),
-        )
+    refuse_unmergeable(adapter)
     stored = read_header(adapter.weights_file)
     changes = Changes(whole={parameter: stored[key] for parameter, key in adapter.whole_tensors.items()})
     changes.rows = {f"{name}.weight": Rows(_numbers(adapter, name), key) for name, key in adapter.token_rows.items()}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.errors import ExportError
-from app.export.merge.weight_delta import otherwise, unmergeable
+from app.export.adapter_kinds import refuse_for_vllm
 from app.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE
 from app.models.adapters import AdapterFolder
 from app.workspace import file_sha256, safe_name
@@ -47,7 +47,7 @@ def hand_over(adapter: AdapterFolder, base: str, folder: Path, name: str = "adap
     `base` is what vLLM shall load: a hub id, or a folder on the server. The command names it; in the files a folder is
     called by its last name only. Raises ExportError.
     """
-    _refuse(adapter)
+    refuse_for_vllm(adapter)
     name, rank = safe_name(name), _rank(adapter.rank)
     (folder / name).mkdir(parents=True)
     # A folder of this machine in the files would tell about it and lead the server nowhere.
@@ -74,36 +74,6 @@ def _requests(name: str) -> str:
         for prompt in _PROMPTS
     )
     return "".join(json.dumps(body) + "\n" for body in bodies)
-
-
-def _refuse(adapter: AdapterFolder) -> None:
-    """Raise ExportError for what vLLM does not serve beside a base; the names in the file count, not the settings.
-
-    A configuration does not always tell of embeddings or biases that came along.
-    """
-    adapter.refuse_changed_base()
-    config = adapter.config
-    parts = {part for layer in adapter.layers.values() for part in layer} - {"lora_A.weight", "lora_B.weight"}
-    whole = [*adapter.whole_tensors, *sorted(parts)]
-    obstacles = [
-        reason
-        for found, reason in (
-            (config.get("use_dora"), "it is a DoRA adapter"),
-            (config.get("modules_to_save"), "it brings whole modules"),
-            (config.get("bias", "none") != "none" or config.get("lora_bias"), "it brings biases"),
-            (config.get("rank_pattern") or config.get("alpha_pattern"), "its rank or alpha differs between layers"),
-            (adapter.foreign, f"it uses {', '.join(adapter.foreign)}"),
-        )
-        if found
-    ]
-    if not obstacles and whole:
-        obstacles.append(f"it brings {whole[0]}")
-    if obstacles:
-        raise ExportError(
-            "vLLM cannot serve this adapter beside its base",
-            ", and ".join(obstacles),
-            otherwise(adapter) if unmergeable(adapter) else "merge it and serve the model",
-        )
 
 
 def _rank(rank: int) -> int:

@@ -1,7 +1,9 @@
-"""A damaged adapter is refused when the work is handed in, wherever adapters are named: no process starts for it."""
+"""What an adapter's files tell of damage and kind is said when work is handed in: no process starts for it."""
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from app.config.schema import RunConfig
 from app.engine.requests import EngineRequest, start_engine
-from app.errors import ModelError
+from app.errors import ExportError, ModelError
 from app.evaluation.held_out.requests import EvaluationRequest, start_evaluation
 from app.export.requests import (
     BlendRequest,
@@ -46,6 +48,12 @@ def train(place: Place) -> object:
     return submit.start(place.workspace, RunConfig().changed(changes, "the test"))
 
 
+def export_to(target: str, *, lora_only: bool = False) -> Callable[[Place], object]:
+    return lambda at: start_export(
+        at.workspace, ExportRequest(target, str(at.out), str(at.adapter), lora_only=lora_only)
+    )
+
+
 HAND_IN: dict[str, Callable[[Place], object]] = {
     "merge": lambda at: start_merge(at.workspace, MergeRequest(str(at.adapter), str(at.out))),
     "export": lambda at: start_export(at.workspace, ExportRequest("adapter", str(at.out), str(at.adapter))),
@@ -77,17 +85,43 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_models.save_adapter(folder, Path(resolve("starter")), target_modules=["q_proj"])
 
 
+def copied(sound: Path, folder: Path) -> Place:
+    adapter = Path(shutil.copytree(sound, folder / "adapter"))
+    return Place(open_workspace(folder / "workspace"), adapter, folder / "out")
+
+
 @pytest.mark.parametrize("damage", [cut, poison])
 @pytest.mark.parametrize("kind", HAND_IN)
 def test_no_process_starts_for_a_damaged_adapter(
     tmp_path: Path, sound: Path, kind: str, damage: Callable[[Path], None]
 ) -> None:
-    adapter = tmp_path / "adapter"
-    adapter.mkdir()
-    for path in sound.iterdir():
-        (adapter / path.name).write_bytes(path.read_bytes())
-    damage(adapter / "adapter_model.safetensors")
-    place = Place(open_workspace(tmp_path / "workspace"), adapter, tmp_path / "out")
+    place = copied(sound, tmp_path)
+    damage(place.adapter / "adapter_model.safetensors")
     with pytest.raises(ModelError, match=r"adapter_model\.safetensors is damaged"):
         HAND_IN[kind](place)
+    assert not list(place.workspace.jobs.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("setting", "hand_in", "reason"),
+    [
+        ({"use_dora": True}, export_to("gguf", lora_only=True), "It is a DoRA adapter. Leave --lora-only out"),
+        ({"lora_bias": True}, export_to("gguf", lora_only=True), "more than A and B .* Serve it beside its base"),
+        ({"use_dora": True}, export_to("vllm"), "It is a DoRA adapter. Merge it"),
+        ({"use_dora": True}, HAND_IN["blend"], "DoRA's magnitudes .* Merge it into its base"),
+        ({"use_dora": True}, HAND_IN["inspect"], "cannot be inspected. A DoRA update"),
+        ({"alora_invocation_tokens": [1]}, HAND_IN["merge"], "cannot be merged. It uses alora_invocation_tokens"),
+        ({"alora_invocation_tokens": [1]}, export_to("lmstudio"), "cannot be merged"),
+        ({"init_lora_weights": "pissa"}, HAND_IN["export"], "It began with pissa"),
+        ({"init_lora_weights": "pissa"}, export_to("ollama"), "It began with pissa"),
+    ],
+)
+def test_no_process_starts_for_a_kind_that_cannot_go_there(
+    tmp_path: Path, sound: Path, setting: dict[str, object], hand_in: Callable[[Place], object], reason: str
+) -> None:
+    place = copied(sound, tmp_path)
+    settings = place.adapter / "adapter_config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | setting))
+    with pytest.raises((ExportError, ModelError), match=reason):
+        hand_in(place)
     assert not list(place.workspace.jobs.iterdir())
