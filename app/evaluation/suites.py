@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
 from app.errors import TakenError, UsageError, WorkspaceError, keyed
 from app.files import csv_text, replace_file
@@ -61,6 +62,35 @@ def parse_suite(name: str, text: str) -> Suite:
         prompt, _, expect = line.rpartition(_ARROW) if _ARROW in line else (line, "", "")
         items.append(Item(prompt.strip() or line, expect.strip()))
     return Suite(safe_name(name), tuple(items))
+
+
+def read_suite(file: Path) -> tuple[Item, ...]:
+    """Read prompts with what good answers hold: a saved suite, a list of `prompt` and `keys`, or `prompt => words`.
+
+    Raises UsageError for a file that is none of these.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise UsageError(f"There is no suite at {file.name}", "", "name a file of prompts") from None
+    try:
+        raw = parsed_json(text)
+    except ValueError:
+        return parse_suite(file.stem, text).items
+    try:
+        listed = raw if isinstance(raw, list) else raw.get("items") or raw["prompts"]
+        items = tuple(item for one in listed for item in _items(one))
+    except (KeyError, TypeError, AttributeError):
+        items = ()
+    if not items:
+        raise UsageError(f"{file.name} is no suite", "it lists no prompts", "write one `prompt => words` a line")
+    return items
+
+
+def _items(one: dict[str, object]) -> Iterator[Item]:
+    keys = one.get("keys")
+    for expect in keys if isinstance(keys, list) and keys else [one.get("expect") or ""]:
+        yield Item(str(one["prompt"]), str(expect))
 
 
 def passed(text: str, expect: str) -> bool | None:

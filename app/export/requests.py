@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from app.errors import ExportError, UsageError, keyed
+from app.evaluation.suites import read_suite
 from app.export.adapter_kinds import (
     refuse_for_blend,
     refuse_for_inspection,
@@ -286,7 +287,7 @@ def start_export(workspace: Workspace, request: ExportRequest) -> JobDirectory:
     """Hand in an export and return its job at once.
 
     Raises ExportError when its place is taken or the source is not what it should be, WorkspaceError where a file of
-    rows or prompts is missing.
+    rows or prompts is missing, UsageError for a suite that is none.
     """
     if request.adapter:
         _refuse_kind(request, _checked_adapter(Path(request.adapter)))
@@ -301,7 +302,7 @@ def start_export(workspace: Workspace, request: ExportRequest) -> JobDirectory:
         if source:
             existing_source(source)
     if request.suite:
-        existing_file(request.suite, "suite")
+        _check_suite(request)
     out = Path(request.out)
     _check_out(workspace, out, [Path(request.adapter or request.model), *_local(request.base)])
     return jobs.submit(workspace, "export", asdict(request), name=f"{request.to}: {out.name}")
@@ -478,6 +479,14 @@ def wait_for_answer(job: JobDirectory, kind: type[Answer]) -> Answer:
 
 def _absolute(folder: str) -> Path:
     return Path(folder).expanduser().absolute()
+
+
+def _check_suite(request: ExportRequest) -> None:
+    """Raise WorkspaceError or UsageError for a suite that is missing, or holds nothing that a bound can be set on."""
+    items = read_suite(existing_file(request.suite, "suite"))
+    if request.smallest and Bound.of(request.smallest).needs_suite and not any(item.expect for item in items):
+        why = f"{Path(request.suite).name} says of no prompt what a good answer holds"
+        raise UsageError("A bound on a suite takes answers to judge", why, "write `prompt => words`, one a line")
 
 
 def _refuse_kind(request: ExportRequest, adapter: AdapterHeader) -> None:

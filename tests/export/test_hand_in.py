@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from app.config.schema import RunConfig
 from app.engine.requests import EngineRequest, start_engine
-from app.errors import ExportError, ModelError
+from app.errors import ExportError, ModelError, UsageError
 from app.evaluation.held_out.requests import EvaluationRequest, start_evaluation
 from app.export.requests import (
     BlendRequest,
@@ -124,4 +124,23 @@ def test_no_process_starts_for_a_kind_that_cannot_go_there(
     settings.write_text(json.dumps(json.loads(settings.read_text()) | setting))
     with pytest.raises((ExportError, ModelError), match=reason):
         hand_in(place)
+    assert not list(place.workspace.jobs.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "smallest", "reason"),
+    [
+        ("", "", "It has no prompt"),
+        ("[1, 2]", "", "lists no prompts"),
+        ("Who are you?\n", "suite=0.9", "says of no prompt what a good answer holds"),
+    ],
+)
+def test_no_process_starts_for_a_suite_that_cannot_be_judged(
+    tmp_path: Path, sound: Path, text: str, smallest: str, reason: str
+) -> None:
+    place, suite = copied(sound, tmp_path), tmp_path / "suite.txt"
+    suite.write_text(text)
+    request = ExportRequest("gguf", str(place.out), str(place.adapter), suite=str(suite), smallest=smallest)
+    with pytest.raises(UsageError, match=reason):
+        start_export(place.workspace, request)
     assert not list(place.workspace.jobs.iterdir())

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from app.errors import ExportError
+from app.evaluation.suites import read_suite
 from app.export.gguf.model import GgufFile, Importance, refuse_unfit_tokenizer, write_model
 from app.export.gguf.quality import probes, proof
 from app.export.gguf.quality.probes import HeldOut
@@ -79,7 +80,7 @@ class Maker:
             receipt.notes.append("Not run in llama.cpp, which is not installed; a format smaller than q8_0 brings it.")
             return None
         self.progress(0, 1, "asking the 16-bit model")
-        suite = probes.read_suite(Path(self.request.suite)) if self.request.suite else ()
+        suite = read_suite(Path(self.request.suite)) if self.request.suite else ()
         found = proof.reference_of(self.model.folder, self._parameters, memory, held_out.texts, suite)
         if found is None:
             receipt.untold.append(

@@ -18,7 +18,7 @@ from gguf.quants import dequantize
 from safetensors.torch import load_file, save_file
 
 from app.errors import ExportError, UsageError
-from app.evaluation.suites import Item
+from app.evaluation.suites import Item, read_suite
 from app.export.gguf.model import write_model
 from app.export.gguf.quality import probes, proof
 from app.export.gguf.quality.probes import Text
@@ -236,7 +236,7 @@ def test_rows_that_a_run_kept_back_weigh_nothing(tmp_path: Path) -> None:
 )
 def test_suites_are_read_as_they_are_written(tmp_path: Path, content: str, items: list[tuple[str, str]]) -> None:
     (tmp_path / "suite").write_text(content, encoding="utf-8")
-    found = probes.read_suite(tmp_path / "suite")
+    found = read_suite(tmp_path / "suite")
     assert [(item.prompt, item.expect) for item in found] == items
     answers = {"Hi?": "A and B, yes", "Two and two?": "5"}
     assert probes.share_passed(found, answers) == (0.0 if "Two" in content else 1.0)
@@ -247,7 +247,7 @@ def test_suites_are_read_as_they_are_written(tmp_path: Path, content: str, items
 def test_a_file_that_is_no_suite_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "suite").write_text(content, encoding="utf-8")
     with pytest.raises(UsageError, match="is no suite"):
-        probes.read_suite(tmp_path / "suite")
+        read_suite(tmp_path / "suite")
 
 
 def test_a_bound_that_nothing_meets_is_refused_with_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +12,9 @@ from app.data.dataset.build import recorded
 from app.data.dataset.makers import outcomes
 from app.data.dataset.options import DataOptions
 from app.data.reading.readers import read_rows
-from app.errors import DataError, UsageError
-from app.evaluation.suites import Item, parse_suite, passed
+from app.errors import DataError
+from app.evaluation.suites import Item, passed
 from app.jobs.directory import holding
-from app.reading import parsed_json
 
 _LONGEST, MOST_PLACES = 512, 512
 # A row is read at so many places on average at least, so that no more rows are opened than can be used.
@@ -70,35 +69,6 @@ def _held_out(labelled: Iterable[tuple[list[int], list[int]]], most_places: int)
         if places:
             texts.append(Text(list(ids), places))
     return HeldOut(texts, frozenset(ids for ids, _ in every))
-
-
-def read_suite(file: Path) -> tuple[Item, ...]:
-    """Read prompts with what good answers hold: a saved suite, a list of `prompt` and `keys`, or `prompt => words`.
-
-    Raises UsageError for a file that is none of these.
-    """
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        raise UsageError(f"There is no suite at {file.name}", "", "name a file of prompts") from None
-    try:
-        raw = parsed_json(text)
-    except ValueError:
-        return parse_suite(file.stem, text).items
-    try:
-        listed = raw if isinstance(raw, list) else raw.get("items") or raw["prompts"]
-        items = tuple(item for one in listed for item in _items(one))
-    except (KeyError, TypeError, AttributeError):
-        items = ()
-    if not items:
-        raise UsageError(f"{file.name} is no suite", "it lists no prompts", "write one `prompt => words` a line")
-    return items
-
-
-def _items(one: dict[str, object]) -> Iterator[Item]:
-    keys = one.get("keys")
-    for expect in keys if isinstance(keys, list) and keys else [one.get("expect") or ""]:
-        yield Item(str(one["prompt"]), str(expect))
 
 
 def share_passed(items: Sequence[Item], answers: dict[str, str]) -> float | None:
