@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import math
+import stat
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
@@ -37,9 +38,26 @@ def parsed_json(text: str | bytes) -> Any:
     return _without_surrogates(held) if escape in text.lower() else held  # type: ignore[operator]
 
 
+def file_size(path: Path) -> int:
+    """Return the bytes of a plain file. Raises OSError for a missing one, and for a pipe, a socket or a device.
+
+    Opening a pipe waits until somebody writes into it, and a device may have no end: whoever reads either is stuck.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):  # reading a folder fails by itself
+        raise OSError("it is a pipe, a socket or a device, not a plain file")
+    return found.st_size
+
+
+def file_bytes(path: Path) -> bytes:
+    """Return what a plain file holds. Raises OSError as `file_size` does."""
+    file_size(path)
+    return path.read_bytes()
+
+
 def read_object(path: Path) -> dict[str, Any]:
     """Return the JSON object that a file holds. Raises OSError, and ValueError where it holds anything else."""
-    held = parsed_json(path.read_bytes().removeprefix(codecs.BOM_UTF8))
+    held = parsed_json(file_bytes(path).removeprefix(codecs.BOM_UTF8))
     if not isinstance(held, dict):
         raise ValueError("it holds no JSON object")
     return held

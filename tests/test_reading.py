@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from app.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE
 from app.models.adapters import AdapterFolder
 from app.models.identity import NOTE_FILE, noted_base
 from app.models.prompts import stored_template
-from app.models.tensors import INDEX_FILE, read_checkpoint
+from app.models.tensors import INDEX_FILE, read_checkpoint, read_header
 from app.reading import parsed_json, read_object
 from app.training.memory.oom_fallback import _taken
 from app.ui.shell import tour
@@ -150,3 +152,40 @@ def test_what_is_right_is_read_as_it_is(tmp_path: Path) -> None:
     file.write_text('\ufeff{"a": ["ü", 1.5, null]}', encoding="utf-8")
     assert read_object(file) == {"a": ["ü", 1.5, None]}
     assert parsed_json(b'["\\ud83d\\ude00"]') == ["😀"]
+
+
+PIPED: dict[str, tuple[str, str, Callable[[Path], object]]] = {
+    "config.json": ("config.json", '{"model_type": "said"}', read_config),
+    "adapter_config.json": (
+        CONFIG_FILE,
+        '{"peft_type": "LORA", "r": 8, "lora_alpha": 8, "base_model_name_or_path": "said"}',
+        lambda path: AdapterFolder(path.parent).config,
+    ),
+    "tokenizer_config.json": (
+        "tokenizer_config.json",
+        '{"chat_template": "said"}',
+        lambda path: stored_template(path.parent),
+    ),
+    "the note of a base": (NOTE_FILE, '{"base": {"said": 1}, "covers": "said"}', read_object),
+    "weights": ("model.safetensors", "said", read_header),
+}
+
+
+@pytest.mark.parametrize(("name", "held", "read"), PIPED.values(), ids=list(PIPED))
+def test_a_pipe_in_place_of_a_file_is_refused_before_it_is_opened(
+    name: str, held: str, read: Callable[[Path], object], tmp_path: Path
+) -> None:
+    """Whoever opens a pipe waits for its writer. This one has a writer, which a reader that opens it would hear."""
+    (tmp_path / WEIGHTS_FILE).write_bytes(b"")
+    pipe = tmp_path / name
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=(held,), daemon=True)
+    writer.start()
+    try:
+        assert read(pipe) == ""
+    except (WorkbenchError, OSError) as error:
+        assert "a pipe, a socket or a device" in str(error)
+    finally:
+        heard = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        writer.join()
+        os.close(heard)

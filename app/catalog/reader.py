@@ -15,7 +15,7 @@ from app.catalog.general import numbers
 from app.catalog.spec import ModelSpec
 from app.catalog.vision import FIELD, vision_parameters
 from app.errors import ModelError
-from app.reading import parsed_json
+from app.reading import file_size, parsed_json
 
 _ARCHITECTURES = Path(__file__).with_name("architectures.json")
 _MAX_CONFIG_BYTES = 4 * 1024 * 1024
@@ -34,7 +34,7 @@ def known_architectures() -> frozenset[str]:
 def read_config(path: Path) -> dict[str, Any]:
     """Return the content of a config.json, or raise ModelError."""
     try:
-        if path.stat().st_size > _MAX_CONFIG_BYTES:
+        if file_size(path) > _MAX_CONFIG_BYTES:
             raise ModelError(
                 f"{path.name} is too large for a model configuration", f"it has over {_MAX_CONFIG_BYTES:,} bytes"
             )

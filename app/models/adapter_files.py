@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from app.errors import ModelError, one_line
 from app.hub.ids import is_local
 from app.models.names import resolve_adapter
-from app.reading import parsed_json
+from app.reading import file_bytes, parsed_json
 
 Kept = TypeVar("Kept")
 
@@ -278,7 +278,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
             "name the folder that a training run left in result/adapter",
         )
     try:
-        config = parsed_json((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        config = parsed_json(file_bytes(folder / CONFIG_FILE).decode())
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise ModelError(f"{folder / CONFIG_FILE} cannot be read", why, "check the folder") from None

@@ -16,7 +16,7 @@ from app.data.chat_template.turn_end import turn_ends
 from app.data.formats.conversation import Message
 from app.errors import TemplateError, foreign_code, one_line
 from app.models.encoder_decoder import has_encoder
-from app.reading import parsed_json
+from app.reading import file_bytes, parsed_json
 
 _TEMPLATE_FILE, _TOKENIZER_CONFIG = "chat_template.jinja", "tokenizer_config.json"
 
@@ -158,7 +158,7 @@ def stored_template(folder: Path) -> str:
     try:
         if (folder / _TEMPLATE_FILE).is_file():
             return (folder / _TEMPLATE_FILE).read_text(encoding="utf-8")
-        return _default(parsed_json((folder / _TOKENIZER_CONFIG).read_text(encoding="utf-8")).get("chat_template"))
+        return _default(parsed_json(file_bytes(folder / _TOKENIZER_CONFIG)).get("chat_template"))
     except (OSError, ValueError, AttributeError):
         return ""
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from app.errors import ModelError
-from app.reading import parsed_json
+from app.reading import file_size, parsed_json
 
 INDEX_FILE, SINGLE_FILE = "model.safetensors.index.json", "model.safetensors"
 DTYPES = {
@@ -93,7 +93,7 @@ class StoredTensor:
 def read_header(path: Path) -> dict[str, StoredTensor]:
     """Return the tensors of one safetensors file. Raises ModelError when the header or an offset is wrong."""
     try:
-        size = path.stat().st_size
+        size = file_size(path)
         with path.open("rb") as file:
             if size < _LENGTH_BYTES:
                 raise ValueError("the file is cut off before its header" if size else "the file is empty")

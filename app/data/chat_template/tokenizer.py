@@ -14,7 +14,7 @@ from app.data.chat_template.encoder_decoder import EncoderDecoder, encoder_decod
 from app.data.chat_template.templates import PLAIN_TEMPLATES, ChatTemplate, plain_template
 from app.data.chat_template.tokens import Encoder
 from app.errors import ModelError, TemplateError, foreign_code, one_line
-from app.reading import parsed_json
+from app.reading import file_bytes, parsed_json
 
 _NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
 
@@ -130,7 +130,7 @@ def _end_tokens(folder: Path, tokenizer: Any, eos: str) -> tuple[str, ...]:
     """Return the tokens at which generation stops."""
     ids: Any = None
     with contextlib.suppress(OSError, ValueError, AttributeError):  # the file is optional
-        ids = parsed_json((folder / "generation_config.json").read_text("utf-8")).get("eos_token_id")
+        ids = parsed_json(file_bytes(folder / "generation_config.json")).get("eos_token_id")
     tokens = [tokenizer.convert_ids_to_tokens(i) for i in (ids if isinstance(ids, list) else [ids]) if _is_id(i)]
     named = [str(token) for token in tokens if token]
     return tuple(dict.fromkeys(([eos] if eos else []) + named))
