@@ -167,6 +167,13 @@ class _StreamOptions(BaseModel):
     include_usage: bool = False
 
 
+# Fields of a request that are numbers; pydantic takes true for 1.
+_NUMBERS = (
+    *("n", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens", "max_completion_tokens"),
+    *("seed", "top_logprobs"),
+)
+
+
 class ChatRequest(BaseModel):
     """A chat request. Fields beyond the protocol: top_k, min_p, repetition_penalty, chat_template_kwargs, mix.
 
@@ -200,9 +207,20 @@ class ChatRequest(BaseModel):
     @classmethod
     def _null_is_absent(cls, found: object) -> object:
         """Take a field that is null for one that is not there, as OpenAI's own server does."""
-        if not isinstance(found, dict):
-            return found
-        return _without_nulls(found)
+        return _without_nulls(found) if isinstance(found, dict) else found
+
+    @field_validator(*_NUMBERS, mode="before")
+    @classmethod
+    def _no_truth_value(cls, value: object) -> object:
+        if isinstance(value, bool):
+            raise ValueError("true and false are no numbers")
+        return value
+
+    @model_validator(mode="after")
+    def _asks_for_what_it_counts(self) -> ChatRequest:
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("top_logprobs needs logprobs to be true")
+        return self
 
     @field_validator("stop")
     @classmethod

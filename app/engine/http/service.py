@@ -16,7 +16,7 @@ from app.engine.batching.text import TextStream
 from app.engine.http.protocol import Answer, ChatRequest, RequestError
 from app.engine.scheduler import Decoder
 from app.engine.variants import BASE, Variant, VariantSet
-from app.errors import EngineError, ModelError, NetworkError
+from app.errors import WorkbenchError
 from app.models.adapter_files import locate
 from app.models.prompts import PromptError, Prompts, PromptTooLong
 
@@ -160,7 +160,7 @@ class Service:
             place = await asyncio.to_thread(locate, folder)
             model = await asyncio.to_thread(self._columns.opened, place)
             column = await asyncio.wrap_future(self._decoder.call(lambda: self._columns.add(name, place, model)))
-        except (EngineError, ModelError, NetworkError) as error:
+        except WorkbenchError as error:
             raise RequestError(400, error.line(), param="dir") from None
         self._prompts.learn(name, place)
         self.known[name] = column

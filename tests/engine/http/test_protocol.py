@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.data.chat_template.templates import PLAIN_TEMPLATES, render_limit
-from app.engine.http.protocol import ChatRequest, RequestError, parse_chat
+from app.engine.http.protocol import _NUMBERS, ChatRequest, RequestError, parse_chat
 from app.engine.http.server import Guard
 from app.models.prompts import PromptError, Prompts
 from tests.models import tiny_models
@@ -250,3 +250,25 @@ def test_nulls_are_absent_at_any_depth() -> None:
     request = parse_chat(json.dumps({"model": "base", "messages": [*ASK, said, {**ASK[0], "name": None}]}).encode())
     call = {"type": "function", "function": {"name": "f", "arguments": {}}}
     assert request.conversation()[1] == {"role": "assistant", "content": "", "tool_calls": [call]}
+
+
+@pytest.mark.parametrize("name", _NUMBERS)
+def test_a_truth_value_is_no_number(name: str) -> None:
+    with pytest.raises(RequestError, match=f"{name}: .*true and false are no numbers"):
+        parsed(**{name: True})
+
+
+def test_every_number_of_a_request_is_looked_at() -> None:
+    kinds = {name: str(field.annotation) for name, field in ChatRequest.model_fields.items()}
+    assert set(_NUMBERS) == {name for name, kind in kinds.items() if name != "chat_template_kwargs" and is_number(kind)}
+
+
+def is_number(annotation: str) -> bool:
+    return annotation.startswith(("<class 'int'>", "<class 'float'>", "int |", "float |"))
+
+
+def test_alternatives_without_logprobs_are_refused_by_name() -> None:
+    with pytest.raises(RequestError, match="top_logprobs needs logprobs"):
+        parsed(top_logprobs=5)
+    assert parsed(top_logprobs=0).logprobs is None
+    assert parsed(top_logprobs=5, logprobs=True).top_logprobs == 5

@@ -216,6 +216,11 @@ def test_a_folder_that_cannot_be_is_a_plain_refusal(raw: httpx.Client, folder: s
     assert answer.status_code == 400 and "not an adapter" in answer.json()["error"]["message"]
 
 
+def test_a_home_that_is_not_there_is_a_refusal_and_no_failure(raw: httpx.Client) -> None:
+    answer = raw.post("/adapters", json={"name": "x", "dir": "~nobody-of-this-name/adapter"})
+    assert answer.status_code == 400 and "home folder" in answer.json()["error"]["message"]
+
+
 def test_health_and_unknown_routes(served: Endpoint, raw: httpx.Client) -> None:
     root = served.url.removesuffix("/v1")
     assert raw.get(f"{root}/health").json()["status"] == "ok"
