@@ -45,6 +45,9 @@ class PushRequest:
 
 def checked(repo: str) -> str:
     """Return a repository's name. Raises UsageError when it is none."""
+    if not repo:
+        none = keyed("no_repository_is_named", "No repository is named")
+        raise UsageError(none, "", keyed("write_owner_name_too", "write OWNER/NAME"))
     if not is_repository(repo):
         raise UsageError(f"{repo!r:.120} is no hub repository", "", "write OWNER/NAME")
     return repo

@@ -102,9 +102,15 @@ def config_of(job: JobDirectory) -> RunConfig | None:
 
 
 def state_word(job: JobDirectory, status: Status) -> str:
-    """Return the state as a person would say it: a run that was paused has not simply stopped."""
+    """Return the state as a person would say it: a run that was paused has not simply stopped.
+
+    What a running job was asked to do is said at once: it looks for it between two steps, or once its libraries are
+    loaded.
+    """
     if status.silent:
         return "silent"
     if job.paused(status):
         return "paused"
-    return "pausing" if status.live and job.pause_requested() else status.state
+    if not status.live or not job.stop_requested():
+        return status.state
+    return "pausing" if job.pause_requested() else "stopping"

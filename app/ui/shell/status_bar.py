@@ -5,7 +5,7 @@ from __future__ import annotations
 from app import hardware
 from app.jobs import requests
 from app.jobs.directory import JobDirectory, Status
-from app.runs.current import current_job
+from app.runs.current import current_job, state_word
 from app.ui.components import icons, number_format
 from app.ui.components.markup import Html, element
 from app.ui.shell.language import Translator
@@ -92,8 +92,11 @@ def progress(job: JobDirectory, status: Status, t: Translator) -> Html:
         parts.append(element("span", t("strip.loss", loss=number_format.loss(last["loss"])), class_="wb-number"))
     if left is not None:
         parts.append(element("span", t("strip.left", time=number_format.duration(left)), class_="wb-number"))
+    word = state_word(job, status)
     if status.silent:
         parts.append(element("span", t("strip.silent"), class_="wb-warn"))
+    elif word in ("stopping", "pausing"):
+        parts.append(element("span", t.known(f"state.{word}", word), class_="wb-muted"))
     elif job.kind.gives_way or (status.phase and status.phase != "training"):
         parts.append(element("span", phase_name(status.phase, t), class_="wb-muted"))
     elif status.state != "running":

@@ -132,7 +132,11 @@ def build(context: PageContext, seen: gr.BrowserState, wrong: gr.HTML) -> None:
     make = context.translated.make
     with make(gr.Accordion, label=Key("data.hub"), open=False, elem_id="wb-hub"):
         name = make(
-            gr.Textbox, label=Key("data.hub.name"), placeholder="owner/name", max_lines=1, elem_id="wb-hub-name"
+            gr.Textbox,
+            label=Key("data.hub.name"),
+            placeholder=Key("hub.owner_name"),
+            max_lines=1,
+            elem_id="wb-hub-name",
         )
         part = make(gr.Textbox, label=Key("data.hub.part"), info=Key("data.hub.part_help"), max_lines=1)
         with gr.Row(elem_classes="wb-actions"):

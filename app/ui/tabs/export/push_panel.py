@@ -86,7 +86,9 @@ class Panel:
 def build(context: PageContext) -> Panel:
     """Build the repository, the button and the question; they are placed in the card."""
     made = context.translated.make
-    repo = made(gr.Textbox, label=Key("take.push.repo"), placeholder="OWNER/NAME", max_lines=1, elem_id="wb-push-repo")
+    repo = made(
+        gr.Textbox, label=Key("take.push.repo"), placeholder=Key("hub.owner_name"), max_lines=1, elem_id="wb-push-repo"
+    )
     private = made(gr.Checkbox, label=Key("take.push.private"), value=True, elem_id="wb-push-private")
     button = made(gr.Button, value=Key("take.push"), scale=0, elem_id="wb-push")
     question = questions.build(context, "wb-push", Key("take.push.yes"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from app import hardware
-from app.runs.current import EVERY, Filter, shown_run, training_runs
+from app.runs.current import EVERY, Filter, shown_run, state_word, training_runs
 from app.runs.results import curves
 from app.ui.components import messages, questions
 from app.ui.components.handlers import LAST, Control, Parts, Updates, Wiring, handler, held
@@ -98,7 +98,7 @@ def live(
         table=run_table.table([one for one in found if only.takes(one)], t),
         waiting=run_cards.waiting(workspace, t),
         can_try=status.state == "finished" or any(job.checkpoints.glob("step-*/complete.json")),
-        can_stop=not status.final,
+        can_stop=not status.final and state_word(job, status) != "stopping",
         can_pause=status.state == "running" and not job.stop_requested(),
         can_resume=status.final and status.state != "finished",
         can_remove=status.final,

@@ -170,6 +170,8 @@ def test_a_push_is_asked_about_and_goes_from_the_prepared_folder(
     assert asked_for(job).repo == "me/mine"
     with pytest.raises(UsageError, match="is no hub repository"):
         push_panel.ask(workspace, value, "mine", True, T)
+    with pytest.raises(UsageError, match="No repository is named"):  # it said: '' is no hub repository
+        push_panel.ask(workspace, value, " ", True, T)
     asked = push_panel.ask(workspace, value, " me/mine ", False, T)
     assert "seen by everybody" in asked.text and out.name in asked.text
     assert push_panel.standing(workspace, value, T) == ""

@@ -16,6 +16,7 @@ from app.jobs import directory as jobs
 from app.jobs import queue, requests, supervisor
 from app.jobs import trash as removed
 from app.jobs.directory import JobDirectory, Status
+from app.jobs.lock import FileLock
 from app.jobs.metrics import MetricsWriter
 from app.runs import dataset_selection, draft, request_paths
 from app.runs.current import Filter
@@ -23,6 +24,7 @@ from app.runs.draft import Draft
 from app.runs.submission import start
 from app.ui.components.axes import Span
 from app.ui.components.questions import Question
+from app.ui.shell import status_bar
 from app.ui.shell.language import Translator
 from app.ui.tabs.train import (
     compare_panel,
@@ -191,6 +193,21 @@ def test_a_paused_run_says_so_and_can_be_resumed_behind_others(workspace: Worksp
     assert found.can_resume and not found.can_pause
     assert tab.act(workspace, "resume", job.id, T) == "" and job.status().state == "queued"
     assert not job.pause_requested()
+
+
+@pytest.mark.parametrize(("asked", "said"), [("1\n", "stopping"), ("1 pause\n", "pausing")])
+def test_what_a_run_was_asked_is_said_before_it_does_it(workspace: Workspace, asked: str, said: str) -> None:
+    # While its libraries load, a run looks for nothing for seconds: the click seemed to be lost.
+    job = run(workspace)
+    lock = FileLock(job.lock_file)
+    assert lock.acquire()
+    job.write_status(Status(state="running", phase="loading libraries", step=1, of=10).with_heartbeat())
+    assert live_panel.live(workspace, job.id, T).can_stop
+    job.stop_file.write_text(asked)
+    found = live_panel.live(workspace, job.id, T)
+    assert said in found.head and said in found.cards and said in status_bar.progress(job, job.status(), T)
+    assert found.can_stop is (said == "pausing") and not found.can_pause
+    lock.release()
 
 
 def test_only_what_has_changed_is_sent(workspace: Workspace) -> None:
