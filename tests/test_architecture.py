@@ -3,6 +3,7 @@
 import ast
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -73,8 +74,13 @@ def room_of(module: str) -> str:
     return module.split(".")[1] if "." in module else ""
 
 
-def imported(module: str, *, at_load: bool) -> Iterator[str]:
-    """Yield what a module imports: everywhere, or only what loading it runs."""
+@cache
+def imported(module: str, *, at_load: bool) -> tuple[str, ...]:
+    """Return what a module imports: everywhere, or only what loading it runs."""
+    return tuple(_imported(module, at_load))
+
+
+def _imported(module: str, at_load: bool) -> Iterator[str]:
     package = module.split(".") if SOURCES[module].name == "__init__.py" else module.split(".")[:-1]
     stack: list[ast.AST] = [ast.parse(SOURCES[module].read_text(encoding="utf-8"))]
     while stack:

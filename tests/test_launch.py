@@ -116,7 +116,7 @@ def test_check_names_the_tool_that_complains_and_fix_mends_what_it_can(
 
 
 @pytest.mark.parametrize("wrong", ["", "here", "browser"])
-def test_all_tests_run_in_two_processes_and_each_counts(
+def test_all_tests_run_in_several_processes_and_each_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], wrong: str
 ) -> None:
     """Two files wait for one another: one process alone would never end the first."""
