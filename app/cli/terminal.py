@@ -53,6 +53,16 @@ def written(text: str) -> str:
     return text
 
 
+def secret(text: str) -> str:
+    """Read a token, as the type of an argument. Raises ArgumentTypeError for one that no header of a request carries.
+
+    Clients write headers in ASCII and drop blanks around a value: such a token would be wrong at every request.
+    """
+    if not re.fullmatch("[!-~]*", written(text)):
+        raise argparse.ArgumentTypeError("a request cannot carry it; use letters without accents, digits and hyphens")
+    return text
+
+
 class Verbs:
     """The collection of verbs that `register` functions add to."""
 

@@ -15,10 +15,13 @@ from typing import Any
 import pytest
 
 from app.cli.main import main
+from app.cli.verbs import playground
 from app.config.schema import parse
 from app.engine.client import Ask, EngineClient
 from app.engine.http.endpoint import Endpoint
 from app.errors import ConfigError, EngineError
+from app.jobs import supervisor
+from tests.ui.running_page import free_port
 
 LATIN = os.fsdecode("Wie heißt du?".encode("latin-1"))
 
@@ -105,6 +108,16 @@ def test_the_command_line_refuses_bytes_that_are_no_text(
     said.encode()
 
 
+@pytest.mark.parametrize("token", ["schlüssel", "two\nlines", "with blank", " led", "密钥", "bell\a"])
+def test_a_token_that_no_request_can_carry_is_refused(
+    token: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", "--model", "/nowhere", "--token", token, "--workspace", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert "--token" in said and "a request cannot carry it" in said and said.count("\n") == 1
+    assert token.strip() not in said
+
+
 def test_a_prompt_in_latin_1_bytes_ends_with_a_line(tmp_path: Path) -> None:
     words = [b"chat", b"--model", b"starter", b"--prompt", "Wie heißt du?".encode("latin-1")]
     found = subprocess.run(
@@ -119,3 +132,18 @@ def test_a_prompt_in_latin_1_bytes_ends_with_a_line(tmp_path: Path) -> None:
 def test_settings_hold_no_half_characters() -> None:
     with pytest.raises(ConfigError, match=r"sample_prompts.*no text in utf-8"):
         parse({"training": {"sample_prompts": ["hi", LATIN]}})
+
+
+def test_serve_says_a_word_before_it_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before: list[str] = []
+
+    def waiting(job: object) -> Endpoint:
+        before.append(capsys.readouterr().err)
+        raise EngineError("The engine did not start", "the test ends here")
+
+    monkeypatch.setattr(playground, "wait_for_endpoint", waiting)
+    monkeypatch.setattr(supervisor, "ensure_running", lambda workspace: None)
+    assert main(["serve", "--model", "starter", "--port", str(free_port()), "--workspace", str(tmp_path)]) == 1
+    assert before == ["Loading starter.\n"]

@@ -10,7 +10,7 @@ import time
 from dataclasses import asdict
 from types import FrameType
 
-from app.cli.terminal import Verbs, answer, named_folders, port, positive, progress, workspace_of, written
+from app.cli.terminal import Verbs, answer, named_folders, port, positive, progress, secret, workspace_of, written
 from app.cli.verbs.jobs import follow
 from app.engine import requests as engine
 from app.engine.client import wait_for_endpoint
@@ -51,7 +51,7 @@ def register(verbs: Verbs) -> None:
     chat_parser.add_argument("--max-tokens", type=positive, default=256, metavar="N")
     serve_parser.add_argument("--port", type=port, default=8000, metavar="P")
     serve_parser.add_argument(
-        "--token", metavar="T", type=written, help="secret that requests must carry; made up when none is given"
+        "--token", metavar="T", type=secret, help="secret that requests must carry; made up when none is given"
     )
     serve_parser.add_argument(
         "--no-kept-prefix", action="store_true", help="read every prompt anew, also where it goes on from the last turn"
@@ -111,6 +111,7 @@ def serve(arguments: argparse.Namespace) -> None:
         keep_prefixes=not arguments.no_kept_prefix,
     )
     job = engine.start_engine(workspace, request, token=arguments.token)
+    progress(f"Loading {arguments.model}.")
     try:
         found = wait_for_endpoint(job)
         progress(f"Serving on {found.url}. Ctrl-C ends it.")
