@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from app.hub import address
 from app.jobs import directory, requests
 from app.workspace import Workspace, open_workspace
 
@@ -26,6 +27,12 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     if isinstance(val, bytes) or (isinstance(val, str) and len(val) > 80):
         return argname
     return None  # pytest's own name
+
+
+@pytest.fixture(autouse=True)
+def unpinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job pins the hub's address for its process; where a test runs one in this process, the next is free of it."""
+    monkeypatch.setattr(address, "_pinned", None)
 
 
 @pytest.fixture

@@ -175,11 +175,8 @@ def test_what_the_page_keeps_serves_everything(elsewhere: str, workspace: Worksp
     from huggingface_hub import constants
 
     address.pin(Address(HUB))
-    try:
-        assert address.settle().url == constants.ENDPOINT == HUB
-        assert not constants.HF_HUB_DISABLE_IMPLICIT_TOKEN
-    finally:
-        address._pinned = None
+    assert address.settle().url == constants.ENDPOINT == HUB
+    assert not constants.HF_HUB_DISABLE_IMPLICIT_TOKEN
 
 
 def test_a_mirror_that_is_away_or_none_is_refused_at_once(
