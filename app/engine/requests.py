@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -86,13 +86,16 @@ def compare(
     seed: int | None = None,
     max_tokens: int = 256,
     timeout_s: float = 1800.0,
+    handed_in: Callable[[], None] = lambda: None,
 ) -> list[ColumnAnswer]:
     """Answer one prompt by the base and every adapter, in one batch, and return the columns in that order.
 
-    Starts an engine of its own and stops it again. Raises EngineError when a column fails.
+    Starts an engine of its own, calls `handed_in` while that loads, and stops it again. Raises EngineError when a
+    column fails.
     """
     job = start_engine(workspace, request)
     try:
+        handed_in()
         with EngineClient(wait_for_endpoint(job, timeout_s=timeout_s)) as client:
             messages = [{"role": "system", "content": system}] if system else []
             messages.append({"role": "user", "content": prompt})

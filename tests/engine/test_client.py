@@ -16,11 +16,13 @@ import pytest
 
 from app.cli.main import main
 from app.cli.verbs import playground
+from app.config.presets import load
 from app.config.schema import parse
 from app.engine.client import Ask, EngineClient
 from app.engine.http.endpoint import Endpoint
 from app.errors import ConfigError, EngineError
-from app.jobs import supervisor
+from app.jobs import requests, supervisor
+from app.workspace import open_workspace
 from tests.ui.running_page import free_port
 
 LATIN = os.fsdecode("Wie heißt du?".encode("latin-1"))
@@ -147,3 +149,16 @@ def test_serve_says_a_word_before_it_waits(
     monkeypatch.setattr(supervisor, "ensure_running", lambda workspace: None)
     assert main(["serve", "--model", "starter", "--port", str(free_port()), "--workspace", str(tmp_path)]) == 1
     assert before == ["Loading starter.\n"]
+
+
+def test_serve_says_who_made_it_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def taken(job: object) -> Endpoint:
+        requests.submit(open_workspace(tmp_path), "train", load("cpu-starter").config.as_dict())
+        return Endpoint("http://127.0.0.1:9/v1", "t", 0)
+
+    monkeypatch.setattr(playground, "wait_for_endpoint", taken)
+    monkeypatch.setattr(supervisor, "ensure_running", lambda workspace: None)
+    assert main(["serve", "--model", "starter", "--port", str(free_port()), "--workspace", str(tmp_path)]) == 0
+    assert "stopped from elsewhere. Another run owns the accelerator: " in capsys.readouterr().err

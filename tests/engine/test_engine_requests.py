@@ -24,7 +24,13 @@ def test_compare_answers_all_columns_and_leaves_no_engine(
     workspace = open_workspace(tmp_path)
     adapters = {"plain": str(tiny_adapters["plain"]), "narrow": str(tiny_adapters["narrow"])}
     request = EngineRequest(str(tiny_base), adapters, quant="none")
-    columns = compare(workspace, request, "hello", system="be brief", greedy=True, max_tokens=6)
+    begun: list[str] = []
+
+    def handed_in() -> None:
+        begun.extend(job.status().state for job in all_jobs(workspace))
+
+    columns = compare(workspace, request, "hello", system="be brief", greedy=True, max_tokens=6, handed_in=handed_in)
+    assert len(begun) == 1 and begun[0] != "finished", "a word is said while the model loads"
     assert [column.name for column in columns] == ["base", "plain", "narrow"]
     for column in columns:
         assert column.batched is True and 1 <= column.tokens <= 6 and isinstance(column.text, str)

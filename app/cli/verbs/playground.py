@@ -86,6 +86,7 @@ def chat(arguments: argparse.Namespace) -> None:
         greedy=arguments.greedy,
         seed=arguments.seed,
         max_tokens=arguments.max_tokens,
+        handed_in=lambda: progress(f"Loading {arguments.model}."),
     )
     lines = []
     for column in columns:
@@ -121,6 +122,8 @@ def serve(arguments: argparse.Namespace) -> None:
             time.sleep(0.5)
         if status.state != "stopped":
             raise EngineError(f"The engine {status.state}", status.reason, f"its log is {job.log_file}")
+        taken = jobs.busy(workspace)
+        progress(f"The engine was stopped from elsewhere. {taken.what}." if taken else "The engine was stopped.")
     finally:
         jobs.stop(workspace, job)
         jobs.wait(job, timeout_s=30)
