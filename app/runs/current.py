@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.config.schema import RunConfig, parse
-from app.errors import WorkbenchError
+from app.errors import JobError, WorkbenchError, keyed
 from app.jobs import directory as jobs
 from app.jobs.directory import JobDirectory, Status
 from app.runs.on_disk import artifacts
@@ -55,6 +55,21 @@ def shown_run(workspace: Workspace, selected: object) -> JobDirectory | None:
     """Return the run that was picked, while it exists; else the newest."""
     runs = training_runs(workspace)
     return next((job for job in runs if job.id == selected), runs[0] if runs else None)
+
+
+def picked_run(workspace: Workspace, selected: object) -> JobDirectory | None:
+    """Return the run to act on: the one that was picked, or the newest where none was.
+
+    Raises JobError for one that was picked and is gone: what was meant for it must not happen to another.
+    """
+    job = shown_run(workspace, selected)
+    if selected and (job is None or job.id != selected):
+        raise JobError(
+            keyed("run_is_gone", "The run {id} is no longer here", id=f"{selected!s:.80}"),
+            keyed("removed_elsewhere", "it was removed, perhaps in another window"),
+            keyed("choose_another_run", "choose another run"),
+        )
+    return job
 
 
 @dataclass(frozen=True)

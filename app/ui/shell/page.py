@@ -233,12 +233,16 @@ def _wire_steps(context: PageContext, tabs: Tabs) -> None:
     """Carry a run from Train to the playground, and an adapter from there to Export."""
     workspace = context.workspace
 
-    def attempt(selected: object) -> Updates:
-        job = current.shown_run(workspace, selected)
+    def attempt(selected: object, t: Translator) -> Updates:
+        try:
+            job = current.picked_run(workspace, selected)
+        except WorkbenchError as error:
+            return Updates({tabs.train_wrong: messages.problem(error, t)})
         offered = artifacts.choices(workspace)
         of_job = [value for _, value in offered if job and value.partition(":")[0] == job.id][:1]
         prompts = artifacts.held_out_prompts(artifacts.find(workspace, of_job[0])) if of_job else []
         there = {tabs.tried: gr.update(choices=offered, value=of_job), context.tabs: gr.update(selected="playground")}
+        there[tabs.train_wrong] = Html("")
         return Updates({**there, **({tabs.prompt: prompts[0]} if prompts else {})})
 
     def attempt_step(picked: str) -> Updates:
@@ -253,8 +257,8 @@ def _wire_steps(context: PageContext, tabs: Tabs) -> None:
         )
 
     def clone(selected: object, mine: Draft, t: Translator) -> Updates:
-        job = current.shown_run(workspace, selected)
         try:
+            job = current.picked_run(workspace, selected)
             if job is None:
                 raise UsageError(
                     keyed("there_is_no_run_to_clone", "There is no run to clone"), "", keyed("start_one", "start one")
@@ -276,7 +280,8 @@ def _wire_steps(context: PageContext, tabs: Tabs) -> None:
         **tabs.plan_again
     )
     gr.on([context.blocks.load, tabs.kept_preset.change], **handler(offer, [raw(context.language)], [tabs.chips]))
-    tabs.try_it.click(**handler(attempt, [held(tabs.run)], [tabs.tried, tabs.prompt, context.tabs]))
+    tried = [held(tabs.run), context.language_field]
+    tabs.try_it.click(**handler(attempt, tried, [tabs.tried, tabs.prompt, context.tabs, tabs.train_wrong]))
     tabs.run_head.select(**handler(attempt_step, shows=[tabs.tried, context.tabs]))
     _wire_taking(context, tabs)
 

@@ -11,7 +11,7 @@ from app.errors import BusyError, WorkbenchError
 from app.jobs import requests
 from app.jobs import trash as removed
 from app.jobs.directory import JobDirectory
-from app.runs.current import shown_run, training_runs
+from app.runs.current import picked_run, training_runs
 from app.runs.dataset_selection import DatasetSelection
 from app.runs.draft import Draft
 from app.runs.results import curves, verdict
@@ -123,10 +123,10 @@ def act(workspace: Workspace, action: str, selected: object, t: Translator) -> H
 
     A run is resumed behind what runs, and removed into the trash.
     """
-    job = shown_run(workspace, selected)
-    if job is None:
-        return Html("")
     try:
+        job = picked_run(workspace, selected)
+        if job is None:
+            return Html("")
         if action == "stop":
             requests.stop(workspace, job)
         elif action == "pause":
@@ -175,9 +175,9 @@ def build(context: PageContext, planned: PlanTab) -> TrainTab:
     with sweep_place:
         sweep_panel.build(context, planned.form, start_box.sweep, selected, after)
     with live.box_place:
-        box = run_panel.build(context, selected, partial(shown_run, context.workspace), after)
-        script_panel.build(context, selected, partial(shown_run, context.workspace))
-        profile_panel.build(context, selected, partial(shown_run, context.workspace))
+        box = run_panel.build(context, selected, after)
+        script_panel.build(context, selected)
+        profile_panel.build(context, selected)
     compare_panel.build(context, ticked)
     _wire_saving(context, live)
     _wire_start(context, planned.form, start_box, selected, after)
@@ -319,7 +319,10 @@ def _wire_actions(context: PageContext, panel: LivePanel, selected: gr.State, wr
         button.click(**handler(partial(do, action=action), reads, [wrong])).then(**after)
 
     def ask(chosen: object, t: Translator) -> Updates:
-        job = shown_run(workspace, chosen)
+        try:
+            job = picked_run(workspace, chosen)
+        except WorkbenchError as error:
+            return Updates({wrong: messages.problem(error, t)})
         return question.asking(None if job is None else history_panel.remove_question(workspace, job, t))
 
     def remove(about: object, t: Translator) -> Updates:
@@ -327,6 +330,6 @@ def _wire_actions(context: PageContext, panel: LivePanel, selected: gr.State, wr
         known = isinstance(about, str) and any(job.id == about for job in training_runs(workspace))
         return Updates({wrong: act(workspace, "remove", about, t) if known else Html("")})
 
-    buttons.remove.click(**handler(ask, reads, question.outputs))
+    buttons.remove.click(**handler(ask, reads, [*question.outputs, wrong]))
     gr.on([selected.change, context.language.change], **handler(question.closed, shows=question.outputs))
     questions.answer(question, remove, [context.language_field], [wrong]).then(**after)

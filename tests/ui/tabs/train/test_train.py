@@ -144,6 +144,23 @@ def test_a_removed_run_is_in_the_trash_and_comes_back(workspace: Workspace) -> N
     assert "The trash is empty" in run_cards.bin_list(workspace, T)
 
 
+@pytest.mark.parametrize("action", ["stop", "pause", "resume", "remove"])
+def test_what_is_meant_for_a_run_that_is_gone_happens_to_no_other(workspace: Workspace, action: str) -> None:
+    gone, other = run(workspace, "gone"), run(workspace, "other", state="paused" if action == "resume" else "running")
+    removed.move_to_trash(workspace, gone)
+    before = other.recorded_status()
+    assert f"The run {gone.id} is no longer here" in tab.act(workspace, action, gone.id, T)
+    assert other.recorded_status() == before and not other.stop_requested() and other.path.is_dir()
+
+
+def test_the_box_of_a_run_that_is_gone_names_and_starts_no_other(workspace: Workspace) -> None:
+    gone, other = run(workspace, "gone"), run(workspace, "other")
+    removed.move_to_trash(workspace, gone)
+    done: list[JobDirectory] = []
+    assert "is no longer here" in run_panel._said(done.append, workspace, gone.id, T, "run.saved") and not done
+    assert "wb-error" not in run_panel._said(done.append, workspace, "", T, "run.saved") and [job.id for job in done] == [other.id]
+
+
 def test_deleting_asks_with_names_and_sizes_and_deletes_what_was_asked_about(workspace: Workspace) -> None:
     first, second, third = (run(workspace, name) for name in ("<b>first</b>", "second", "third"))
     (first.result).mkdir(exist_ok=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import gradio as gr
 
 from app.config.schema import parse
 from app.errors import JobError, WorkbenchError
 from app.jobs.directory import JobDirectory
 from app.planner.step_profile import StepProfile
+from app.runs.current import picked_run, shown_run
 from app.runs.results import flame
 from app.runs.submission import profiling
 from app.ui.components import messages
@@ -73,7 +72,7 @@ def _table(profile: StepProfile, t: Translator) -> Html:
     return element("div", table, class_="wb-table", tabindex="0")
 
 
-def build(context: PageContext, selected: gr.State, shown_run: Callable[[object], JobDirectory | None]) -> None:
+def build(context: PageContext, selected: gr.State) -> None:
     """Build the fold and wire it; it looks for a profile when it is opened, and while one is measured."""
     make, workspace, t = context.translated.make, context.workspace, context.language_field
     with make(gr.Accordion, label=Key("profile.title"), open=False, elem_id="wb-profile") as box:
@@ -85,8 +84,8 @@ def build(context: PageContext, selected: gr.State, shown_run: Callable[[object]
     opened, digest, timer = gr.State(False), gr.State(0), gr.Timer(POLL_S, active=False)
 
     def measure(chosen: object, t: Translator) -> Html:
-        run = shown_run(chosen)
         try:
+            run = picked_run(workspace, chosen)
             if run is not None:
                 start(workspace, run)
         except WorkbenchError as error:
@@ -94,7 +93,7 @@ def build(context: PageContext, selected: gr.State, shown_run: Callable[[object]
         return Html("")
 
     def look(is_open: object, chosen: object, t: Translator, seen: object) -> Updates:
-        run = shown_run(chosen) if is_open else None
+        run = shown_run(workspace, chosen) if is_open else None
         if run is None:
             return Updates({timer: gr.Timer(active=False)})
         job = profiling.newest(workspace, run.id)

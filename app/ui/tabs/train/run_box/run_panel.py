@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import gradio as gr
@@ -15,7 +16,7 @@ from app.config.schema import parse
 from app.errors import UsageError, WorkbenchError, keyed
 from app.jobs import requests
 from app.jobs.directory import JobDirectory
-from app.runs import request_paths
+from app.runs import current, request_paths
 from app.runs.dataset_selection import DatasetSelection
 from app.runs.draft import Draft
 from app.runs.submission import submit
@@ -26,8 +27,6 @@ from app.ui.shell.language import Key, Translator
 from app.ui.shell.page_context import PageContext
 from app.ui.tabs.train import unplanned
 from app.workspace import Workspace
-
-Shown = Callable[[object], JobDirectory | None]
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ class _Controls:
     kept: gr.State
 
 
-def build(context: PageContext, selected: gr.State, shown: Shown, after: Wiring) -> RunBox:
+def build(context: PageContext, selected: gr.State, after: Wiring) -> RunBox:
     """Build the folded box of the shown run and wire it. `after` is the event that looks at everything again."""
     make = context.translated.make
     with make(gr.Accordion, label=Key("run.box"), open=False, elem_id="wb-run-box") as box:
@@ -99,29 +98,31 @@ def build(context: PageContext, selected: gr.State, shown: Shown, after: Wiring)
         with gr.Row(elem_classes="wb-actions wb-end-row"):
             wanted = make(gr.Textbox, label=Key("run.preset"), max_lines=1, min_width=160, elem_id="wb-preset-name")
             keep = make(gr.Button, value=Key("run.keep"), scale=0, elem_id="wb-preset-keep")
-        _build_bundle(context, selected, shown, said)
+        _build_bundle(context, selected, said)
     controls = _Controls(box, said, name, tags, note, save, clone, again, wanted, keep, gr.State(0))
-    _wire_label(context, controls, selected, shown, after)
-    _wire_copies(context, controls, selected, shown, after)
+    _wire_label(context, controls, selected, after)
+    _wire_copies(context, controls, selected, after)
     return RunBox(clone, controls.kept)
 
 
-def _wire_label(context: PageContext, c: _Controls, selected: gr.State, shown: Shown, after: Wiring) -> None:
+def _wire_label(context: PageContext, c: _Controls, selected: gr.State, after: Wiring) -> None:
     """Wire the name, the tags and the note of the shown run."""
+    workspace = context.workspace
 
     def label(chosen: object) -> Updates:
-        job = shown(chosen)
+        job = current.shown_run(workspace, chosen)
         if job is None:
             return Updates({c.name: "", c.tags: "", c.note: ""})
         label = job.label
         return Updates({c.name: job.name, c.tags: ", ".join(label.tags), c.note: label.note})
 
     def fill(chosen: object) -> Updates:
-        job = shown(chosen)
+        job = current.shown_run(workspace, chosen)
         return Updates({**label(chosen), selected: "" if job is None else job.id})
 
     def rename(chosen: object, called: str, tagged: str, noted: str, t: Translator) -> Updates:
-        return Updates({c.said: _said(lambda job: _rename(job, called, tagged, noted), shown(chosen), t, "run.saved")})
+        label = partial(_rename, name=called, tags=tagged, note=noted)
+        return Updates({c.said: _said(label, workspace, chosen, t, "run.saved")})
 
     c.box.expand(**handler(fill, [held(selected)], [selected, c.name, c.tags, c.note]))
     selected.change(**handler(label, [held(selected)], [c.name, c.tags, c.note]))
@@ -130,21 +131,22 @@ def _wire_label(context: PageContext, c: _Controls, selected: gr.State, shown: S
     c.save.click(**handler(rename, reads, [c.said])).then(**after)
 
 
-def _wire_copies(context: PageContext, c: _Controls, selected: gr.State, shown: Shown, after: Wiring) -> None:
+def _wire_copies(context: PageContext, c: _Controls, selected: gr.State, after: Wiring) -> None:
     """Wire what is made of the shown run: the same run again, and a preset of its settings."""
+    workspace = context.workspace
 
     def rerun(chosen: object, t: Translator) -> Updates:
         started: list[str] = []
 
         def start(job: JobDirectory) -> None:
-            started.append(submit.again(context.workspace, job, queue=True).id)
+            started.append(submit.again(workspace, job, queue=True).id)
 
-        said = _said(start, shown(chosen), t, "run.started")
+        said = _said(start, workspace, chosen, t, "run.started")
         return Updates({c.said: said, **({selected: started[0]} if started else {})})
 
     def preset(chosen: object, called: str, count: int, t: Translator) -> Updates:
         made: list[str] = []
-        said = _said(lambda job: made.append(keep_preset(context.workspace, job, called)), shown(chosen), t, "run.kept")
+        said = _said(lambda job: made.append(keep_preset(workspace, job, called)), workspace, chosen, t, "run.kept")
         return Updates({c.kept: count + len(made), c.said: said})
 
     t = context.language_field
@@ -152,7 +154,7 @@ def _wire_copies(context: PageContext, c: _Controls, selected: gr.State, shown: 
     c.keep.click(**handler(preset, [held(selected), text(c.wanted), held(c.kept), t], [c.kept, c.said]))
 
 
-def _build_bundle(context: PageContext, selected: gr.State, shown: Shown, said: gr.HTML) -> None:
+def _build_bundle(context: PageContext, selected: gr.State, said: gr.HTML) -> None:
     """Build what shows the support bundle of the shown run and then offers it as a file, and wire it."""
     make = context.translated.make
     with gr.Row(elem_classes="wb-actions"):
@@ -169,11 +171,11 @@ def _build_bundle(context: PageContext, selected: gr.State, shown: Shown, said: 
     )
 
     def bundle(chosen: object, t: Translator) -> Updates:
-        job = shown(chosen)
-        if job is None:
-            hidden = {bundled: gr.update(visible=False, value=""), fetch: gr.update(visible=False, value=None)}
-            return Updates({**hidden, said: Html("")})
         try:
+            job = current.picked_run(context.workspace, chosen)
+            if job is None:
+                hidden = {bundled: gr.update(visible=False, value=""), fetch: gr.update(visible=False, value=None)}
+                return Updates({**hidden, said: Html("")})
             words, out = save_bundle(context.workspace, job)
         except WorkbenchError as error:
             return Updates({said: messages.problem(error, t)})
@@ -194,9 +196,10 @@ def _rename(job: JobDirectory, name: str, tags: str, note: str) -> None:
     requests.relabel(job, label, note, tags)
 
 
-def _said(do: Callable[[JobDirectory], object], job: JobDirectory | None, t: Translator, done: str) -> Html:
-    """Do something with a run and return that it is done, or what went wrong."""
+def _said(do: Callable[[JobDirectory], object], workspace: Workspace, chosen: object, t: Translator, done: str) -> Html:
+    """Do something with the picked run and return that it is done, or what went wrong."""
     try:
+        job = current.picked_run(workspace, chosen)
         if job is None:
             raise UsageError(keyed("there_is_no_run", "There is no run"), "", keyed("start_one", "start one"))
         do(job)

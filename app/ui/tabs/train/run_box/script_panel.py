@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import gradio as gr
 
 from app.errors import WorkbenchError
-from app.jobs.directory import JobDirectory
+from app.runs.current import shown_run
 from app.runs.training_script import recipe
 from app.ui.components import messages
 from app.ui.components.handlers import Updates, handler, held
@@ -16,7 +14,7 @@ from app.ui.shell.language import Key, Translator
 from app.ui.shell.page_context import PageContext
 
 
-def build(context: PageContext, selected: gr.State, shown: Callable[[object], JobDirectory | None]) -> None:
+def build(context: PageContext, selected: gr.State) -> None:
     """Build the box and wire it; the script is written when the box is opened or another run is shown."""
     make = context.translated.make
     with make(gr.Accordion, label=Key("train.recipe"), open=False, elem_id="wb-recipe") as box:
@@ -25,7 +23,7 @@ def build(context: PageContext, selected: gr.State, shown: Callable[[object], Jo
         code = gr.Code(language="python", interactive=False, show_label=False, elem_id="wb-recipe-code")
 
     def script(chosen: object, t: Translator) -> Updates:
-        job = shown(chosen)
+        job = shown_run(context.workspace, chosen)
         try:
             return Updates({code: recipe(job) if job else "", said: Html("")})
         except WorkbenchError as error:
