@@ -14,7 +14,7 @@ from tests.ui.running_page import RunningPage
 LATE = """async () => {
   await new Promise((resolve) => setTimeout(resolve, 1500));
   const [named, unnamed] = ["button", "button"].map((tag) => document.createElement(tag));
-  named.setAttribute("aria-label", "Clear");
+  named.setAttribute("aria-label", "Clear", "Nothing is called that");
   document.querySelector(".gradio-container").append(named, unnamed);
   unnamed.title = "Clear";
   await new Promise((resolve) => requestAnimationFrame(resolve));
@@ -26,10 +26,10 @@ LATE = """async () => {
 
 
 @pytest.mark.parametrize(
-    ("locale", "title", "close", "upload", "say_clear"),
+    ("locale", "title", "close", "upload", "say_clear", "nothing"),
     [
-        ("en-US", "Keyboard", "Close", "Click to upload or drop files", "Clear"),
-        ("zh-CN", "键盘", "关闭", "点击上传或拖入文件", "清除"),
+        ("en-US", "Keyboard", "Close", "Click to upload or drop files", "Clear", "Nothing is called that"),
+        ("zh-CN", "键盘", "关闭", "点击上传或拖入文件", "清除", "没有这样的名称"),
     ],
 )
 def test_shortcuts_and_the_frameworks_labels_follow_the_language(
@@ -40,6 +40,7 @@ def test_shortcuts_and_the_frameworks_labels_follow_the_language(
     close: str,
     upload: str,
     say_clear: str,
+    nothing: str,
 ) -> None:
     opened = open_page(served, locale=locale)
     page = opened.page
@@ -49,6 +50,12 @@ def test_shortcuts_and_the_frameworks_labels_follow_the_language(
     page.locator("body").press("?")
     page.wait_for_selector("#wb-help[open]")
     assert page.inner_text("#wb-help h2") == title and page.inner_text("#wb-help button") == close
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+k")
+    page.fill("#wb-palette input", "qqqq")
+    page.keyboard.press("Enter")
+    assert page.locator("#wb-found li").all_inner_texts() == [nothing]
+    page.keyboard.press("Escape")
     late = page.evaluate(LATE)
     assert late == [say_clear, say_clear], "a control that comes late was drawn in the framework's English"
     opened.watch.check()

@@ -211,7 +211,12 @@
         row.addEventListener("click", () => choose(place));
         return row;
       }));
-      mark();
+      if (shown.length) return mark();
+      field.removeAttribute("aria-activedescendant");
+      const none = make("li", { className: "wb-muted", textContent: say("found_nothing") });
+      none.setAttribute("role", "option");
+      none.setAttribute("aria-disabled", "true");
+      list.append(none);
     };
     field.addEventListener("input", fill);
     field.addEventListener("keydown", (event) => {

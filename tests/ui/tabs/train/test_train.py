@@ -158,7 +158,9 @@ def test_the_box_of_a_run_that_is_gone_names_and_starts_no_other(workspace: Work
     removed.move_to_trash(workspace, gone)
     done: list[JobDirectory] = []
     assert "is no longer here" in run_panel._said(done.append, workspace, gone.id, T, "run.saved") and not done
-    assert "wb-error" not in run_panel._said(done.append, workspace, "", T, "run.saved") and [job.id for job in done] == [other.id]
+    assert "wb-error" not in run_panel._said(done.append, workspace, "", T, "run.saved") and [
+        job.id for job in done
+    ] == [other.id]
 
 
 def test_deleting_asks_with_names_and_sizes_and_deletes_what_was_asked_about(workspace: Workspace) -> None:
