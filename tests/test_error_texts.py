@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from app import errors
+from app.data.reading import readers
+from app.data.reading.documents import web_pages, zip_documents
 from app.errors import DataError, UsageError, keyed
 from app.jobs.kinds import KINDS
 from app.ui.shell.language import NAMES, Translator, texts
@@ -208,3 +210,15 @@ def test_every_phase_and_kind_of_a_job_has_a_name() -> None:
                 for phase in (one.value for one in said if isinstance(one, ast.Constant)):
                     assert f"phase.{phase}" in texts("zh"), f"{path}:{node.lineno}: {phase}"
     assert {f"kind.{kind}" for kind in KINDS} <= set(texts("zh"))
+
+
+def test_every_kind_of_file_that_is_not_read_is_said_in_chinese() -> None:
+    zh = Translator("zh")
+    kinds = {*readers._FOREIGN.values(), *(kind for _, kind in web_pages._FOREIGN), zip_documents._OPEN_DOCUMENT}
+    kinds |= {called for _, called, kind in zip_documents._MARKS if kind is None}
+    kinds |= {"a tar archive", "an e-mail or mailbox", "a file of markup (XML or HTML)", "a zip of NumPy arrays"}
+    assert len(kinds) > 30
+    english = {kind: zh.heard(kind) for kind in kinds if zh.heard(kind) == kind or re.search(r"\ban? ", zh.heard(kind))}
+    assert not english
+    assert zh.heard("The file cannot be read: it is a picture") == "无法读取该文件：它是图片"
+    assert zh.heard(readers._SAVE_ROWS).startswith("请将其中的行存为下列格式之一：.json")

@@ -9,7 +9,6 @@ import hashlib
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import get_args
@@ -18,7 +17,7 @@ from app.config.schema import RunConfig
 from app.data.dataset.options import DROPPABLE, REPAIRABLE, DataOptions, OverLength
 from app.data.formats.conversation import Conversation
 from app.data.formats.conversions import conversation_of, parse_mapping
-from app.data.reading.readers import SUFFIXES, read_rows
+from app.data.reading.readers import read_rows
 from app.data.reading.rows import BadRow, RowProblem
 from app.errors import DataError, WorkbenchError, keyed
 from app.hub.client import cached_tokenizer
@@ -235,9 +234,3 @@ def columns(look: DatasetSelection) -> list[str]:
         if not isinstance(record, RowProblem):
             names |= dict.fromkeys(record.fields)
     return list(names)[:_MOST_COLUMNS]
-
-
-@lru_cache(maxsize=1)
-def accepted() -> list[str]:
-    """Return the endings of files that can be dropped."""
-    return sorted(SUFFIXES)

@@ -44,6 +44,7 @@ _ZIP_MAGIC = b"PK\x03\x04"
 _OLE_MAGIC = b"\xd0\xcf\x11\xe0"
 # How Office files with a password are named inside of the container that holds them.
 _LOCKED_MARK = "EncryptedPackage".encode("utf-16-le")
+_SAVE_ROWS = f"Save its rows as one of {', '.join(SUFFIXES)}"
 _SAVE_AS = "Save tables as CSV (UTF-8) and texts as plain text (.txt, UTF-8)"
 _PROSE_MARK = re.compile(r"^\s*(#{1,3} |<\|im_start\|>)")
 # How rows in JSON begin, whatever the file is called.
@@ -181,8 +182,7 @@ def _refuse_foreign(source: Source, magic: bytes) -> None:
     if magic.startswith(_OLE_MAGIC):
         _refuse_locked(source)
     if found:
-        known = ", ".join(SUFFIXES)
-        raise DataError(f"{source.name or 'The file'} is {found}", "It holds no rows that can be read", f"Use {known}")
+        raise DataError(f"{source.name or 'The file'} cannot be read: it is {found}", "", _SAVE_ROWS)
 
 
 def _refuse_locked(source: Source) -> None:
@@ -212,7 +212,7 @@ def _document_records(
     archive: zipfile.ZipFile, document: ZipDocument, path: Path, name: str, note: Note
 ) -> Iterator[Record]:
     if document.kind is None:
-        raise DataError(f"{name} is {document.called}", "Its text is not read here", _SAVE_AS)
+        raise DataError(f"{name} cannot be read: it is {document.called}", "Its text is not read here", _SAVE_AS)
     opened = rich_text.MarkupZip(archive, f"{name} is {document.called}")
     if document.kind in ("xlsx", "ods"):
         yield from spreadsheets.read_spreadsheet(opened, path, note)
@@ -259,11 +259,11 @@ def _head(source: Source) -> str:
     with source.open() as stream:
         head = next(read_chunks(stream), "")
     if not head.strip():
-        raise DataError(f"{source.name or 'The file'} is empty", "", "Choose a file with at least one row")
-    if head.count("\0") > _BINARY_NULS:
         raise DataError(
-            f"{source.name or 'The file'} is not text", "It is full of NUL bytes", f"Use {', '.join(SUFFIXES)}"
+            f"{source.name or 'The file'} has no row: it is empty", "", "Choose a file with at least one row"
         )
+    if head.count("\0") > _BINARY_NULS:
+        raise DataError(f"{source.name or 'The file'} is not text", "It is full of NUL bytes", _SAVE_ROWS)
     return head
 
 

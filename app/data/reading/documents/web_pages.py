@@ -92,7 +92,11 @@ def document_kind(head: str, name: str, suffix: str = "") -> Kind | None:
         remedy = "Put names such as question and answer in place of the lines that begin with #, and save it as .tsv"
         raise DataError(f"{name} is an export of Anki", "Its marks would be trained as text", remedy)
     if found:
-        raise DataError(f"{name} is {found}", "Its marks would be trained as text", "Save its text as .txt or .jsonl")
+        raise DataError(
+            f"{name} cannot be read: it is {found}",
+            "Its marks would be trained as text",
+            "Save its text as .txt or .jsonl",
+        )
     return None
 
 

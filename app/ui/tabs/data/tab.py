@@ -256,7 +256,7 @@ def _sources(context: PageContext, seen: gr.BrowserState, wrong: gr.HTML) -> Sou
             )
             for index, name in enumerate(dataset_selection.SAMPLES)
         }
-    drop = make(gr.File, label=Key("data.drop"), file_types=dataset_selection.accepted(), height=170, elem_id="wb-drop")
+    drop = make(gr.File, label=Key("data.drop"), height=170, elem_id="wb-drop")
     with make(gr.Accordion, label=Key("data.paste"), open=False):
         pasted = make(gr.Textbox, label=Key("data.pasted"), info=Key("data.pasted_help"), lines=6, max_lines=12)
         keep = make(gr.Button, value=Key("data.keep"))

@@ -209,10 +209,8 @@ def build(context: PageContext, tab: gr.Tab, shared: Chooser) -> None:
     make(gr.HTML, value=Key("evaluate.help"), elem_classes="wb-help wb-muted")
     with gr.Row(elem_classes="wb-end-row"):
         data = make(gr.Dropdown, label=Key("evaluate.data"), choices=[], elem_id="wb-evaluate-data", min_width=220)
-        drop = make(
-            gr.UploadButton, label=Key("evaluate.upload"), file_types=dataset_selection.accepted(), size="sm",
-            elem_id="wb-evaluate-upload", scale=0, min_width=120,
-        )  # fmt: skip
+        look = {"size": "sm", "scale": 0, "min_width": 120}
+        drop = make(gr.UploadButton, label=Key("evaluate.upload"), elem_id="wb-evaluate-upload", **look)
     names: list[Any] = [(Key(f"evaluate.metric.{name}"), name) for name in METRICS]
     metrics = make(
         gr.Dropdown, label=Key("evaluate.metrics"), info=Key("evaluate.metrics_help"), choices=names, value=[],
