@@ -208,3 +208,31 @@ def test_japanese_and_korean_bytes_are_read_as_what_they_are(tmp_path: Path, tex
     line = json.dumps({"instruction": text, "output": text}, ensure_ascii=False) + "\n"
     rows, problems = read(write(tmp_path, "rows.jsonl", (line * 3).encode(encoding)))
     assert [row.fields for row in rows] == [{"instruction": text, "output": text}] * 3 and not problems
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".txt", ""])
+@pytest.mark.parametrize(
+    ("begins", "called"),
+    [
+        (b"%PDF-1.7\n1 0 obj\n<<>>", "a PDF"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", "a picture"),
+        (b"ID3\x04\x00\x00\x00\x00\x0f\x76TSSE", "a sound or film"),
+        (b"OggS\x00\x02\x00\x00", "a sound or film"),
+        (b"\x1aE\xdf\xa3\x9fB\x86\x81", "a sound or film"),
+        (b"MZ\x90\x00\x03\x00\x00\x00", "a program"),
+        (b"\x7fELF\x02\x01\x01\x00", "a program"),
+        (b"GGUF\x03\x00\x00\x00\x95\x00", "a model in GGUF"),
+        (b"\x80\x05\x95\x10\x00\x00\x00", "a pickle"),
+        (b"SQLite format 3\x00", "a database"),
+        (b"BZh91AY&SY", "a bzip2 archive"),
+        (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    ],
+)
+def test_what_holds_no_rows_is_called_what_it_is(tmp_path: Path, begins: bytes, called: str, suffix: str) -> None:
+    with pytest.raises(DataError, match=f"cannot be read: it is {called}"):
+        read(write(tmp_path, f"rows{suffix}", begins + b"\x01\x02 more of it"))
+
+
+@pytest.mark.parametrize("text", ["OggS is a container.", "ID3 tags name a song.", "MZ begins a program.", "GGUF?"])
+def test_prose_about_a_kind_of_file_is_prose(tmp_path: Path, text: str) -> None:
+    assert read(write(tmp_path, "rows.txt", text))[0][0].fields["text"] == text
