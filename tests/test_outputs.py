@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from app import outputs
 from app.cli.main import main
@@ -106,12 +109,24 @@ def test_a_place_that_is_taken_is_refused(kind: str, tmp_path: Path, workspace: 
         outputs.refuse_foreign(str(workspace.root), out)
 
 
+def _write_adapter(folder: Path) -> None:
+    """Write an adapter of one layer, of which nothing is wrong."""
+    folder.mkdir()
+    settings = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]}
+    (folder / "adapter_config.json").write_text(json.dumps(settings))
+    layer = "base_model.model.model.layers.0.self_attn.q_proj"
+    parts = {
+        f"{layer}.lora_A.weight": np.ones((2, 8), np.float32),
+        f"{layer}.lora_B.weight": np.ones((8, 2), np.float32),
+    }
+    save_file(parts, folder / "adapter_model.safetensors")
+
+
 def test_an_export_lies_outside_of_what_it_is_made_from(tmp_path: Path, workspace: Workspace) -> None:
     adapter, model = tmp_path / "adapter", tmp_path / "model"
-    for folder, names in ((adapter, ("adapter_config.json", "adapter_model.safetensors")), (model, ("config.json",))):
-        folder.mkdir()
-        for name in names:
-            (folder / name).write_text("{}")
+    _write_adapter(adapter)
+    model.mkdir()
+    (model / "config.json").write_text("{}")
     (tmp_path / "link").symlink_to(adapter)
     inside, linked = adapter / "out", tmp_path / "link" / "out"
     starts: list[Callable[[], object]] = [
@@ -133,9 +148,7 @@ def test_an_export_whose_folder_cannot_be_made_is_refused_before_it_begins(
     tmp_path: Path, workspace: Workspace, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     adapter, above = tmp_path / "adapter", tmp_path / "above"
-    adapter.mkdir()
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        (adapter / name).write_text("{}")
+    _write_adapter(adapter)
     if place == "a file":
         above.write_text("")
     elif place == "a link to nothing":
