@@ -51,6 +51,11 @@ def nearest_name(name: str) -> str:
 
 def unknown_setting(name: str) -> Problem:
     """Say that a name is no setting, and which one it most likely meant."""
+    if not name.strip():
+        return Problem("(no name)", keyed("a_value_without_a_name", "a value without a setting"), "write NAME=VALUE")
+    within = next((known for known, _ in settings() if known.startswith(f"{name}.")), "")
+    if within:
+        return Problem(name, keyed("a_section_of_settings", "a section, not a setting"), f"name one, such as {within}")
     near = nearest_name(name)
     if near == name:  # in a file, where a section stands above its settings
         section, _, last = name.partition(".")

@@ -324,8 +324,9 @@ def _refuse_dora_on_int8(adapter: AdapterFolder, model: PreTrainedModel, device:
 
 
 def _changes_something(adapter: AdapterFolder, model: PreTrainedModel, name: str) -> bool:
-    """Tell whether any B of an adapter is not zero, or it brings tensors of its own."""
+    """Tell whether any B of an adapter is not zero and counts (alpha), or it brings tensors of its own."""
     if own_tensors(adapter, model, name) or adapter.token_rows:
         return True
-    seconds = [key for parts in adapter.layers.values() for part, key in parts.items() if "_B" in part]
+    counting = [parts for module, parts in adapter.layers.items() if adapter.scaling(module, adapter.rank)]
+    seconds = [key for parts in counting for part, key in parts.items() if "_B" in part]
     return any(bool(adapter.tensor(key).any()) for key in seconds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.config import problems
-from app.config.schema import parse
+from app.config.schema import RunConfig, parse
 from app.config.sections import settings
 from app.errors import ConfigError
 
@@ -46,3 +46,17 @@ def test_each_wrong_setting_is_told_with_what_was_found() -> None:
     assert set(told) == {"adapter.r", "adapter.lora_r", "adapter.target_modules", "training.learning_rate"}
     assert len(told["adapter.r"].message) < 200 and "found" in told["training.learning_rate"].message
     assert "adapter.r" in told["adapter.lora_r"].remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("", r"\(no name\): a value without a setting; write NAME=VALUE"),
+        (" ", r"\(no name\): a value without a setting"),
+        ("training", "raining: a section, not a setting; name one, such as training[.]"),
+        ("model.", "model\\.: no such setting"),
+    ],
+)
+def test_a_section_and_no_name_are_called_so(name: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        RunConfig().changed({name: 5})

@@ -58,5 +58,5 @@ def test_a_taken_port_is_one_plain_line(tmp_path: Path, tiny_base: Path) -> None
         request = EngineRequest(str(tiny_base), quant="none", port=taken.getsockname()[1])
         job = start_engine(workspace, request)
         with pytest.raises(EngineError, match="cannot be used"):
-            wait_for_endpoint(job, timeout_s=30)
+            wait_for_endpoint(job, timeout_s=120)
     assert job.status().state == "failed" and endpoint.read(job) is None

@@ -61,6 +61,16 @@ def test_an_adapter_of_zeros_is_the_base_and_no_error(
     assert torch.equal(fresh._logits_of(["zeros"]), fresh._logits_of([BASE]))
 
 
+def test_an_adapter_whose_alpha_is_0_is_the_base_and_no_error(
+    fresh: VariantSet, tiny_adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    silent = changed(tiny_adapters["plain"], tmp_path / "silent", lambda tensors: tensors)
+    file = silent / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "lora_alpha": 0}))
+    fresh.add("silent", silent)
+    assert torch.equal(fresh._logits_of(["silent"]), fresh._logits_of([BASE]))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

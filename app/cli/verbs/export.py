@@ -185,7 +185,7 @@ def _lines(made: ExportAnswer) -> list[str]:
     if made.created:
         lines.append(f"Ollama made {made.created}; to {OLLAMA_QUESTION!r} it answers: {made.answer}")
     if made.verdict:
-        lines.append(f"receipt: {made.verdict}, {made.receipt}")
+        lines.append(f"receipt: {made.verdict}" + (f", {made.receipt}" if made.receipt else ""))
     lines += [f"warning: {reason}" for reason in made.reasons or []]
     return lines + [f"note: {note}" for note in made.notes or []]
 
