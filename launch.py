@@ -39,8 +39,7 @@ TOOLS = {
     "check": (["ruff", "format", "--check", "."], ["ruff", "check", "."], ["mypy"]),
     "fix": (["ruff", "check", "--fix", "."], ["ruff", "format", "."]),
 }
-# One more than a small machine has cores: a third of the time a test waits for a process that it has started.
-TEST_PROCESSES = 3
+TEST_PROCESSES = 2
 # Lines of pip's output that tell a person how far it is.
 PIP_PROGRESS = re.compile(r"\s*(Downloading \S+ \([^)]*\)|Installing collected packages)")
 # Oldest NVIDIA driver for CUDA 12.x by NVIDIA's minor-version compatibility, and for the CUDA 13 build that pip
@@ -107,7 +106,7 @@ def run_tools(python: Path, verb: str, arguments: Sequence[str]) -> int:
 
 
 def run_all_tests(python: Path) -> int:
-    """Run every test, file by file, in a few processes."""
+    """Run every test, file by file, in as many processes as a small machine has cores: one of them mostly waits."""
     shared = ["-n", str(TEST_PROCESSES), "--dist", "loadfile"]
     return subprocess.run([str(python), "-m", "pytest", *shared], cwd=HERE, check=False).returncode
 

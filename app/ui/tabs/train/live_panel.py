@@ -239,8 +239,6 @@ def wire(context: PageContext, panel: LivePanel, history: HistoryPanel, selected
         fresh, parts = changed(now, marks)
         updates = Updates({places[name]: part for name, part in parts.items() if name in places})
         updates |= {control: gr.update(visible=parts[name]) for name, control in offered.items() if name in parts}
-        if chosen and not any(job.id == chosen for job in training_runs(context.workspace)):
-            updates[selected] = ""  # it is gone: the newest is shown, and what is pressed means that one
         return updates if fresh == marks else Updates({**updates, seen: fresh})
 
     reads: Parts = [held(seen), context.language_field, held(selected), held(ticked), panel.view, history.filter]
@@ -254,7 +252,7 @@ def wire(context: PageContext, panel: LivePanel, history: HistoryPanel, selected
     ]
     gr.on(
         [*events, *(control.change for control in followed)],
-        **handler(look, reads, [seen, *places.values(), *offered.values(), selected], how=LAST),
+        **handler(look, reads, [seen, *places.values(), *offered.values()], how=LAST),
     )
 
     def tail(chosen: object) -> Updates:

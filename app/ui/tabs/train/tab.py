@@ -312,17 +312,22 @@ def _wire_actions(context: PageContext, panel: LivePanel, selected: gr.State, wr
     workspace, buttons, question = context.workspace, panel.buttons, panel.question
     reads = [held(selected), context.language_field]
 
+    def settled(chosen: object) -> Updates:
+        """Go back to the newest run, which is shown by then, once it was said that the picked one is gone."""
+        there = not chosen or any(job.id == chosen for job in training_runs(workspace))
+        return Updates({} if there else {selected: ""})
+
     def do(chosen: object, t: Translator, *, action: str) -> Updates:
-        return Updates({wrong: act(workspace, action, chosen, t)})
+        return Updates({wrong: act(workspace, action, chosen, t), **settled(chosen)})
 
     for action, button in (("stop", buttons.stop), ("pause", buttons.pause), ("resume", buttons.resume)):
-        button.click(**handler(partial(do, action=action), reads, [wrong])).then(**after)
+        button.click(**handler(partial(do, action=action), reads, [wrong, selected])).then(**after)
 
     def ask(chosen: object, t: Translator) -> Updates:
         try:
             job = picked_run(workspace, chosen)
         except WorkbenchError as error:
-            return Updates({wrong: messages.problem(error, t)})
+            return Updates({wrong: messages.problem(error, t), **settled(chosen)})
         return question.asking(None if job is None else history_panel.remove_question(workspace, job, t))
 
     def remove(about: object, t: Translator) -> Updates:
@@ -330,6 +335,6 @@ def _wire_actions(context: PageContext, panel: LivePanel, selected: gr.State, wr
         known = isinstance(about, str) and any(job.id == about for job in training_runs(workspace))
         return Updates({wrong: act(workspace, "remove", about, t) if known else Html("")})
 
-    buttons.remove.click(**handler(ask, reads, [*question.outputs, wrong]))
+    buttons.remove.click(**handler(ask, reads, [*question.outputs, wrong, selected]))
     gr.on([selected.change, context.language.change], **handler(question.closed, shows=question.outputs))
     questions.answer(question, remove, [context.language_field], [wrong]).then(**after)
