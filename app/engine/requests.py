@@ -14,7 +14,7 @@ from app.errors import EngineError, ModelError, UsageError
 from app.hub.ids import is_local
 from app.jobs import requests as jobs
 from app.jobs.directory import JobDirectory
-from app.models.adapter_files import is_model, refuse_damaged
+from app.models.adapter_files import AdapterHeader, is_model
 from app.models.names import resolve, resolve_adapter
 from app.workspace import Workspace
 
@@ -150,7 +150,7 @@ def checked_adapter(name: str, folder: str) -> str:
             "name the folder that a training run left in result/adapter",
         )
     if is_local(resolved) and not is_model(Path(resolved)):
-        refuse_damaged(Path(resolved))
+        AdapterHeader(Path(resolved)).refuse_damaged()
     return resolved
 
 

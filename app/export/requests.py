@@ -22,7 +22,7 @@ from app.export.adapter_kinds import (
 )
 from app.jobs import requests as jobs
 from app.jobs.directory import JobDirectory
-from app.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE, AdapterHeader, is_model, refuse_damaged
+from app.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE, AdapterHeader, is_model
 from app.outputs import refuse_inputs, refuse_unmakeable
 from app.reading import parsed_as, parsed_json, read_object
 from app.runs.on_disk import exports
@@ -525,8 +525,9 @@ def _checked_adapter(folder: Path) -> AdapterHeader:
             keyed("it_has_no", "it has no {missing}", missing=missing[0]),
             f"name {near}" if near else keyed("name_result_adapter", "name result/adapter"),
         )
-    refuse_damaged(folder)
-    return AdapterHeader(folder)
+    adapter = AdapterHeader(folder)
+    adapter.refuse_damaged()
+    return adapter
 
 
 def _is_adapter(folder: Path) -> bool:

@@ -218,6 +218,21 @@ class AdapterHeader:
         parts = parameter.split(".")
         return any(".".join(parts[:end]).endswith(named) for end in range(1, len(parts)))
 
+    def refuse_damaged(self) -> None:
+        """Read the files whole, without what a child needs for it. Raises ModelError for what is wrong with them.
+
+        Whether the adapter fits a base is not looked at: that takes the base.
+        """
+        data_start, tensors = _read_header(self.weights_file)
+        # Under any other of these settings only the model knows what rank a layer has.
+        plain = set(self.foreign) <= {"trainable_token_indices"}
+        pairs = {module: factors(parts) for module, parts in self.layers.items() if plain}
+        misfits = (misfit(self.config, module, tensors[a].shape, tensors[b].shape) for module, (a, b) in pairs.items())
+        named = {key: f"{part} of {module}" for module, parts in self.layers.items() for part, key in parts.items()}
+        problem = next(filter(None, misfits), "") or _not_numbers(self.weights_file, data_start, tensors, named)
+        if problem:
+            raise ModelError(f"{self.weights_file} is damaged", problem, _ANOTHER)
+
     def refuse_unserved(self) -> None:
         """Raise ModelError when no forward pass of the base with this adapter in it gives the adapter's answers."""
         for name, why in _UNSERVED.items():
@@ -332,25 +347,6 @@ def of_pattern(pattern: Mapping[str, Any] | None, module: str, default: Any) -> 
         if re.match(rf"(.*\.)?({expression})$", module):
             return value
     return default
-
-
-def refuse_damaged(folder: Path) -> None:
-    """Read an adapter's files whole, without what a child needs for it. Raises ModelError for what is wrong with them.
-
-    Whether the adapter fits a base is not looked at: that takes the base.
-    """
-    config = read_settings(folder)
-    file = folder / WEIGHTS_FILE
-    data_start, tensors = _read_header(file)
-    layers = layers_of(file, tensors)
-    # Under any other of these settings only the model knows what rank a layer has.
-    plain = not any(config.get(name) for name in FOREIGN if name != "trainable_token_indices")
-    shapes = {module: [tensors[key].shape for key in factors(parts)] for module, parts in layers.items() if plain}
-    misfits = filter(None, (misfit(config, module, a, b) for module, (a, b) in shapes.items()))
-    named = {key: f"{part} of {module}" for module, parts in layers.items() for part, key in parts.items()}
-    problem = next(misfits, "") or _not_numbers(file, data_start, tensors, named)
-    if problem:
-        raise ModelError(f"{file} is damaged", problem, _ANOTHER)
 
 
 def _read_header(file: Path) -> tuple[int, dict[str, TensorHeader]]:

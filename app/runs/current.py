@@ -57,6 +57,11 @@ def shown_run(workspace: Workspace, selected: object) -> JobDirectory | None:
     return next((job for job in runs if job.id == selected), runs[0] if runs else None)
 
 
+def is_gone(workspace: Workspace, selected: object) -> bool:
+    """Tell whether a run was picked that is there no more."""
+    return bool(selected) and all(job.id != selected for job in training_runs(workspace))
+
+
 def picked_run(workspace: Workspace, selected: object) -> JobDirectory | None:
     """Return the run to act on: the one that was picked, or the newest where none was.
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from app.errors import ModelError
-from app.models.adapter_files import refuse_damaged
+from app.models.adapter_files import AdapterHeader
 from app.models.adapters import AdapterFolder
 
 LAYER = "base_model.model.model.layers.0.q_proj"
@@ -31,6 +31,10 @@ def adapter(folder: Path, change: Callable[[Tensors], Tensors] = lambda t: t, **
 
 def load(folder: Path) -> None:
     list(AdapterFolder(folder).updates())
+
+
+def refuse_damaged(folder: Path) -> None:
+    AdapterHeader(folder).refuse_damaged()
 
 
 @pytest.fixture(params=[load, refuse_damaged])

@@ -30,7 +30,7 @@ from app.hardware import readings
 from app.hub.ids import is_local
 from app.jobs import requests
 from app.jobs.directory import JobDirectory
-from app.models.adapter_files import WEIGHTS_FILE, refuse_damaged
+from app.models.adapter_files import WEIGHTS_FILE, AdapterHeader
 from app.models.names import resolve
 from app.planner import estimate
 from app.planner.machine import request_on, this_machine
@@ -92,7 +92,7 @@ def check(workspace: Workspace, config: RunConfig) -> Path:
     config = with_start(workspace, config)
     spec = catalog.find_or_none(config.model.name, config.model.revision)
     if config.adapter.start_from:
-        refuse_damaged(Path(config.adapter.start_from))
+        AdapterHeader(Path(config.adapter.start_from)).refuse_damaged()
         if spec is not None:
             refuse_misfit(spec, Path(config.adapter.start_from))
     refuse(config)

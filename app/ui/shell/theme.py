@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import gradio as gr
 
 _FOLDER = Path(__file__).parent / "static"
+# What the scripts say, by its key. While the page loads, its language is the browser's whole one, such as zh-CN.
+_SAY = '(texts) => (key) => (texts[document.documentElement.lang.split("-")[0]] || texts.en)[key]'
 _SCRIPTS = ("answers.js", "page.js", "shell.js", "keys.js", "charts.js")
 
 
@@ -148,7 +150,7 @@ def scripts() -> str:
     """Return the page's small scripts as one, and the words that they say."""
     texts = json.dumps({language: of_scripts(language) for language in NAMES}, ensure_ascii=False)
     read = "\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in _SCRIPTS)
-    return f"<script>window.workbenchTexts = {texts};{read}</script>"
+    return f"<script>window.workbenchSay = ({_SAY})({texts});{read}</script>"
 
 
 def theme() -> gr.themes.Base:

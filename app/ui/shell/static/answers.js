@@ -19,7 +19,7 @@
     if (!isAway) return banner?.remove();
     if (banner) return;
     banner = Object.assign(document.createElement("div"), { id: "wb-away", role: "alert" });
-    banner.textContent = (window.workbenchTexts[document.documentElement.lang.split("-")[0]] || window.workbenchTexts.en).away;
+    banner.textContent = window.workbenchSay("away");
     document.body.append(banner);
   };
   const back = () =>

@@ -1,8 +1,7 @@
 // The keyboard: tabs by arrow keys, the composer, a list of shortcuts, and one field that finds everything.
 (() => {
   const TABS = ["plan", "data", "train", "playground", "export"];
-  const texts = () => window.workbenchTexts[document.documentElement.lang.split("-")[0]] || window.workbenchTexts.en;
-  const say = (key) => texts()[key];
+  const say = window.workbenchSay;
   const visible = (element) => element?.checkVisibility?.() ?? !!element?.offsetParent;
   const tab = (name) => document.getElementById(`tab-${name}-button`);
 

@@ -74,8 +74,7 @@
     ended = name;
     title();
     if (!("Notification" in window) || Notification.permission !== "granted") return;
-    const texts = window.workbenchTexts[document.documentElement.lang.split("-")[0]] || window.workbenchTexts.en;
-    const notice = new Notification(texts.ended.replace("{name}", () => name), { body: how, tag: name, icon: "/favicon.ico" });
+    const notice = new Notification(window.workbenchSay("ended").replace("{name}", () => name), { body: how, tag: name, icon: "/favicon.ico" });
     notice.onclick = () => (window.focus(), notice.close());
   };
   const strip = () => {

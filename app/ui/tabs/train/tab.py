@@ -11,7 +11,7 @@ from app.errors import BusyError, WorkbenchError
 from app.jobs import requests
 from app.jobs import trash as removed
 from app.jobs.directory import JobDirectory
-from app.runs.current import picked_run, training_runs
+from app.runs.current import is_gone, picked_run
 from app.runs.dataset_selection import DatasetSelection
 from app.runs.draft import Draft
 from app.runs.results import curves, verdict
@@ -314,8 +314,7 @@ def _wire_actions(context: PageContext, panel: LivePanel, selected: gr.State, wr
 
     def settled(chosen: object) -> Updates:
         """Go back to the newest run, which is shown by then, once it was said that the picked one is gone."""
-        there = not chosen or any(job.id == chosen for job in training_runs(workspace))
-        return Updates({} if there else {selected: ""})
+        return Updates({selected: ""} if is_gone(workspace, chosen) else {})
 
     def do(chosen: object, t: Translator, *, action: str) -> Updates:
         return Updates({wrong: act(workspace, action, chosen, t), **settled(chosen)})
@@ -332,7 +331,7 @@ def _wire_actions(context: PageContext, panel: LivePanel, selected: gr.State, wr
 
     def remove(about: object, t: Translator) -> Updates:
         # What was asked about, by its name: while the question stood, another run may have become the newest.
-        known = isinstance(about, str) and any(job.id == about for job in training_runs(workspace))
+        known = bool(about) and not is_gone(workspace, about)
         return Updates({wrong: act(workspace, "remove", about, t) if known else Html("")})
 
     buttons.remove.click(**handler(ask, reads, [*question.outputs, wrong, selected]))
